@@ -7,6 +7,7 @@
 //! * [`converge`]: the next step of one unit on a host; for `host`.
 //! * [`templates`]: which templates a host must have because of a unit; for `wanted`.
 //! * [`wanted`]: the assignment that a host must have of a unit that belongs there; for `schedule` and `check`.
+//! * [`once`]: whether a unit that runs once has run to its end; for `schedule`.
 //! * [`gate`]: with which file a unit is scheduled while its rollout hasn't let it through to another; for the engine.
 //! * [`pace`]: how a rollout goes on from member to member; for `rollouts`.
 //! * [`rollouts`]: the gates and rollouts of a cluster, in front of `schedule`; for the engine.
@@ -27,6 +28,7 @@ pub mod forecast;
 pub mod gate;
 pub mod health;
 pub mod host;
+pub mod once;
 pub mod pace;
 pub mod progress;
 pub mod rollouts;

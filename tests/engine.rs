@@ -250,7 +250,7 @@ impl World {
     async fn place(&self, name: &str) -> Option<MachineId> {
         match decode(&self.held(&Key::Placement(unit(name))).await?).unwrap() {
             Placement::On { host, .. } => Some(host),
-            Placement::Waiting { .. } => None,
+            Placement::Waiting { .. } | Placement::Done { .. } => None,
         }
     }
 

@@ -106,6 +106,9 @@ impl Condition {
 
     /// Of a unit that no host reports.
     pub(super) fn without_report(unit: &UnitView) -> Self {
+        if let Some(since) = unit.done {
+            return Self::new(Kind::Done, "done", since);
+        }
         match (&unit.waiting, unit.desired) {
             (_, Desired::Inactive) => Self::new(Kind::Inactive, "inactive", 0),
             (Some(why), _) => Self::new(Kind::Waiting, format!("waiting: {why}"), 0),
@@ -237,6 +240,7 @@ pub(super) mod tests {
             current: String::new(),
             generation: Revision(1),
             machine: states.first().map(|state| state.machine.clone()),
+            done: None,
             hosts: Vec::new(),
             waiting: None,
             states,

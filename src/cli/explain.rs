@@ -175,6 +175,7 @@ mod tests {
             current: String::new(),
             generation: Revision(1),
             machine: placed.then(|| machine('a', "n1")),
+            done: None,
             hosts: Vec::new(),
             waiting: None,
             progress: None,

@@ -163,6 +163,7 @@ fn only_named(name: UnitName, machine: MachineRef) -> UnitView {
         current: String::new(),
         generation: Revision::default(),
         machine: Some(machine),
+        done: None,
         hosts: Vec::new(),
         waiting: None,
         states: Vec::new(),

@@ -144,6 +144,9 @@ fn running(view: &UnitView, state: State) -> Progress {
     let progress = if state == State::Active { without_probes(view, None) } else { towards_desired(view) };
     let up = |state: &&StateView| is_active(&state.active) && state.job.is_none();
     let down = of_its_hosts(view).find(|state| !up(state));
+    if let (State::Active, Some(_)) = (state, view.done) {
+        return Progress::Failed("has run once, and is done".into());
+    }
     let has_host = of_its_hosts(view).next().is_some();
     if view.desired != Desired::Launched {
         let waiting = || Progress::Waiting(format!("nobody has asked for its start: it is to be {}", view.desired));

@@ -178,6 +178,7 @@ mod tests {
             current: String::new(),
             generation: Revision(1),
             machine: home.map(machine),
+            done: None,
             hosts: Vec::new(),
             waiting: None,
             progress: None,

@@ -11,7 +11,7 @@ use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
 use super::revision::Revision;
 use super::rollout::{Gate, Rollout};
-use super::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
+use super::unit::{Assignment, Desired, Done, Placement, Target, Unit, UnitReport};
 
 /// A value and the commit that wrote it, for guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,6 +176,15 @@ impl Cluster {
         self.placements.get(name)?.value.host()
     }
 
+    /// The run of a unit that has run to its end, and since when it is done; `None` if it was asked for again since
+    /// then.
+    #[must_use]
+    pub fn done(&self, name: &UnitName) -> Option<(&Done, u64)> {
+        let Placement::Done { done, since } = &self.placements.get(name)?.value else { return None };
+        let unit = self.units.get(name)?;
+        (unit.desired == Desired::Launched && unit.generation <= done.generation).then_some((done, *since))
+    }
+
     /// What a host reports of a unit.
     #[must_use]
     pub fn report(&self, name: &UnitName, host: &MachineId) -> Option<&UnitReport> {
@@ -195,9 +204,10 @@ impl Cluster {
         self.machines.get(id).map(|machine| machine.hostname.as_str()).or_else(remembered)
     }
 
-    /// The hosts that units are placed on and that report units. A host may come more than once.
+    /// The hosts that units are placed on or have run on, and that report units. A host may come more than once.
     pub fn named_hosts(&self) -> impl Iterator<Item = &MachineId> {
-        let placed = self.placements.values().filter_map(|placement| placement.value.host());
+        let placed = self.placements.values().map(|placement| &placement.value);
+        let placed = placed.filter_map(|placement| placement.host().or(placement.done().map(|done| &done.host)));
         placed.chain(self.states.values().flat_map(|reports| reports.keys()))
     }
 

@@ -30,6 +30,7 @@ const OPTIONS: Section = Section {
         "Global",
         disconnect::OPTION,
         "Replicas",
+        "RunOnce",
     ],
     legacy: &[
         "X-ConditionMachineID",
@@ -65,6 +66,8 @@ pub struct Constraints {
     /// `Replicas=`: how many members the template has, which is then a set. In the file of an instance it says nothing
     /// of that instance.
     pub replicas: Option<Replicas>,
+    /// `RunOnce=`: once the unit has run to its end, nothing starts it again until somebody asks for it.
+    pub run_once: bool,
     /// The instances of templates that the file's other sections name. Specifiers in them are never resolved here.
     pub instances: NamedInstances,
     /// What systemd has of the file.
@@ -155,6 +158,7 @@ impl Constraints {
             global: constraints.global,
             on_disconnect: constraints.on_disconnect,
             replicas: constraints.replicas.clone(),
+            run_once: constraints.run_once,
             instances: constraints.instances.clone(),
             body: constraints.body,
             ends: constraints.ends,
@@ -180,9 +184,12 @@ impl Constraints {
             "Replaces" => globs(name, value).map(|globs| self.replaces.extend(globs)),
             disconnect::OPTION => value.parse().map(|on_disconnect| self.on_disconnect = on_disconnect),
             "Replicas" => self.take_replicas(value),
-            _ => boolean(value)
-                .map(|global| self.global = global)
-                .ok_or_else(|| format!("`Global={value}`: must be true or false")),
+            _ => {
+                let option = if modern == "RunOnce" { &mut self.run_once } else { &mut self.global };
+                boolean(value)
+                    .map(|yes| *option = yes)
+                    .ok_or_else(|| format!("`{modern}={value}`: must be true or false"))
+            }
         }
     }
 
@@ -259,6 +266,7 @@ impl Constraints {
             (self.global && peers, "Global cannot be used with Peers"),
             (self.global && replaces, "Global cannot be used with Replaces"),
             (self.global && self.replicas.is_some(), "Replicas cannot be used with Global"),
+            (self.global && self.run_once, "RunOnce cannot be used with Global"),
             (conflicts && replaces, "Conflicts cannot be used with Replaces"),
         ];
         let mut found: Vec<String> =

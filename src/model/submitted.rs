@@ -19,6 +19,7 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Result<Vec<Problem>, Vec<Probl
         Ok(constraints) => {
             problems.extend(limits::misplaced_replicas(file, name));
             problems.extend(own_name(name, file, &constraints));
+            problems.extend(never_done(file, &constraints));
             problems.extend(global_rollout(file, &constraints));
             problems.extend(limits::misplaced(file, (ROLLOUT, "Spare"), name));
             warnings.extend(only_canaries(name, file, &constraints));
@@ -37,6 +38,15 @@ fn own_name(name: &UnitName, file: &UnitFile, constraints: &Constraints) -> Opti
     let line = line_of(file, FLEET, |option| option.ends_with("MachineOf"));
     let what = format!("`MachineOf` names {name} itself: it must name other units");
     names_itself.then_some(Problem { line, what })
+}
+
+/// That a unit runs once, and never ends.
+fn never_done(file: &UnitFile, constraints: &Constraints) -> Option<Problem> {
+    let option = file.section(FLEET).filter(|option| option.name == "RunOnce").last()?;
+    let is_oneshot = file.value("Service", "Type") == Some("oneshot");
+    let why = if is_oneshot { "RemainAfterExit=yes never ends" } else { "Type=oneshot is needed, or it never ends" };
+    let what = format!("`RunOnce={}`: {why}", option.value);
+    (constraints.run_once && !constraints.ends).then_some(Problem { line: option.line, what })
 }
 
 fn global_rollout(file: &UnitFile, constraints: &Constraints) -> Option<Problem> {
@@ -131,6 +141,14 @@ mod tests {
                 Err("6: [X-Rollout] cannot be used with Global; 6: `Spare=` is for templates: call the file \
                      web@.service"
                     .into()),
+            ),
+            (unit, "[X-Fleet]\nRunOnce=yes", Err("4: `RunOnce=yes`: Type=oneshot is needed, or it never ends".into())),
+            (unit, "Type=oneshot\n[X-Fleet]\nRunOnce=yes", none()),
+            (unit, "[X-Fleet]\nRunOnce=no", none()),
+            (
+                unit,
+                "Type=oneshot\nRemainAfterExit=yes\n[X-Fleet]\nRunOnce=yes",
+                Err("6: `RunOnce=yes`: RemainAfterExit=yes never ends".into()),
             ),
             (unit, "[X-Rollout]", Err(empty.into())),
             (unit, " [X-Rollout] \n# Parallel=2", Err(empty.into())),

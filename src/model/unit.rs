@@ -1,18 +1,19 @@
 //! Units in the cluster: the desired state of each, the assignments of each host, and its reports.
 
+mod placement;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::author::Author;
 use super::failure::Failure;
-use super::name::{MachineId, UnitHash, UnitName};
+use super::name::{UnitHash, UnitName};
 use super::revision::Revision;
 use super::rollout::{Ask, Gate};
-use super::rule::Reasons;
+pub use placement::{Done, Placement};
 
 /// What the user wants of a unit. Each includes the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -162,56 +163,6 @@ impl Unit {
     pub fn file_key(&self) -> &UnitHash {
         self.text.as_ref().unwrap_or(&self.hash)
     }
-}
-
-/// The host of a non-global unit, or why it has none (`placement/<unit>`; written by the engine). A global unit has a
-/// placement only while it fits no host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Placement {
-    /// It is assigned to a host.
-    On {
-        /// The host.
-        host: MachineId,
-        /// Since when, ms since the epoch.
-        since: u64,
-    },
-    /// No host fits.
-    Waiting {
-        /// The reasons as a sentence: `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`.
-        why: String,
-        /// The reasons for programs. `None` in records of versions that wrote only the sentence, and if a newer version
-        /// counts an unknown rule.
-        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_reasons")]
-        reasons: Option<Reasons>,
-        /// Since when, ms since the epoch.
-        since: u64,
-    },
-}
-
-impl Placement {
-    /// The host, if the unit is assigned to one.
-    #[must_use]
-    pub fn host(&self) -> Option<&MachineId> {
-        match self {
-            Self::On { host, .. } => Some(host),
-            Self::Waiting { .. } => None,
-        }
-    }
-}
-
-/// Decodes the reasons if this version knows all of them; otherwise there are none, which isn't an error.
-fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Reasons>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Lenient {
-        Known(Reasons),
-        Unknown(IgnoredAny),
-    }
-    Ok(match Lenient::deserialize(deserializer)? {
-        Lenient::Known(reasons) => Some(reasons),
-        Lenient::Unknown(_) => None,
-    })
 }
 
 /// What a host must do with a unit that is assigned to it.
@@ -396,21 +347,7 @@ pub enum Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rule::Rule;
     use super::*;
-
-    #[test]
-    fn placements_of_older_and_newer_versions_are_read() {
-        let read =
-            |reasons: &str| match serde_json::from_str(&format!(r#"{{"waiting":{{"why":"w",{reasons}"since":1}}}}"#)) {
-                Ok(Placement::Waiting { reasons, .. }) => reasons,
-                other => panic!("{other:?}"),
-            };
-        assert_eq!(read(""), None);
-        assert_eq!(read(r#""reasons":{"conflicts":2},"#), Some([(Rule::Conflicts, 2)].into()));
-        assert_eq!(read(r#""reasons":{"resources":2,"conflicts":1},"#), None);
-        assert_eq!(read(r#""reasons":["anything"],"#), None);
-    }
 
     /// A version without sets ignores the count.
     #[test]
@@ -456,20 +393,5 @@ mod tests {
         let behind = later.behind(&gate);
         assert_eq!((behind.hash, behind.desired), (old, Desired::Loaded));
         assert_eq!((behind.generation, behind.restart), (Revision(8), Some(Revision(8))));
-    }
-
-    /// A version without the reasons ignores the field and finds the sentence in its place.
-    #[test]
-    fn older_versions_read_what_is_written() {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "lowercase")]
-        enum Old {
-            Waiting { why: String, since: u64 },
-        }
-        let placement = Placement::Waiting { why: "w".into(), reasons: Some([(Rule::MachineId, 1)].into()), since: 1 };
-        let text = serde_json::to_string(&placement).unwrap();
-        assert_eq!(text, r#"{"waiting":{"why":"w","reasons":{"machine-id":1},"since":1}}"#);
-        let Old::Waiting { why, since } = serde_json::from_str(&text).unwrap();
-        assert_eq!((why.as_str(), since), ("w", 1));
     }
 }

@@ -164,7 +164,8 @@ pub fn settled(cluster: &Cluster) -> Vec<Violation> {
                     (false, None) => found.push(Violation::Silent(name.clone())),
                     _ => {}
                 }
-                if constraints.global || !matches!(placement, Some(Placement::On { .. })) {
+                let is_done = cluster.done(name).is_some();
+                if constraints.global || !is_done && !matches!(placement, Some(Placement::On { .. })) {
                     found.extend(missing(cluster, name, &constraints));
                 }
                 if let Some(Placement::Waiting { reasons, .. }) = placement

@@ -32,6 +32,11 @@ pub enum Standing {
     Inactive,
     /// Its file isn't known (yet).
     FileUnknown,
+    /// It runs once, and has.
+    Done {
+        /// The host on which it ran.
+        host: MachineId,
+    },
     /// It is on its host.
     Placed {
         /// The host.
@@ -117,6 +122,9 @@ fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {
         return Standing::Leaving { hosts: leaving };
     }
     match cluster.placements.get(unit).map(|placement| &placement.value) {
+        Some(Placement::Done { done, .. }) if cluster.done(unit).is_some() => {
+            Standing::Done { host: done.host.clone() }
+        }
         Some(Placement::On { host, .. }) if super::fit::live_at(cluster, unit.as_str(), host) => {
             Standing::Placed { host: host.clone() }
         }
@@ -131,6 +139,7 @@ impl fmt::Display for Standing {
             Self::Template => write!(f, "a template: only its instances run"),
             Self::Inactive => write!(f, "its desired state is inactive"),
             Self::FileUnknown => write!(f, "its file isn't known yet"),
+            Self::Done { host } => write!(f, "has run once on {}, and is done", host.short()),
             Self::Placed { host } => write!(f, "placed on {}", host.short()),
             Self::Everywhere { on, of } => write!(f, "global, on {on} of {of} hosts"),
             Self::Leaving { hosts } => {

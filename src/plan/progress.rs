@@ -62,6 +62,7 @@ pub fn is_carried_out(cluster: &Cluster, name: &UnitName) -> bool {
     let target = match unit.desired {
         Desired::Inactive => return cluster.placed_on(name).is_none() && cluster.reports(name).next().is_none(),
         Desired::Loaded => Target::Loaded,
+        Desired::Launched if cluster.done(name).is_some() => return true,
         Desired::Launched => Target::Launched,
     };
     let report = cluster.placed_on(name).and_then(|host| cluster.report(name, host));
@@ -140,7 +141,8 @@ impl Question<'_> {
         let stops = self.operation == Operation::Stop;
         match self.cluster.placements.get(self.name).map(|placement| &placement.value) {
             None | Some(Placement::Waiting { .. }) if stops => Progress::Done,
-            None => Progress::Waiting("waiting for a host".into()),
+            Some(Placement::Done { .. }) if stops || self.cluster.done(self.name).is_some() => Progress::Done,
+            None | Some(Placement::Done { .. }) => Progress::Waiting("waiting for a host".into()),
             Some(Placement::Waiting { why, .. }) => Progress::Unplaced(why.clone()),
             Some(Placement::On { host, .. }) => match self.reports.get(host) {
                 Some(report) => self.on(host, report),

@@ -46,6 +46,7 @@ use dirty::{DirtySet, Rescan};
 use index::{Index, Indexed};
 
 use super::check::{Violation, always};
+use super::once;
 
 /// A cluster that is planned as it changes.
 #[derive(Debug, Clone)]
@@ -239,7 +240,8 @@ impl Scheduler {
             Change::Report(name, host, form, report) => {
                 let acknowledges = report.as_ref().is_some_and(|report| report.value.target == Target::Removed);
                 self.cluster_mut().apply(Change::Report(name.clone(), host.clone(), form, report));
-                if acknowledges && self.is_acknowledged(&host, &name) {
+                if acknowledges && self.is_acknowledged(&host, &name) || once::has_ended(&self.cluster, &name).is_some()
+                {
                     self.dirty.unit(&name, Rescan::Keep);
                 }
             }

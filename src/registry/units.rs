@@ -104,7 +104,8 @@ pub struct Read {
     pub histories: BTreeMap<UnitName, (Revision, History)>,
     /// Units to destroy that have no record but are still on a host.
     pub leaving: BTreeSet<UnitName>,
-    /// Units to start that should already be running and aren't, for another reason than being done.
+    /// Units to start that should already be running and aren't, for another reason than being done; and those that run
+    /// once and are done, which run again.
     pub at_rest: BTreeSet<UnitName>,
     /// Units whose file a rollout has failed to bring to its members.
     pub failed: BTreeSet<UnitName>,

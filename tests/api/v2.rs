@@ -599,6 +599,36 @@ async fn a_start_of_a_unit_that_does_not_run_is_a_new_request() {
     assert_eq!(outcomes(&daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await), ["unchanged"]);
 }
 
+/// With `RunOnce=`, the leader takes a oneshot off its host when it has ended, and its placement says so.
+#[tokio::test]
+async fn a_unit_that_has_run_once_is_done_until_it_is_asked_for_again() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    let once = "[Service]\nType=oneshot\nExecStart=/bin/true\n[X-Fleet]\nRunOnce=yes\n";
+    let applied = daemon.apply(json!([{ "name": "job.service", "text": once, "desired": "launched" }])).await;
+    let generation = applied["units"][0]["generation"].clone();
+    let done = json!({ "host": N1, "generation": generation });
+    let done = json!({ "waiting": { "why": "it has run once, and is done", "done": done, "since": 5 } });
+    daemon.write_raw("placement/job.service", done.to_string().as_bytes()).await;
+    let unit = daemon.get("/fleet/v2/units/job.service").await.json();
+    assert_eq!((&unit["done"], &unit["current"], &unit["waiting"]), (&json!(5), &json!("launched"), &Value::Null));
+    assert_eq!((&unit["machine"]["hostname"], &unit["why"]), (&json!("n1"), &Value::Null), "{unit}");
+    assert_eq!(unit["progress"], json!({ "state": "done" }));
+    let v1 = daemon.get("/fleet/v1/units/job.service").await.json();
+    assert_eq!((&v1["currentState"], &v1["desiredState"]), (&json!("launched"), &json!("launched")));
+    // Any request to start it is a new one.
+    let start = json!([{ "name": "job.service", "desired": "launched" }]);
+    assert_eq!(outcomes(&daemon.apply(start.clone()).await), ["changed"]);
+    let unit = daemon.get("/fleet/v2/units/job.service").await.json();
+    assert_eq!((&unit["done"], &unit["current"]), (&Value::Null, &json!("inactive")));
+    assert_eq!(unit["progress"], json!({ "state": "waiting", "why": "waiting for a host" }));
+    assert_eq!(outcomes(&daemon.apply(start).await), ["unchanged"]);
+    // What can't be done once is refused, with the line.
+    let wrong = json!([{ "name": "a.service", "text": FILE.to_owned() + "[X-Fleet]\nRunOnce=yes\n" }]);
+    let refused = daemon.refuse(wrong).await;
+    assert_eq!(refused, ["a.service:6: `RunOnce=yes`: Type=oneshot is needed, or it never ends"]);
+}
+
 #[tokio::test]
 async fn destroying_what_is_leaving_already_is_no_mistake() {
     let daemon = Daemon::start().await;

@@ -86,6 +86,24 @@ fn a_finished_oneshot_is_ready_and_not_active() {
     fake.expect("wait --for=active job", 1, "", "job.service has finished on n1, and is inactive\n");
 }
 
+/// One with `RunOnce=`, which no host has any more.
+#[test]
+fn a_unit_that_has_run_once_is_done_everywhere() {
+    let mut done = unit("job.service", "launched", Some(N1), &[]);
+    (done["done"], done["progress"]) = (json!(60_000), json!({ "state": "done" }));
+    let watch = || snapshot(std::slice::from_ref(&done));
+    let fake = Fake::new(script(std::slice::from_ref(&done), vec![watch(), watch(), watch()]));
+    fake.expect("wait --for=ready job", 0, "job.service is ready on n1\n", "");
+    fake.expect("wait --for=active job", 1, "", "job.service has run once, and is done\n");
+    fake.expect("start job", 0, "Unit job.service launched on a2d7e4a6.../10.88.0.11\n", "");
+    let files = "job.service\tlaunched\tdone\ta2d7e4a6.../10.88.0.11\n";
+    fake.expect("list-unit-files --no-legend --fields=unit,dstate,state,target", 0, files, "");
+    let Ran { out, .. } = fake.run("list-unit-files --output json --fields=unit,state");
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), json!([{ "unit": "job.service", "state": "done" }]));
+    let ran = "job.service is done: it ran on n1; `fleetctl journal job.service` shows its lines\n";
+    fake.expect("status job", 0, "", ran);
+}
+
 #[test]
 fn a_unit_with_probes_is_waited_for_until_it_is_ready() {
     let probed =

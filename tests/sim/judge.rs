@@ -635,7 +635,7 @@ impl Facts {
     }
 
     /// A unit was sent away from a live host. This is right only if it didn't fit there in a state of the cluster that
-    /// the leader may have planned from, or doesn't fit after the commit of the plan.
+    /// the leader may have planned from, or doesn't fit after the commit of the plan; or if it runs once, and had.
     fn leaves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
         let oldest = self.writer.planned_from.unwrap_or(self.point());
         let before = self.past.iter().rposition(|(_, at, _)| *at <= oldest).unwrap_or_default();
@@ -646,6 +646,9 @@ impl Facts {
         };
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
+        if past().any(|cluster| has_run_once(cluster, host, name)) {
+            return;
+        }
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster))) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
         }
@@ -757,6 +760,7 @@ impl Facts {
                 let placement = or_gone(placement.as_ref(), |placement| match &placement.value {
                     Placement::On { host, .. } => format!("on {}", self.name(Some(host))),
                     Placement::Waiting { why, .. } => format!("waits: {why}"),
+                    Placement::Done { done, .. } => format!("done on {}", self.name(Some(&done.host))),
                 });
                 format!("placement {name} {placement}")
             }
@@ -821,6 +825,17 @@ fn fits(cluster: &Cluster, host: &MachineId, name: &UnitName, stance: Stance) ->
         let question = Question { unit: name, constraints: &constraints, host, stance, with: &[] };
         first_misfit(cluster, &question).is_none()
     })
+}
+
+/// Whether a host has reported that a unit which runs once has run to its end, as it was asked to last.
+fn has_run_once(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
+    let Some(unit) = cluster.units.get(name) else { return false };
+    let runs_once = cluster.files.get(&unit.hash).is_some_and(|file| file.value.run_once);
+    let ended = cluster.report(name, host).is_some_and(|report| {
+        let is_over = report.active == "inactive" && report.result.as_deref() == Some("done") && report.job.is_none();
+        is_over && report.target == Target::Launched && report.generation >= unit.generation
+    });
+    runs_once && unit.desired == Desired::Launched && ended
 }
 
 /// The units that `text` needs to run (`Requires=`, `BindsTo=`), instance names filled in.

@@ -35,8 +35,10 @@ pub(crate) fn units(world: &World) -> String {
         let mut places: Vec<(String, String)> =
             on.map(|host| (names[host].clone(), state(&cluster, name, host))).collect();
         places.sort();
-        if let Some(Placement::Waiting { why, .. }) = cluster.placements.get(name).map(|placement| &placement.value) {
-            places.push(("-".into(), format!("waits: {why}")));
+        match cluster.placements.get(name).map(|placement| &placement.value) {
+            Some(Placement::Waiting { why, .. }) => places.push(("-".into(), format!("waits: {why}"))),
+            Some(Placement::Done { done, .. }) => places.push(("-".into(), format!("done on {}", names[&done.host]))),
+            Some(Placement::On { .. }) | None => {}
         }
         if places.is_empty() {
             places.push(("-".into(), "-".into()));

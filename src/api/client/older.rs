@@ -8,7 +8,7 @@ use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::format::ReportKeyForm;
 use crate::model::machine::Machine;
 use crate::model::revision::Revision;
-use crate::model::unit::{Assignment, Placement, Unit, UnitReport};
+use crate::model::unit::{Assignment, Done, Placement, Unit, UnitReport};
 use crate::plan::progress::{Expectation, progress};
 
 /// The progress of `operation` for the unit of `view`, or else of the operation that leads to its desired state.
@@ -28,7 +28,10 @@ fn records(view: &UnitView) -> Cluster {
     let reporting = view.states.iter().map(|state| &state.machine);
     cluster.machines =
         view.machine.iter().chain(hosts).chain(reporting).map(|host| (host.id.clone(), machine(host))).collect();
-    let on = view.machine.as_ref().map(|host| Placement::On { host: host.id.clone(), since: 0 });
+    let on = view.machine.as_ref().map(|host| match view.done {
+        Some(since) => Placement::Done { done: Done { host: host.id.clone(), generation: *generation }, since },
+        None => Placement::On { host: host.id.clone(), since: 0 },
+    });
     let waiting = view.waiting.as_ref().map(|why| Placement::Waiting { why: why.clone(), reasons: None, since: 0 });
     if let Some(placement) = on.or(waiting) {
         cluster.placements.insert(name.clone(), read(placement));

@@ -42,6 +42,7 @@ pub(super) fn unit(
     let global = summary.is_some_and(|summary| summary.constraints.global);
     let placement = cluster.placements.get(name).map(|placement| &placement.value);
     let operation = operation.unwrap_or_else(|| Operation::towards(unit.desired));
+    let done = cluster.done(name);
     UnitView {
         name: name.clone(),
         hash: unit.hash.clone(),
@@ -51,11 +52,12 @@ pub(super) fn unit(
         desired: unit.desired,
         current: if global { String::new() } else { current(cluster, name).into() },
         generation: unit.generation,
-        machine: cluster.placed_on(name).map(|host| machine_ref(cluster, host)),
+        machine: cluster.placed_on(name).or(done.map(|(done, _)| &done.host)).map(|host| machine_ref(cluster, host)),
+        done: done.map(|(_, since)| since),
         hosts: if global { orders(cluster, name) } else { Vec::new() },
         waiting: placement.and_then(|placement| match placement {
             Placement::Waiting { why, .. } => Some(why.clone()),
-            Placement::On { .. } => None,
+            Placement::On { .. } | Placement::Done { .. } => None,
         }),
         states: cluster.reports(name).map(|(host, state)| state_view(cluster, name, host, state)).collect(),
         progress: Some(progress(cluster, &Expectation { unit: name, operation, global })),
@@ -95,7 +97,11 @@ pub(super) fn hosts_wanted(cluster: &Cluster) -> BTreeSet<Key> {
 }
 
 /// The current state of a unit that isn't global: the target that its host has reported, `inactive` without a report.
+/// One that is done was launched, as a oneshot is that has ended and that a host still has.
 pub(super) fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
+    if cluster.done(name).is_some() {
+        return Target::Launched.as_state();
+    }
     let state = cluster.placed_on(name).and_then(|host| cluster.report(name, host));
     state.map_or(Target::Removed, |state| state.target).as_state()
 }

@@ -120,9 +120,13 @@ pub struct UnitView {
     pub current: String,
     /// It grows with every change of the unit.
     pub generation: Revision,
-    /// The host that it is placed on; for global units see `hosts`.
+    /// The host that it is placed on, or on which it ran, if it is done; for global units see `hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineRef>,
+    /// Since when a unit with `RunOnce=yes` is done, in ms since the epoch: it has run to its end, and no host has it
+    /// any longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<u64>,
     /// Global units: the hosts that it is assigned to, sorted by machine id. The unit is settled when each host was
     /// assigned this generation (or a higher one) and has reported it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

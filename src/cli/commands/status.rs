@@ -30,6 +30,8 @@ struct Shown {
     /// `None` if its record is damaged.
     desired: Option<Desired>,
     machine: Option<MachineRef>,
+    /// Whether it runs once, and has.
+    done: bool,
     waiting: Option<String>,
     states: Vec<StateView>,
     /// The message about its damaged record.
@@ -38,8 +40,9 @@ struct Shown {
 
 impl From<UnitView> for Shown {
     fn from(unit: UnitView) -> Self {
-        let UnitView { name, global, desired, machine, waiting, states, .. } = unit;
-        Self { name, global, desired: Some(desired), machine, waiting, states, damaged: None }
+        let UnitView { name, global, desired, machine, done, waiting, states, .. } = unit;
+        let (desired, done) = (Some(desired), done.is_some());
+        Self { name, global, desired, machine, done, waiting, states, damaged: None }
     }
 }
 
@@ -47,7 +50,7 @@ impl From<DamagedUnit> for Shown {
     fn from(unit: DamagedUnit) -> Self {
         let damaged = Some(explain::damaged(&unit));
         let DamagedUnit { name, machine, states, .. } = unit;
-        Self { name, global: false, desired: None, machine, waiting: None, states, damaged }
+        Self { name, global: false, desired: None, machine, done: false, waiting: None, states, damaged }
     }
 }
 
@@ -81,11 +84,12 @@ async fn units(session: &Session, args: &Status) -> Result<Exit, Error> {
             }
         };
         let hosts = hosts(unit);
+        if let Some(line) = done(unit) {
+            session.out.message(&line);
+            continue;
+        }
         if hosts.is_empty() && unit.damaged.is_none() {
-            session.out.message(&format!("Unit {} does not appear to be loaded.", unit.name));
-            if let Some(why) = &unit.waiting {
-                session.out.message(&format!("it waits for a host that fits: {why}"));
-            }
+            session.out.messages(&not_loaded(unit));
             keep(&mut worst, Exit::Failure);
         }
         if session.is_json() {
@@ -150,6 +154,19 @@ async fn find(session: &Session, args: &Status) -> Result<Vec<Result<Shown, Stri
         }
     }
     Ok(found)
+}
+
+/// That a unit is on no host.
+fn not_loaded(unit: &Shown) -> Vec<String> {
+    let waits = unit.waiting.as_ref().map(|why| format!("it waits for a host that fits: {why}"));
+    std::iter::once(format!("Unit {} does not appear to be loaded.", unit.name)).chain(waits).collect()
+}
+
+/// That a unit runs once, and has: systemd on its host knows nothing of it any more.
+fn done(unit: &Shown) -> Option<String> {
+    let host = unit.machine.as_ref().filter(|_| unit.done && unit.states.is_empty())?.name();
+    let name = &unit.name;
+    Some(format!("{name} is done: it ran on {host}; `fleetctl journal {name}` shows its lines"))
 }
 
 /// The hosts of a unit: those that report it, or the one on which it is placed if there is no report yet.

@@ -70,13 +70,14 @@ pub(super) fn carry_out(
         (Target::Launched, Some(known)) => launched(told, known, is_up, ends, bodies),
     };
     let is_launched = told.target == Target::Launched;
+    let is_up = is_launched && !ends;
     let report = UnitReport {
         generation: told.generation,
         target: told.target,
         hash: told.hash.clone(),
         load: "loaded".into(),
-        active: if is_launched { "active" } else { "inactive" }.into(),
-        sub: if is_launched { "running" } else { "dead" }.into(),
+        active: if is_up { "active" } else { "inactive" }.into(),
+        sub: if is_up { "running" } else { "dead" }.into(),
         job: None,
         result: is_launched.then(|| "done".into()),
         error: None,
@@ -85,7 +86,7 @@ pub(super) fn carry_out(
         restarts: 0,
         failure: None,
         status: None,
-        ready: is_launched.then_some(true),
+        ready: is_up.then_some(true),
         health: None,
     };
     Some((report, deed))

@@ -19,6 +19,11 @@ const MAX_RESTARTS: u32 = 3;
 /// Member `name` of a rollout, in a cluster with the units as they are scheduled.
 pub(super) fn member(cluster: &Cluster, name: &UnitName) -> Member {
     let gated = cluster.gates.contains_key(name);
+    if let Some((done, _)) = cluster.done(name) {
+        // It has been what it should be, and no host has to be there for it any longer.
+        let host = Some(done.host.clone());
+        return Member { name: name.clone(), spare: false, gated, host, state: MemberState::Healthy };
+    }
     let host = launched(cluster, name).map(|(host, _)| host);
     let state = match (host, cluster.units.get(name)) {
         (Some(host), _) if !cluster.machines.contains_key(host) => MemberState::Away,

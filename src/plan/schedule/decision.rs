@@ -149,6 +149,11 @@ pub enum Reason {
         /// The host that it was just evicted from, if any.
         left: Option<(Host, Departure)>,
     },
+    /// It runs once, and has: it is on no host any longer.
+    Done {
+        /// The host on which it ran.
+        host: Host,
+    },
     /// It no longer needs a placement: its desired state is inactive, or it is global and has hosts.
     Forgotten,
 }
@@ -189,6 +194,8 @@ pub enum Departure {
     HostGone,
     /// The host has stopped it.
     Stopped,
+    /// It runs once, and has.
+    Done,
     /// Its desired state no longer puts it on a host: inactive, or a template.
     Unwanted,
     /// It was destroyed.
@@ -204,6 +211,7 @@ impl fmt::Display for Departure {
         match self {
             Self::HostGone => write!(f, "the host is gone"),
             Self::Stopped => write!(f, "stopped there"),
+            Self::Done => write!(f, "it has run once, and is done"),
             Self::Unwanted => write!(f, "its desired state is inactive"),
             Self::Destroyed => write!(f, "it was destroyed"),
             Self::Unexplained => write!(f, "its placement says otherwise"),
@@ -228,6 +236,7 @@ impl fmt::Display for Reason {
             Self::Left { host, because } => write!(f, "left {host}: {because}"),
             Self::Waits { why, left: None } => write!(f, "waits: {why}"),
             Self::Waits { why, left: Some((from, because)) } => write!(f, "left {from}: {because}; waits: {why}"),
+            Self::Done { host } => write!(f, "is done on {host}, and leaves it"),
             Self::Forgotten => write!(f, "needs no placement any more"),
         }
     }

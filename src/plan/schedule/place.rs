@@ -42,7 +42,10 @@ impl Round<'_> {
     }
 
     fn put(&mut self, unit: &UnitName, host: &MachineId, because: Because) {
-        let Some(constraints) = self.constraints(unit) else { return };
+        // One that is done may be named by a cycle.
+        let Some(constraints) = self.constraints(unit).filter(|_| self.scheduler.cluster.done(unit).is_none()) else {
+            return;
+        };
         let Some(assignment) = self.wanted_assignment(unit, host, &constraints) else { return };
         let left = self.unplaced.remove(unit).and_then(|unplaced| unplaced.left);
         let left = left.map(|(host, why)| (self.host(&host), why));
@@ -54,6 +57,7 @@ impl Round<'_> {
     /// No host fits.
     fn wait(&mut self, unit: &UnitName, group: &[UnitName], tried: &Rescan) {
         if !is_wanted(&self.scheduler.cluster, unit)
+            || self.scheduler.cluster.done(unit).is_some()
             || self.constraints(unit).is_none_or(|constraints| constraints.global)
         {
             return; // only named by a cycle

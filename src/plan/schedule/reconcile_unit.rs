@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::rule::Reasons;
-use crate::model::unit::{Assignment, Placement, Target};
+use crate::model::unit::{Assignment, Done, Placement, Target};
 
 use super::super::fit::{Misfit, Question, Stance, first_misfit_indexed, is_wanted};
-use super::super::wanted;
+use super::super::{once, wanted};
 use super::brake;
 use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
@@ -65,6 +65,11 @@ impl Round<'_> {
     }
 
     fn reconcile_single(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, rescan: Rescan) {
+        if self.is_done(unit) {
+            self.live_hosts(unit).iter().for_each(|host| self.leave(unit, host, Departure::Done));
+            self.clear(unit, None);
+            return;
+        }
         let left = self.clear(unit, None);
         let placement = self.scheduler.cluster.placements.get(unit).map(|placement| placement.value.clone());
         let home = placement.as_ref().and_then(Placement::host);
@@ -88,6 +93,18 @@ impl Round<'_> {
             };
             self.queue_place(unit, rescan, left);
         }
+    }
+
+    /// Whether a unit has run once and is done, by its placement or now by the report of its host.
+    fn is_done(&mut self, unit: &UnitName) -> bool {
+        let Some((host, generation)) = once::has_ended(&self.scheduler.cluster, unit) else {
+            return self.scheduler.cluster.done(unit).is_some();
+        };
+        let done = Done { host: host.clone(), generation };
+        let reason = Reason::Done { host: self.host(host) };
+        self.set_placement(unit, Some(Placement::Done { done, since: self.now }));
+        self.pending.why(unit, reason);
+        true
     }
 
     fn reconcile_global(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, rescan: Rescan) {

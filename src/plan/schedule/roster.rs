@@ -118,7 +118,7 @@ fn fates(cluster: &Cluster, host: &MachineId, decisions: &[Decision]) -> Vec<(Un
             Fate::Moved(Host { id: host.clone(), name: cluster.hostname(host).map(str::to_owned) })
         }
         Some(Placement::Waiting { why, .. }) => Fate::Waiting(why.clone()),
-        None => Fate::Ended,
+        Some(Placement::Done { .. }) | None => Fate::Ended,
     };
     decisions.iter().filter(leaves).map(|decision| (decision.unit.clone(), fate(decision))).collect()
 }

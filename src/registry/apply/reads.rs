@@ -200,7 +200,8 @@ async fn files_under<S: Store>(
     Ok(files)
 }
 
-/// The units to start that should be running and that a host reports as not running.
+/// The units to start that should be running and that a host reports as not running, and those that run once and are
+/// done.
 async fn at_rest<S: Store>(
     reader: &Reader<S>,
     intents: &[Intent],
@@ -216,6 +217,11 @@ async fn at_rest<S: Store>(
         return Ok(BTreeSet::new());
     }
     let cluster = reader.reports(&units.keys().cloned().collect()).await?;
+    let has_run = |(name, unit): &(&UnitName, &&Unit)| {
+        let done = cluster.placements.get(*name).and_then(|placement| placement.value.done());
+        done.is_some_and(|done| unit.generation <= done.generation)
+    };
+    let done: BTreeSet<UnitName> = units.iter().filter(has_run).map(|(name, _)| name.clone()).collect();
     let reports = |name| cluster.reports(name).map(|(_, report)| report);
     let down = units.iter().flat_map(|(name, unit)| reports(name).map(move |report| (name, *unit, report)));
     let down: Vec<(&UnitName, &Unit, &UnitReport)> = down.filter(|(_, unit, report)| is_down(unit, report)).collect();
@@ -226,7 +232,7 @@ async fn at_rest<S: Store>(
     let is_at_rest = |(_, unit, report): &(&UnitName, &Unit, &UnitReport)| {
         files.get(&unit.hash).is_some_and(|file| !is_done(file, report))
     };
-    Ok(down.into_iter().filter(is_at_rest).map(|(name, ..)| name.clone()).collect())
+    Ok(down.into_iter().filter(is_at_rest).map(|(name, ..)| name.clone()).chain(done).collect())
 }
 
 /// The units that keep the file that is sent for them, although it may be replaced, and whose rollout to it has failed.

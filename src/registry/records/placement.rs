@@ -6,7 +6,7 @@ use crate::model::author::Author;
 use crate::model::cluster::{Change, Versioned};
 use crate::model::name::{MachineId, UnitName};
 use crate::model::rule::Reasons;
-use crate::model::unit::Placement;
+use crate::model::unit::{Done, Placement};
 
 #[cfg(test)]
 use super::tests::Form;
@@ -29,13 +29,16 @@ pub enum Signed<'a> {
         /// The host whose engine decided.
         by: &'a Author,
     },
-    /// [`Placement::Waiting`].
+    /// [`Placement::Waiting`], and [`Placement::Done`].
     Waiting {
         /// As there.
         why: &'a str,
         /// As there.
         #[serde(skip_serializing_if = "Option::is_none")]
         reasons: Option<&'a Reasons>,
+        /// Of [`Placement::Done`].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        done: Option<&'a Done>,
         /// As there.
         since: u64,
         /// The host whose engine decided.
@@ -50,7 +53,10 @@ impl<'a> Signed<'a> {
         match placement {
             Placement::On { host, since } => Self::On { host, since: *since, by },
             Placement::Waiting { why, reasons, since } => {
-                Self::Waiting { why, reasons: reasons.as_ref(), since: *since, by }
+                Self::Waiting { why, reasons: reasons.as_ref(), done: None, since: *since, by }
+            }
+            Placement::Done { done, since } => {
+                Self::Waiting { why: Placement::DONE, reasons: None, done: Some(done), since: *since, by }
             }
         }
     }
@@ -80,6 +86,19 @@ impl Family for Records {
             ),
             r#"{"waiting":{"why":"w","reasons":{"conflicts":2},"since":5}}"#,
         ),
+        // Of a unit that runs once, and has.
+        Form::signed(
+            "placement/job.service",
+            concat!(
+                r#"{"waiting":{"why":"it has run once, and is done","#,
+                r#""done":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","generation":7},"since":5,"#,
+                r#""by":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"}}}"#,
+            ),
+            concat!(
+                r#"{"waiting":{"why":"it has run once, and is done","#,
+                r#""done":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","generation":7},"since":5}}"#,
+            ),
+        ),
         // Before reasons for programs were added.
         Form::today("placement/a.service", r#"{"waiting":{"why":"w","since":5}}"#),
         // From a later version that counts an unknown rule.
@@ -102,7 +121,7 @@ mod tests {
     #[test]
     fn what_is_written_is_the_form_that_is_read() {
         let by = Author { host: "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().ok(), ..Author::default() };
-        for form in &Records::FORMS[..2] {
+        for form in &Records::FORMS[..3] {
             let placement: Placement = serde_json::from_str(form.stored()).unwrap();
             assert_eq!(serde_json::to_string(&Signed::new(&placement, &by)).unwrap(), form.stored());
         }

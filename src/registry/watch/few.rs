@@ -161,7 +161,7 @@ impl Few {
             let placement = cluster.placements.get(name).map(|placement| &placement.value);
             let single = match (cluster.units.get(name), placement) {
                 (Some(unit), _) => !files.get(&unit.hash).is_some_and(|file| file.constraints.global),
-                (None, Some(Placement::On { .. })) => true,
+                (None, Some(Placement::On { .. } | Placement::Done { .. })) => true,
                 (None, _) => self.single.contains(name) && cluster.reports(name).next().is_none(),
             };
             if !single {

@@ -137,7 +137,7 @@ async fn join_hosts<S: Store>(
 /// A sentence, unless the unit is where it should be.
 fn why(explanation: &Explanation) -> Option<String> {
     match &explanation.standing {
-        Standing::Placed { .. } | Standing::Inactive => None,
+        Standing::Placed { .. } | Standing::Done { .. } | Standing::Inactive => None,
         Standing::Everywhere { on, of } if on == of => None,
         // A host fits, so the scheduler is about to use it.
         Standing::Waiting if explanation.hosts.iter().any(|verdict| verdict.misfits.is_empty()) => {

@@ -96,12 +96,12 @@ pub(super) fn unit_file_fields() -> Vec<Field<UnitFile>> {
             name: "state",
             text: |row, _| match row {
                 Ok(unit) if unit.global => "-".into(),
-                Ok(unit) => or_dash(&unit.current),
+                Ok(unit) => or_dash(current(unit)),
                 Err(_) => DAMAGED.into(),
             },
             value: |row| match row {
                 Ok(unit) if unit.global => Value::Null,
-                Ok(unit) => json!(unit.current),
+                Ok(unit) => json!(current(unit)),
                 Err(_) => json!(DAMAGED),
             },
         },
@@ -123,6 +123,11 @@ pub(super) fn unit_file_fields() -> Vec<Field<UnitFile>> {
             value: |row| json!(row.as_ref().ok().and_then(|unit| unit.waiting.as_ref())),
         },
     ]
+}
+
+/// The current state of a unit; `done` if it runs once, and has.
+fn current(unit: &UnitView) -> &str {
+    if unit.done.is_some() { "done" } else { &unit.current }
 }
 
 /// The name of the unit in `row`.

@@ -1,0 +1,175 @@
+//! Where a unit is placed, or why it is on no host: it waits for one, or it has run once and is done. Owns the forms of
+//! the record. Must never decide where a unit belongs.
+
+use serde::de::{Deserializer, IgnoredAny};
+use serde::{Deserialize, Serialize};
+
+use crate::model::name::MachineId;
+use crate::model::revision::Revision;
+use crate::model::rule::Reasons;
+
+/// The host of a non-global unit, or why it has none (`placement/<unit>`; written by the engine). A global unit has a
+/// placement only while it fits no host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
+pub enum Placement {
+    /// It is assigned to a host.
+    On {
+        /// The host.
+        host: MachineId,
+        /// Since when, ms since the epoch.
+        since: u64,
+    },
+    /// No host fits.
+    Waiting {
+        /// The reasons as a sentence: `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`.
+        why: String,
+        /// The reasons for programs. `None` in records of versions that wrote only the sentence, and if a newer version
+        /// counts an unknown rule.
+        reasons: Option<Reasons>,
+        /// Since when, ms since the epoch.
+        since: u64,
+    },
+    /// It has run to its end, and nobody has asked for it since: no host has it any longer (`RunOnce=`).
+    Done {
+        /// Where it ran, and what had been asked of it.
+        done: Done,
+        /// Since when, ms since the epoch.
+        since: u64,
+    },
+}
+
+/// The run of a unit that has ended well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The host on which it ran.
+    pub host: MachineId,
+    /// The generation of the unit that ran. With a greater one, the unit is asked for again.
+    pub generation: Revision,
+}
+
+impl Placement {
+    /// What versions that don't know [`Self::Done`] show of it.
+    pub const DONE: &str = "it has run once, and is done";
+
+    /// The host, if the unit is assigned to one.
+    #[must_use]
+    pub fn host(&self) -> Option<&MachineId> {
+        match self {
+            Self::On { host, .. } => Some(host),
+            Self::Waiting { .. } | Self::Done { .. } => None,
+        }
+    }
+
+    /// The host on which the unit has run to its end.
+    #[must_use]
+    pub fn done(&self) -> Option<&Done> {
+        match self {
+            Self::Done { done, .. } => Some(done),
+            Self::On { .. } | Self::Waiting { .. } => None,
+        }
+    }
+}
+
+/// The record. A unit that is done waits, to versions that don't know that: they read the record, show its sentence,
+/// and place the unit only if they can read its file, in which `RunOnce=` is an error to them.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Stored {
+    On {
+        host: MachineId,
+        since: u64,
+    },
+    Waiting {
+        why: String,
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_reasons")]
+        reasons: Option<Reasons>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        done: Option<Done>,
+        since: u64,
+    },
+}
+
+impl From<Stored> for Placement {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::On { host, since } => Self::On { host, since },
+            Stored::Waiting { done: Some(done), since, .. } => Self::Done { done, since },
+            Stored::Waiting { why, reasons, since, done: None } => Self::Waiting { why, reasons, since },
+        }
+    }
+}
+
+impl From<Placement> for Stored {
+    fn from(placement: Placement) -> Self {
+        match placement {
+            Placement::On { host, since } => Self::On { host, since },
+            Placement::Waiting { why, reasons, since } => Self::Waiting { why, reasons, done: None, since },
+            Placement::Done { done, since } => {
+                Self::Waiting { why: Placement::DONE.into(), reasons: None, done: Some(done), since }
+            }
+        }
+    }
+}
+
+/// Decodes the reasons if this version knows all of them; otherwise there are none, which isn't an error.
+fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Reasons>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Lenient {
+        Known(Reasons),
+        Unknown(IgnoredAny),
+    }
+    Ok(match Lenient::deserialize(deserializer)? {
+        Lenient::Known(reasons) => Some(reasons),
+        Lenient::Unknown(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::rule::Rule;
+
+    #[test]
+    fn placements_of_older_and_newer_versions_are_read() {
+        let read =
+            |reasons: &str| match serde_json::from_str(&format!(r#"{{"waiting":{{"why":"w",{reasons}"since":1}}}}"#)) {
+                Ok(Placement::Waiting { reasons, .. }) => reasons,
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(read(""), None);
+        assert_eq!(read(r#""reasons":{"conflicts":2},"#), Some([(Rule::Conflicts, 2)].into()));
+        assert_eq!(read(r#""reasons":{"resources":2,"conflicts":1},"#), None);
+        assert_eq!(read(r#""reasons":["anything"],"#), None);
+    }
+
+    /// A version without the reasons ignores the field and finds the sentence in its place. To one that doesn't know
+    /// units that are done, such a unit waits.
+    #[test]
+    fn older_versions_read_what_is_written() {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Old {
+            Waiting { why: String, since: u64 },
+        }
+        let read = |placement: &Placement| {
+            let text = serde_json::to_string(placement).unwrap();
+            assert_eq!(&serde_json::from_str::<Placement>(&text).unwrap(), placement);
+            let Old::Waiting { why, since } = serde_json::from_str(&text).unwrap();
+            (text, why, since)
+        };
+        let reasons = Some([(Rule::MachineId, 1)].into());
+        let (text, why, since) = read(&Placement::Waiting { why: "w".into(), reasons, since: 1 });
+        assert_eq!(text, r#"{"waiting":{"why":"w","reasons":{"machine-id":1},"since":1}}"#);
+        assert_eq!((why.as_str(), since), ("w", 1));
+        let host: MachineId = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
+        let done = Done { host, generation: Revision(7) };
+        let (text, why, since) = read(&Placement::Done { done, since: 5 });
+        let expected = concat!(
+            r#"{"waiting":{"why":"it has run once, and is done","#,
+            r#""done":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","generation":7},"since":5}}"#,
+        );
+        assert_eq!((text.as_str(), why.as_str(), since), (expected, Placement::DONE, 5));
+    }
+}
