@@ -22,9 +22,11 @@ use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
 use flotilla::model::revision::Revision;
+use flotilla::model::rollout::Gate;
+use flotilla::model::rollout::hosts::HeldFile;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use flotilla::plan::check::{always, check};
-use flotilla::plan::fit::{Question, Stance, fit};
+use flotilla::plan::fit::{Question, Stance, View as _, fit};
 use flotilla::plan::schedule::{Brake, Decision, Plan, Scheduler, Write};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -32,6 +34,9 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 const HOSTS: usize = 5;
+
+/// The files of global units.
+const GLOBALS: std::ops::Range<usize> = 23..27;
 const UNITS: [&str; 10] = [
     "a.service",
     "b.service",
@@ -109,6 +114,9 @@ enum Op {
     /// Request a restart.
     Restart(usize),
     Destroy(usize),
+    /// The gate of a global unit says that it goes on with this file, but on some hosts with the one that was
+    /// requested, and on some with a third one. Or it has none.
+    Gate(usize, usize, u8, u8, usize),
     /// A host joins, or changes its metadata.
     Machine(usize, usize),
     Dies(usize),
@@ -143,6 +151,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..UNITS.len(), desired()).prop_map(|(u, d)| Op::Desire(u, d)),
         1 => (0..UNITS.len()).prop_map(Op::Restart),
         2 => (0..UNITS.len()).prop_map(Op::Destroy),
+        4 => (0..UNITS.len(), GLOBALS, any::<u8>(), any::<u8>(), GLOBALS)
+            .prop_map(|(u, f, through, third, other)| Op::Gate(u, f, through, third, other)),
         4 => (0..HOSTS, 0..4_usize).prop_map(|(h, m)| Op::Machine(h, m)),
         2 => (0..HOSTS).prop_map(Op::Dies),
         1 => (0..HOSTS, 0..4_usize).prop_map(|(h, m)| Op::Dynamic(h, m)),
@@ -199,7 +209,9 @@ impl World {
                 let replicas = u32::try_from(*at).ok().filter(|at| unit_name(*unit).is_template() && at % 4 != 0);
                 let unit_ = Unit { submitted, replicas, ..Unit::new(*desired, hash.clone(), next) };
                 let file = Versioned { value: constraints, revision: next };
-                self.commit([Change::File(hash, Some(file)), Change::Unit(unit_name(*unit), Some(unit_))]);
+                let mut changes = vec![Change::File(hash, Some(file)), Change::Unit(unit_name(*unit), Some(unit_))];
+                changes.extend(self.no_gate(*unit));
+                self.commit(changes);
             }
             Op::Desire(unit, desired) => {
                 let name = unit_name(*unit);
@@ -216,7 +228,11 @@ impl World {
                     self.commit([Change::Unit(name, Some(unit))]);
                 }
             }
-            Op::Destroy(unit) => self.commit([Change::Unit(unit_name(*unit), None)]),
+            Op::Destroy(unit) => {
+                let gate = self.no_gate(*unit);
+                self.commit([Change::Unit(unit_name(*unit), None)].into_iter().chain(gate));
+            }
+            Op::Gate(unit, at, through, third, other) => self.gate(unit_name(*unit), *at, (*through, *third), *other),
             Op::Machine(at, metadata) => {
                 let values = [vec![], vec![("zone", "a")], vec![("zone", "b")], vec![("zone", "b"), ("disk", "ssd")]];
                 let metadata = values[*metadata].iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
@@ -245,6 +261,43 @@ impl World {
             }
             Op::Audit => self.scheduler = Scheduler::new(self.store.clone()),
         }
+    }
+
+    /// A gate that is left of a record before.
+    fn no_gate(&self, unit: usize) -> Option<Change> {
+        let name = unit_name(unit);
+        self.store.gates.contains_key(&name).then_some(Change::Gate(name, None))
+    }
+
+    fn gate(&mut self, name: UnitName, at: usize, (through, third): (u8, u8), other: usize) {
+        let Some(record) = self.store.units.get(&name).filter(|_| !name.is_template()).cloned() else { return };
+        if !self.store.files.get(&record.hash).is_some_and(|file| file.value.global) {
+            return;
+        }
+        let revision = self.store.revision.next();
+        let held = |at: usize| HeldFile { hash: file(at).0, text: None, generation: revision, restart: None };
+        let bit = |mask: u8, at: usize| mask & (1 << at) != 0;
+        let on = |at: usize| match (bit(through, at), bit(third, at)) {
+            (true, _) => Some((host(at), None)),
+            (false, true) => Some((host(at), Some(held(other)))),
+            (false, false) => None,
+        };
+        let gate = Gate {
+            spare: false,
+            rollout: name.clone(),
+            target: record.hash.clone(),
+            hash: file(at).0,
+            text: None,
+            generation: revision,
+            restart: None,
+            asked: record.generation,
+            hosts: Some(Box::new((0..HOSTS).filter_map(on).collect())),
+        };
+        // Every eighth removes it.
+        let gate = (through % 8 != 0).then_some(Versioned { value: gate, revision });
+        let files = [at, other].map(file);
+        let file = |(hash, value)| Change::File(hash, Some(Versioned { value, revision }));
+        self.commit(files.map(file).into_iter().chain([Change::Gate(name, gate)]));
     }
 
     fn edit(&mut self, edit: &Edit) {
@@ -382,11 +435,12 @@ impl World {
             let after = self.scheduler.cluster();
             let told =
                 self.store.schedule.get(host).and_then(|assignments| assignments.get(unit)).map(|e| e.value.generation);
-            if after.units.get(unit).map(|unit| unit.generation) != told {
-                continue; // its own record changed
+            if after.record_on(unit, host).map(|unit| unit.generation) != told {
+                continue; // its own record or its gate changed
             }
             let wanted = after.units.get(unit).is_some_and(|unit| unit.desired != Desired::Inactive);
-            let Some(constraints) = after.constraints(unit).filter(|_| wanted && !unit.is_template()) else { continue };
+            let constraints = after.constraints_at(unit, host).filter(|_| wanted && !unit.is_template());
+            let Some(constraints) = constraints else { continue };
             let home = match self.store.placements.get(unit).map(|placement| &placement.value) {
                 Some(Placement::On { host, .. }) => Some(host),
                 _ => None,

@@ -1,7 +1,7 @@
 //! Follows a rollout until it has ended, or waits for a person. Owns the lines about what has happened; the leader
 //! decides how it goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +22,7 @@ use crate::journal::{Tail, journal_tail};
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::rollout::{Phase, policy};
+use crate::model::rollout::{MemberName, Phase, policy};
 
 /// How often a terminal is told how long it has been going on.
 const TICK: Duration = Duration::from_secs(1);
@@ -247,11 +247,17 @@ enum Quote<'a> {
 struct Story {
     phase: Option<Phase>,
     target: Option<UnitHash>,
-    members: BTreeMap<UnitName, Seen>,
+    members: BTreeMap<MemberName, Seen>,
     /// The hosts of the members. That of a spare is needed when it has gone away.
-    hosts: BTreeMap<UnitName, MachineRef>,
+    hosts: BTreeMap<MemberName, MachineRef>,
     /// The member whose failure has been shown with its journal.
-    quoted: Option<UnitName>,
+    quoted: Option<MemberName>,
+}
+
+/// What distinguishes a member from the others.
+fn name_of(member: &RolloutMember) -> MemberName {
+    let host = member.machine.as_ref().filter(|_| member.global).map(|machine| machine.id.clone());
+    MemberName { unit: member.name.clone(), host }
 }
 
 /// A member as it was last seen.
@@ -294,10 +300,11 @@ impl Story {
             lines.push(turned(view));
         }
         for member in &view.members {
-            self.hosts.extend(member.machine.clone().map(|machine| (member.name.clone(), machine)));
+            self.hosts.extend(member.machine.clone().map(|machine| (name_of(member), machine)));
             lines.extend(self.of_member(view, member, time));
         }
-        self.members.retain(|name, _| view.members.iter().any(|member| member.name == *name));
+        let there: BTreeSet<MemberName> = view.members.iter().map(name_of).collect();
+        self.members.retain(|name, _| there.contains(name));
         if changed && !matches!(view.phase, Phase::Reverting | Phase::Paused) {
             lines.extend(ended(view, time));
         }
@@ -307,21 +314,24 @@ impl Story {
 
     /// What to show of the journal of the member that has failed, up to when it did; once for each failure.
     fn unquoted<'a>(&'a mut self, view: &'a RolloutView) -> Option<Quote<'a>> {
-        if self.quoted == view.failed {
+        let host = view.failed_on.as_ref().map(|machine| machine.id.clone());
+        let failed = view.failed.clone().map(|unit| MemberName { unit, host });
+        if self.quoted == failed {
             return None;
         }
-        self.quoted.clone_from(&view.failed);
-        let unit = view.failed.as_ref()?;
+        self.quoted.clone_from(&failed);
+        let (unit, failed) = (view.failed.as_ref()?, failed?);
         if !view.lines.is_empty() {
             return Some(Quote::Reported(&view.lines));
         }
-        let machine = self.hosts.get(unit)?;
+        let machine = self.hosts.get(&failed)?;
         let (since, until) = (view.began, Some(view.since));
         Some(Quote::Journal(Tail { unit, machine, since, until, count: LAST_LINES }))
     }
 
     fn of_member(&mut self, view: &RolloutView, member: &RolloutMember, time: Duration) -> Option<String> {
-        let before = self.members.get(&member.name).cloned();
+        let name = name_of(member);
+        let before = self.members.get(&name).cloned();
         let same = before.as_ref().is_some_and(|before| before.hash == member.hash);
         // One that is first seen on its way has just been let through.
         let on_its_way = before.is_none() && member.hash == view.target && !member.ready;
@@ -332,7 +342,7 @@ impl Story {
         };
         let left_out = member.spare && member.machine.is_none() && member.why.is_some();
         let seen = Seen { hash: member.hash.clone(), ready: member.ready, given, left_out };
-        self.members.insert(member.name.clone(), seen);
+        self.members.insert(name, seen);
         if left_out && !before.as_ref().is_some_and(|before| before.left_out) {
             let why = member.why.as_deref().unwrap_or_default();
             return Some(format!("{}: goes on without the spare {}: {why}", view.name, member.name));
@@ -382,14 +392,16 @@ pub(in crate::cli) mod tests {
 
     use super::*;
 
-    /// A rollout from `aa` to `bb`; a member is `name host hash ready|unready`, and `spare` for one; `-` is no host.
+    /// A rollout from `aa` to `bb`; a member is `name host hash ready|unready`, and `spare` or `global` for one; `-` is
+    /// no host.
     pub(in crate::cli) fn view(phase: &str, why: Option<&str>, members: &[&str]) -> RolloutView {
         let member = |line: &&str| {
             let words: Vec<&str> = line.split(' ').collect();
-            let machine = json!({ "id": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a", "ip": "10.0.0.1", "hostname": words[1] });
+            let id = format!("{:0>32}", words[1].trim_start_matches(['n', '-']));
+            let machine = json!({ "id": id, "ip": "10.0.0.1", "hostname": words[1] });
             let mut member = json!({
                 "name": words[0], "hash": words[2], "ready": words[3] == "ready", "since": 60_000,
-                "spare": words.contains(&"spare"),
+                "spare": words.contains(&"spare"), "global": words.contains(&"global"),
             });
             match words[1] {
                 "-" => member["why"] = json!("2 of 2 hosts: conflict"),
@@ -457,6 +469,41 @@ pub(in crate::cli) mod tests {
         ];
         assert_eq!(told(&views), expected);
         assert_eq!(reached(&views[2]), "0 of 1 have bb");
+    }
+
+    #[test]
+    fn the_hosts_of_a_global_unit_are_members() {
+        let member = |host: u32, how: &str| format!("agent.service n{host} {how} global");
+        let view = |phase: &str, why: Option<&str>, how: [&str; 2]| {
+            let members = [member(1, how[0]), member(2, how[1])];
+            let name = "agent.service".parse().unwrap();
+            RolloutView { name, ..view(phase, why, &members.each_ref().map(String::as_str)) }
+        };
+        let why = Some("agent.service failed on n2: core-dump");
+        let mut failed = view("reverting", why, ["aa unready", "bb unready"]);
+        failed.failed = Some("agent.service".parse().unwrap());
+        failed.failed_on = failed.members[1].machine.clone();
+        let views = [
+            view("rolling", None, ["aa ready", "aa ready"]),
+            view("rolling", None, ["bb unready", "aa ready"]),
+            view("rolling", None, ["bb ready", "aa ready"]),
+            view("rolling", None, ["bb ready", "bb unready"]),
+            failed,
+            view("reverted", why, ["aa ready", "aa ready"]),
+        ];
+        let expected = [
+            "agent.service: rolling out bb, before it aa",
+            "agent.service on n1: ready after 2.0 s",
+            "agent.service: bb failed: agent.service failed on n2: core-dump; going back to aa",
+            "agent.service on n1: ready with the file before after 2.0 s",
+            "agent.service on n2: ready with the file before after 0.0 s",
+            "agent.service: bb failed: agent.service failed on n2: core-dump; aa runs on 2 of 2",
+        ];
+        assert_eq!(told(&views), expected);
+        let mut story = Story::default();
+        story.continued(&views[4], Duration::ZERO);
+        let Some(Quote::Journal(tail)) = story.unquoted(&views[4]) else { panic!("nobody has reported it") };
+        assert_eq!((tail.unit.as_str(), tail.machine.hostname.as_str()), ("agent.service", "n2"));
     }
 
     #[test]

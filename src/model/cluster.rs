@@ -1,6 +1,7 @@
 //! The cluster as one value, and the changes that lead from one state to the next. The engine keeps a copy of it, and
 //! `plan` computes on it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -218,12 +219,30 @@ impl Cluster {
         Some(Constraints::resolve(&file.value, name))
     }
 
-    /// The file that a unit has, or must have, on a host: that of its record; after the unit was destroyed, the one in
-    /// the host's assignment. All hosts of an existing unit have the same file.
+    /// The file that a unit has, or must have, on a host: that of its record; of a global unit that its gate holds back
+    /// there, that of the gate; after the unit was destroyed, the one in the host's assignment.
     #[must_use]
     pub fn file_on(&self, name: &UnitName, host: &MachineId) -> Option<&UnitHash> {
         let assigned = || Some(&self.schedule.get(host)?.get(name)?.value.hash);
-        self.units.get(name).map(|unit| &unit.hash).or_else(assigned)
+        let Some(unit) = self.units.get(name) else { return assigned() };
+        let held = self.gates.get(name).and_then(|gate| gate.value.held_on(host));
+        Some(held.map_or(&unit.hash, |held| held.hash))
+    }
+
+    /// The record by which a unit is scheduled on a host: its own, or that of a global unit with the file with which
+    /// its gate holds it back there.
+    #[must_use]
+    pub fn record_on(&self, name: &UnitName, host: &MachineId) -> Option<Cow<'_, Unit>> {
+        let unit = self.units.get(name)?;
+        let gate = self.gates.get(name).map(|gate| &gate.value);
+        let held = gate.and_then(|gate| Some((gate.held_on(host)?, gate.asked)));
+        Some(held.map_or(Cow::Borrowed(unit), |(held, asked)| Cow::Owned(unit.with(held, asked))))
+    }
+
+    /// Whether the hosts of a global unit may have different files, because its gate says so.
+    #[must_use]
+    pub fn is_by_host(&self, name: &UnitName) -> bool {
+        self.gates.get(name).is_some_and(|gate| gate.value.is_by_host())
     }
 
     /// A host's metadata: dynamic metadata takes precedence over static. An empty dynamic value hides the static one.

@@ -55,6 +55,13 @@ impl NamedInstances {
         names.filter(move |other| other != name && other.instance().is_some())
     }
 
+    /// Also those of `other`. Returns whether there are any that weren't there.
+    pub fn join(&mut self, other: &Self) -> bool {
+        let before = self.0.len();
+        self.0.extend(other.0.iter().cloned());
+        self.0.len() > before
+    }
+
     /// The templates of these.
     pub fn templates(&self, name: &UnitName) -> impl Iterator<Item = UnitName> {
         self.resolve(name).map(|other| other.template().unwrap_or(other))

@@ -168,6 +168,22 @@ impl Constraints {
         })
     }
 
+    /// The same, with the conflicts and the instances of `others` as well; `None` if it has all of them itself.
+    #[must_use]
+    pub fn joined(&self, others: &[Arc<Self>]) -> Option<Self> {
+        let (mut joined, mut is_more) = (self.clone(), false);
+        for other in others {
+            for glob in &other.conflicts {
+                if !joined.conflicts.contains(glob) {
+                    joined.conflicts.push(glob.clone());
+                    is_more = true;
+                }
+            }
+            is_more |= joined.instances.join(&other.instances);
+        }
+        is_more.then_some(joined)
+    }
+
     /// How many patterns it has.
     #[must_use]
     pub fn patterns(&self) -> usize {

@@ -1,6 +1,7 @@
 //! Rollouts: how a new file reaches the members of a set, or a unit whose file has `[X-Rollout]`. Owns the records that
 //! say how far it has got. `plan::pace` decides who is next.
 
+pub mod hosts;
 pub mod policy;
 
 use std::fmt;
@@ -8,8 +9,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::author::Author;
-use super::name::{UnitHash, UnitName};
+use super::name::{MachineId, UnitHash, UnitName};
 use super::revision::Revision;
+use hosts::Hosts;
 
 /// How many files a [`Rollout`] remembers the outcomes of.
 const REMEMBERED: usize = 10;
@@ -41,6 +43,43 @@ pub struct Gate {
     /// The generation of the unit's record that asks for the other file. What a later one asks for, such as a restart,
     /// is carried out with this file.
     pub asked: Revision,
+    /// Of a global unit, and of no other: the hosts that have another file than this one. Versions that don't know the
+    /// field delete the gate, so that all hosts get the new file at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Box<Hosts>>,
+}
+
+/// A member of a rollout: a unit, or a global unit on one of its hosts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberName {
+    /// The unit.
+    pub unit: UnitName,
+    /// The host, if the unit is global.
+    pub host: Option<MachineId>,
+}
+
+impl MemberName {
+    /// The number of a member of a set.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        self.unit.number()
+    }
+}
+
+impl From<UnitName> for MemberName {
+    fn from(unit: UnitName) -> Self {
+        Self { unit, host: None }
+    }
+}
+
+/// `web@1.service`, `agent.service on 3ec325e8`.
+impl fmt::Display for MemberName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Some(host) => write!(f, "{} on {}", self.unit, host.short()),
+            None => self.unit.fmt(f),
+        }
+    }
 }
 
 /// The last rollout of a set or a unit (`rollout/<name>`; written by the engine). It remains when it has ended.
@@ -62,6 +101,9 @@ pub struct Rollout {
     /// The member that has failed with the new file, until it is resumed or tried again. Earlier versions don't say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<UnitName>,
+    /// The host on which it has failed, if it is a global unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_on: Option<MachineId>,
     /// The last lines of that member's journal, if its host has reported them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
@@ -92,6 +134,7 @@ impl Rollout {
             began: at,
             why: None,
             failed: None,
+            failed_on: None,
             lines: Vec::new(),
             promoted: false,
             preview: false,

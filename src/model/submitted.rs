@@ -20,8 +20,7 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Result<Vec<Problem>, Vec<Probl
             problems.extend(limits::misplaced_replicas(file, name));
             problems.extend(own_name(name, file, &constraints));
             problems.extend(never_done(file, &constraints));
-            problems.extend(global_rollout(file, &constraints));
-            problems.extend(limits::misplaced(file, (ROLLOUT, "Spare"), name));
+            problems.extend(global_rollout(name, file, &constraints));
             warnings.extend(only_canaries(name, file, &constraints));
         }
         Err(wrong) => problems.extend(wrong),
@@ -49,9 +48,20 @@ fn never_done(file: &UnitFile, constraints: &Constraints) -> Option<Problem> {
     (constraints.run_once && !constraints.ends).then_some(Problem { line: option.line, what })
 }
 
-fn global_rollout(file: &UnitFile, constraints: &Constraints) -> Option<Problem> {
-    let line = file.section(ROLLOUT).next().filter(|_| constraints.global)?.line;
-    Some(Problem { line, what: format!("[{ROLLOUT}] cannot be used with Global") })
+/// What a global unit can't have: extra members, and canaries for whose time others serve.
+fn global_rollout(name: &UnitName, file: &UnitFile, constraints: &Constraints) -> Vec<Problem> {
+    if !constraints.global {
+        return limits::misplaced(file, (ROLLOUT, "Spare"), name).into_iter().collect();
+    }
+    let reasons = [
+        ("Spare", "each host that fits has the unit already"),
+        ("Preview", "each host uses the unit that it has, and no other one would serve meanwhile"),
+    ];
+    let problem = |(option, why): (&str, &str)| {
+        let found = file.section(ROLLOUT).find(|found| found.name == option)?;
+        Some(Problem { line: found.line, what: format!("{option} cannot be used with Global: {why}") })
+    };
+    reasons.into_iter().filter_map(problem).collect()
 }
 
 /// That a set has no members but canaries, as far as its file says how many it has.
@@ -110,6 +120,9 @@ mod tests {
         };
         let (set, unit) = ("web@.service", "web.service");
         let none = || Ok(String::new());
+        let no_spare = "6: Spare cannot be used with Global: each host that fits has the unit already";
+        let no_preview = "7: Preview cannot be used with Global: each host uses the unit that it has, and no other one \
+                          would serve meanwhile";
         let empty = "3: [X-Rollout] has no option, and would mean nothing: write one, such as OnFailure=revert";
         for (name, sections, expected) in [
             (set, "[X-Fleet]\nReplicas=3\n[X-Rollout]\nCanary=2", none()),
@@ -121,11 +134,7 @@ mod tests {
             (set, "[X-Fleet]\nReplicas=0\n[X-Rollout]\nCanary=4", none()),
             (set, "[X-Rollout]\nCanary=4", none()),
             (unit, "[X-Rollout]\nCanary=4", none()),
-            (
-                unit,
-                "[X-Fleet]\nGlobal=yes\n[X-Rollout]\nParallel=1",
-                Err("6: [X-Rollout] cannot be used with Global".into()),
-            ),
+            (unit, "[X-Fleet]\nGlobal=yes\n[X-Rollout]\nParallel=1", none()),
             // The spares are the canaries.
             (set, "[X-Fleet]\nReplicas=1\n[X-Rollout]\nCanary=1\nSpare=1", none()),
             (set, "[X-Rollout]\nSpare=1", none()),
@@ -135,13 +144,9 @@ mod tests {
                 "[X-Rollout]\nParallel=1\nSpare=1",
                 Err("5: `Spare=` is for templates: call the file web@.service".into()),
             ),
-            (
-                unit,
-                "[X-Fleet]\nGlobal=yes\n[X-Rollout]\nSpare=1",
-                Err("6: [X-Rollout] cannot be used with Global; 6: `Spare=` is for templates: call the file \
-                     web@.service"
-                    .into()),
-            ),
+            (unit, "[X-Fleet]\nGlobal=yes\n[X-Rollout]\nSpare=1", Err(no_spare.into())),
+            ("web@.service", "[X-Fleet]\nGlobal=yes\n[X-Rollout]\nSpare=1", Err(no_spare.into())),
+            (unit, "[X-Fleet]\nGlobal=yes\n[X-Rollout]\nCanary=1\nPreview=yes", Err(no_preview.into())),
             (unit, "[X-Fleet]\nRunOnce=yes", Err("4: `RunOnce=yes`: Type=oneshot is needed, or it never ends".into())),
             (unit, "Type=oneshot\n[X-Fleet]\nRunOnce=yes", none()),
             (unit, "[X-Fleet]\nRunOnce=no", none()),

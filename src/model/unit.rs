@@ -12,6 +12,7 @@ use super::author::Author;
 use super::failure::Failure;
 use super::name::{UnitHash, UnitName};
 use super::revision::Revision;
+use super::rollout::hosts::Held;
 use super::rollout::{Ask, Gate};
 pub use placement::{Done, Placement};
 
@@ -123,15 +124,21 @@ impl Unit {
         }
     }
 
-    /// The record by which it is scheduled while it has `gate`: with the gate's file.
+    /// The record by which it is scheduled while it has `gate`: with the gate's file. That of a global unit is the same
+    /// as before, since its gate holds back single hosts ([`Cluster::record_on`](super::cluster::Cluster::record_on)).
     #[must_use]
     pub fn behind(&self, gate: &Gate) -> Self {
-        let (hash, text) = (gate.hash.clone(), gate.text.clone());
-        let unit = Self { hash, text, ..self.clone() };
-        if unit.generation > gate.asked {
+        if gate.is_by_host() { self.clone() } else { self.with(gate.held(), gate.asked) }
+    }
+
+    /// The record by which it is scheduled with a file that a gate names, which has held it back since `asked`.
+    #[must_use]
+    pub fn with(&self, held: Held<'_>, asked: Revision) -> Self {
+        let unit = Self { hash: held.hash.clone(), text: held.text.cloned(), ..self.clone() };
+        if unit.generation > asked {
             return unit;
         }
-        Self { generation: gate.generation, restart: gate.restart, ..unit }
+        Self { generation: held.generation, restart: held.restart, ..unit }
     }
 
     /// The record by which a spare is scheduled, which has none of its own: by its `gate`.
@@ -384,6 +391,7 @@ mod tests {
             generation: Revision(3),
             restart: Some(Revision(2)),
             asked: Revision(7),
+            hosts: None,
         };
         let asked = Unit { restart: Some(Revision(7)), ..Unit::new(Desired::Launched, new, Revision(7)) };
         let behind = asked.behind(&gate);

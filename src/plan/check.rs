@@ -166,10 +166,11 @@ pub fn settled(cluster: &Cluster) -> Vec<Violation> {
                 }
                 let is_done = cluster.done(name).is_some();
                 if constraints.global || !is_done && !matches!(placement, Some(Placement::On { .. })) {
-                    found.extend(missing(cluster, name, &constraints));
+                    found.extend(missing(cluster, name));
                 }
                 if let Some(Placement::Waiting { reasons, .. }) = placement
-                    && !hold(cluster, name, &constraints, reasons.as_ref())
+                    && constraints.machine_of.is_empty()
+                    && !hold(cluster, name, reasons.as_ref())
                 {
                     found.push(Violation::StaleReasons(name.clone()));
                 }
@@ -207,21 +208,22 @@ fn misplaced(
 
 /// Whether the stored reasons count every registered host, and each of these breaks one of the counted rules. A unit
 /// that waits for a unit that it names has no hosts to count, and a group breaks rules as a whole: neither is checked.
-fn hold(cluster: &Cluster, name: &UnitName, constraints: &Constraints, reasons: Option<&Reasons>) -> bool {
+fn hold(cluster: &Cluster, name: &UnitName, reasons: Option<&Reasons>) -> bool {
     let Some(reasons) = reasons else { return false };
     let excluded = |host: &MachineId| {
-        let question = Question { unit: name, constraints, host, stance: Stance::Arrive, with: &[] };
+        let Some(constraints) = cluster.constraints_at(name, host) else { return true };
+        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
         let misfits = fit(cluster, &question).err().unwrap_or_default();
         misfits.iter().any(|misfit| reasons.contains_key(&misfit.rule()))
     };
-    !constraints.machine_of.is_empty()
-        || (reasons.values().sum::<usize>() == cluster.machines.len() && cluster.machines.keys().all(excluded))
+    reasons.values().sum::<usize>() == cluster.machines.len() && cluster.machines.keys().all(excluded)
 }
 
 /// Registered hosts that fit a unit and don't have it.
-fn missing(cluster: &Cluster, name: &UnitName, constraints: &Constraints) -> Vec<Violation> {
+fn missing(cluster: &Cluster, name: &UnitName) -> Vec<Violation> {
     let free = |host: &&MachineId| {
-        let question = Question { unit: name, constraints, host, stance: Stance::Arrive, with: &[] };
+        let Some(constraints) = cluster.constraints_at(name, host) else { return false };
+        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
         let has_it = cluster.schedule.get(host).is_some_and(|assignments| assignments.contains_key(name));
         !has_it && first_misfit(cluster, &question).is_none()
     };

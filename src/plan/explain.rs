@@ -7,7 +7,7 @@ use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::{Desired, Placement, Target};
 
-use super::fit::{Misfit, Question, Stance, fit};
+use super::fit::{Misfit, Question, Stance, View as _, fit};
 
 /// The standing of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,10 +85,13 @@ pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
 /// arrive together with it. Nothing is said of a unit whose file isn't known.
 #[must_use]
 pub fn verdicts(cluster: &Cluster, unit: &UnitName, with: &[UnitName]) -> Vec<Verdict> {
-    let Some(constraints) = cluster.constraints(unit) else { return Vec::new() };
+    if cluster.constraints(unit).is_none() {
+        return Vec::new();
+    }
     let verdict = |(id, machine): (&MachineId, &crate::model::machine::Machine)| {
         let has_it = super::fit::live_at(cluster, unit.as_str(), id);
         let stance = if has_it { Stance::Stay } else { Stance::Arrive };
+        let constraints = cluster.constraints_at(unit, id).unwrap_or_default();
         let question = Question { unit, constraints: &constraints, host: id, stance, with };
         let misfits = fit(cluster, &question).err().unwrap_or_default();
         Verdict { id: id.clone(), hostname: machine.hostname.clone(), misfits }

@@ -52,6 +52,8 @@ pub(crate) trait Occupancy {
     fn has_conflict(&self, host: &MachineId) -> bool;
     /// Whether any other unit with an assignment on `host` names this one in its `Replaces=`.
     fn is_named_by_replacer(&self, host: &MachineId) -> bool;
+    /// Whether what it says of conflicts is so. Otherwise there may be none although it says so.
+    fn is_exact(&self) -> bool;
 }
 
 /// A rule: its name, its reasons against a host, and what an index can answer instead.
@@ -80,7 +82,7 @@ impl<V: View> RuleCheck<V> {
             misfits: conflicts,
             indexed: Some(|occupancy, asked| match (occupancy.has_conflict(asked.host), asked.stance) {
                 (false, _) => Some(false),
-                (true, Stance::Arrive) => Some(true),
+                (true, Stance::Arrive) => occupancy.is_exact().then_some(true),
                 // Of two units that conflict, only the one without precedence leaves.
                 (true, Stance::Stay) => None,
             }),

@@ -1,6 +1,8 @@
 //! Gates: with which file a unit is scheduled while its rollout hasn't let it through to the one that was requested.
-//! Owns who takes part in a rollout, and when a gate is closed by itself. Pure; must never decide who is let through
-//! (`pace` does).
+//! Owns who takes part in a rollout, and when a gate is closed by itself; `hosts` has the gates of global units. Pure;
+//! must never decide who is let through (`pace` does).
+
+pub mod hosts;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -101,7 +103,7 @@ pub fn rollout_of(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<U
         return Some(template);
     }
     let file = &cluster.files.get(&record.hash)?.value;
-    (!name.is_template() && !file.global && file.rollout.is_some()).then(|| name.clone())
+    (!name.is_template() && file.rollout.is_some()).then(|| name.clone())
 }
 
 /// The gate that unit `name` must have now that its record is `record`. A gate that it has stays as long as it is asked
@@ -116,6 +118,9 @@ pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate>
         return None;
     }
     let rollout = rollout_of(cluster, name, record)?;
+    if is_global(cluster, record) {
+        return hosts::needed(cluster, name, record);
+    }
     let (_, runs) = launched(cluster, name)?;
     if is_same_body(cluster, &runs.hash, &record.hash) {
         return None;
@@ -129,6 +134,7 @@ pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate>
         generation: runs.generation,
         restart: runs.restart,
         asked: record.generation,
+        hosts: None,
     })
 }
 
@@ -145,6 +151,12 @@ pub fn launched<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a Machin
     let host = cluster.placed_on(name)?;
     let assignment = &cluster.schedule.get(host)?.get(name)?.value;
     (assignment.target == Target::Launched).then_some((host, assignment))
+}
+
+/// Whether a unit with this record runs on every host that fits, as far as its file is known.
+#[must_use]
+pub fn is_global(cluster: &Cluster, record: &Unit) -> bool {
+    cluster.files.get(&record.hash).is_some_and(|file| file.value.global)
 }
 
 /// Whether systemd reads the same from two files. A file that isn't known is like no other.
@@ -176,6 +188,7 @@ mod tests {
             generation: Revision(3),
             restart: None,
             asked: Revision(7),
+            hosts: None,
         };
         cluster.gates.insert(name.clone(), Versioned { value: gate, revision: Revision(9) });
         let scheduled = effective(&cluster).into_owned();

@@ -16,9 +16,9 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-use crate::model::name::{MachineId, UnitName};
+use crate::model::name::MachineId;
 use crate::model::rollout::policy::{OnFailure, Policy, Promote};
-use crate::model::rollout::{Ask, Phase, Request, Rollout, Verdict};
+use crate::model::rollout::{Ask, MemberName, Phase, Request, Rollout, Verdict};
 use crate::model::span;
 
 use budget::Budget;
@@ -32,12 +32,16 @@ const STEPS: usize = 6;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Its name.
-    pub name: UnitName,
+    pub name: MemberName,
+    /// What its host is called, if it is a global unit.
+    pub hostname: Option<String>,
     /// Whether it only stands in while others are replaced.
     pub spare: bool,
     /// Whether it has, or is to have, another file than the new one: it is behind its gate, or was added as a spare by
     /// an earlier rollout, or has gone back to the file before.
     pub gated: bool,
+    /// Whether its host would lose it with the new file. It is a global unit then, and the last to get that file.
+    pub leaves: bool,
     /// The host that it is assigned to.
     pub host: Option<MachineId>,
     /// How it is with the file that it is to have.
@@ -47,6 +51,15 @@ pub struct Member {
 impl Member {
     fn is_gone(&self) -> bool {
         self.state.is_gone()
+    }
+
+    /// As sentences name it: `web@1.service`, `agent.service on n2`.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match &self.hostname {
+            Some(host) => format!("{} on {host}", self.name.unit),
+            None => self.name.to_string(),
+        }
     }
 }
 
@@ -85,8 +98,8 @@ pub struct Look<'a> {
     pub ask: Option<&'a Ask>,
     /// The members that have the new file, or are to get it, and spares.
     pub members: &'a [Member],
-    /// Whether a member fits its host, or some other one, with the new file; otherwise a sentence with its name. Asked
-    /// only of members that are next.
+    /// Whether a member fits its host, or some other one, with the new file; otherwise a sentence with its name. For
+    /// a global unit, whether any host fits that. Asked only of members that are next.
     pub fits: &'a dyn Fn(&Member) -> Result<(), String>,
 }
 
@@ -96,13 +109,13 @@ pub struct Step {
     /// The rollout afterwards.
     pub rollout: Rollout,
     /// These members get the new file.
-    pub let_through: Vec<UnitName>,
+    pub let_through: Vec<MemberName>,
     /// These members go back to the file before.
-    pub revert: Vec<UnitName>,
+    pub revert: Vec<MemberName>,
     /// So many spares are added, with the new file.
     pub add: usize,
     /// These spares go away.
-    pub end: Vec<UnitName>,
+    pub end: Vec<MemberName>,
     /// When to look again although nothing has happened, in ms since the epoch.
     pub wake: Option<u64>,
 }
@@ -143,10 +156,10 @@ struct Pace<'a> {
     next: Rollout,
     timed: Vec<Timed>,
     now: u64,
-    let_through: Vec<UnitName>,
-    revert: Vec<UnitName>,
+    let_through: Vec<MemberName>,
+    revert: Vec<MemberName>,
     add: usize,
-    end: Vec<UnitName>,
+    end: Vec<MemberName>,
     wake: Option<u64>,
 }
 
@@ -176,7 +189,7 @@ impl Pace<'_> {
 
     fn enter(&mut self, phase: Phase, why: Option<String>) {
         if phase == Phase::Canary {
-            self.next.failed = None;
+            (self.next.failed, self.next.failed_on) = (None, None);
         }
         (self.next.phase, self.next.why, self.next.since) = (phase, why, self.now);
         self.wake = None;
@@ -186,7 +199,7 @@ impl Pace<'_> {
         if matches!(self.next.phase, Phase::Canary | Phase::Waiting | Phase::Rolling)
             && let Some((member, why)) = self.failure()
         {
-            self.next.failed = Some(member);
+            (self.next.failed, self.next.failed_on) = (Some(member.unit), member.host);
             return self.fail(why);
         }
         match self.next.phase {
@@ -199,7 +212,7 @@ impl Pace<'_> {
     }
 
     /// Which member failed with the new file, if one did, and why.
-    fn failure(&self) -> Option<(UnitName, String)> {
+    fn failure(&self) -> Option<(MemberName, String)> {
         let mut through = self.members().filter(|(member, _)| !member.gated);
         through.find_map(|(member, timed)| Some((member.name.clone(), self.failed(member, timed)?)))
     }
@@ -209,7 +222,7 @@ impl Pace<'_> {
             return Some(why.clone());
         }
         let Policy { healthy, deadline, .. } = self.look.policy;
-        let (name, deadline) = (&member.name, span::shown(*deadline));
+        let (name, deadline) = (member.shown(), span::shown(*deadline));
         let late = match &member.state {
             MemberState::Healthy => format!("{name} wasn't ready for {} within {deadline}", span::shown(*healthy)),
             MemberState::Pending(Some(why)) | MemberState::Assigned(Some(why)) => {
@@ -303,9 +316,9 @@ impl Pace<'_> {
         if self.next.preview { after(self.next.since, self.look.policy.healthy) } else { self.next.since }
     }
 
-    /// Let at most so many members through, within the budget; those that have no host only if `unplaced`. Of one whose
-    /// host has yet to say anything, nothing is known: it may be healthy, as on a host that has just registered again
-    /// when another leader begins.
+    /// Let at most so many members through, within the budget; those that have no host, or lose theirs, only if
+    /// `unplaced`. Of one whose host has yet to say anything, nothing is known: it may be healthy, as on a host that
+    /// has just registered again when another leader begins.
     fn release(&mut self, most: usize, unplaced: bool) {
         let mut budget = Budget::of(self.look, &self.timed);
         let is_covered = self.is_covered();
@@ -322,6 +335,9 @@ impl Pace<'_> {
                 _ => {
                     if let Err(why) = (self.look.fits)(member) {
                         return self.fail(why);
+                    }
+                    if member.leaves && !unplaced {
+                        continue;
                     }
                     budget.take(member);
                     self.let_through.push(member.name.clone());
@@ -377,9 +393,10 @@ impl Pace<'_> {
         self.own().all(|(member, _)| member.state == MemberState::Unplaced)
     }
 
-    /// How many canaries there must be.
+    /// How many canaries there must be. A host that loses the unit tells nothing of the new file.
     fn canaries(&self) -> usize {
-        self.look.policy.canary.at_most_all_of(self.own().count())
+        let (all, leave) = (self.own().count(), self.own().filter(|(member, _)| member.leaves).count());
+        self.look.policy.canary.at_most_all_of(all).min(all - leave)
     }
 
     /// How many members have the new file and aren't nowhere, and how many of them were healthy for long enough.

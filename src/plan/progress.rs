@@ -10,6 +10,7 @@ use crate::model::progress::{Operation, Progress};
 use crate::model::rollout::{Phase, Rollout};
 use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport, is_active};
 
+use super::gate::hosts::launched_on;
 use super::gate::is_spare;
 
 /// What is expected of a unit: that its current record is carried out, because of `operation`.
@@ -97,6 +98,10 @@ pub fn progress(cluster: &Cluster, expectation: &Expectation<'_>) -> Progress {
 fn behind_gate(cluster: &Cluster, name: &UnitName, unit: &Unit) -> Option<Progress> {
     let gate = cluster.gates.get(name).map(|gate| &gate.value).filter(|gate| !gate.spare)?;
     if unit.hash != gate.target || unit.generation > gate.asked {
+        return None;
+    }
+    // Of a global unit, the hosts that have it get the new file one after another.
+    if gate.is_by_host() && launched_on(cluster, name).all(|(host, _)| gate.held_on(host).is_none()) {
         return None;
     }
     let rollout = cluster.rollouts.get(&gate.rollout).map(|rollout| &rollout.value);
@@ -612,6 +617,7 @@ mod tests {
             generation,
             restart,
             asked: Revision(7),
+            hosts: None,
         };
         cluster.gates.insert(name(), versioned(gate));
         let start = |cluster: &Cluster| {

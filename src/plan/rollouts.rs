@@ -13,6 +13,7 @@
 //! Everything follows from the store, except for what was timed: a new leader begins to count anew.
 
 mod draft;
+mod hosts;
 mod look;
 mod member;
 mod spares;
@@ -113,7 +114,16 @@ impl Rollouts {
         let left = cluster.gates.iter().filter(|(name, gate)| is_left(name, &gate.value));
         for name in left.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             let gate = cluster.gates.remove(&name);
-            self.draft.gate(&name, gate, GateEvent::Opened);
+            self.draft.gate(&name, gate, None, GateEvent::Opened);
+        }
+        for (name, gate) in cluster.gates.clone().into_iter().filter(|(_, gate)| gate.value.is_by_host()) {
+            let Some(record) = cluster.units.get(&name) else { continue };
+            let value = gate::hosts::caught_up(cluster, &name, record, &gate.value);
+            if value != gate.value {
+                self.draft.gate(&name, Some(gate), Some(&value), GateEvent::HostsSeen);
+                let gate = Versioned { value, revision: Revision::default() };
+                cluster.apply(Change::Gate(name, Some(gate)));
+            }
         }
     }
 
@@ -304,7 +314,7 @@ impl Rollouts {
         if known.map(|known| &known.value) == gate.as_ref() {
             return;
         }
-        self.draft.gate(name, known.cloned(), why);
+        self.draft.gate(name, known.cloned(), gate.as_ref(), why);
         let gate = gate.map(|value| Versioned { value, revision: Revision::default() });
         scheduler.apply(Change::Gate(name.clone(), gate));
     }

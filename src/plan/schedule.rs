@@ -38,6 +38,7 @@ use crate::model::machine::KnownHost;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
+use crate::model::rollout::Gate;
 use crate::model::unit::{Assignment, Target, Unit};
 
 pub use brake::{Brake, Braked};
@@ -227,7 +228,8 @@ impl Scheduler {
                     self.host_changed(&id);
                 }
             }
-            Change::Gate(..) | Change::Rollout(..) => self.cluster_mut().apply(change),
+            Change::Gate(name, gate) => self.apply_gate(name, gate),
+            Change::Rollout(..) => self.cluster_mut().apply(change),
             Change::Placement(name, placement) => {
                 let known = self.cluster.placements.get(&name).map(|known| &known.value);
                 if known != placement.as_ref().map(|placement| &placement.value) {
@@ -302,6 +304,37 @@ impl Scheduler {
         self.dirty.unit(&name, Rescan::Explain);
     }
 
+    /// Only the gate of a global unit changes what is scheduled: on the hosts for which it says something else.
+    fn apply_gate(&mut self, name: UnitName, gate: Option<Versioned<Gate>>) {
+        let by_host =
+            |gate: Option<&Versioned<Gate>>| gate.map(|gate| &gate.value).filter(|gate| gate.is_by_host()).cloned();
+        let (before, after) = (by_host(self.cluster.gates.get(&name)), by_host(gate.as_ref()));
+        if before == after {
+            return self.cluster_mut().apply(Change::Gate(name, gate));
+        }
+        let [old, new] = [&before, &after].map(|gate| gate.iter().flat_map(Gate::files).collect::<BTreeSet<_>>());
+        let are_files_others = old != new;
+        if are_files_others {
+            self.mark_neighbours(&name);
+            self.index.held.changed(old.iter().copied(), new.iter().copied());
+            self.dirty.files(old.iter().copied());
+        }
+        self.cluster_mut().apply(Change::Gate(name.clone(), gate));
+        if are_files_others {
+            let hash = self.cluster.units.get(&name).map(|unit| unit.hash.clone());
+            self.index.unit_changed(&self.cluster, &name, hash.as_ref());
+            self.mark_neighbours(&name);
+        }
+        let is_same =
+            |one: &Gate, two: &Gate| (one.held(), &one.target, one.asked) == (two.held(), &two.target, two.asked);
+        match before.zip(after) {
+            Some((before, after)) if is_same(&before, &after) => {
+                before.hosts_that_differ(&after).into_iter().for_each(|host| self.dirty.at(&name, host));
+            }
+            _ => self.dirty.unit(&name, Rescan::Explain),
+        }
+    }
+
     fn apply_assignment(&mut self, host: MachineId, name: UnitName, assignment: Option<Versioned<Assignment>>) {
         let known = self.assignment(&host, &name).map(|known| &known.value);
         if known == assignment.as_ref().map(|assignment| &assignment.value) {
@@ -320,7 +353,10 @@ impl Scheduler {
 
     fn apply_file(&mut self, hash: UnitHash, file: Option<Versioned<Arc<Constraints>>>) {
         let same = self.cluster.files.get(&hash).map(|known| &known.value) == file.as_ref().map(|file| &file.value);
-        let users = if same { Vec::new() } else { self.index.users(&hash) };
+        let mut users = if same { Vec::new() } else { self.index.users(&hash) };
+        let names_it = |gate: &Gate| gate.is_by_host() && gate.files().any(|named| *named == hash);
+        let gates = self.cluster.gates.iter().filter(|(_, gate)| !same && names_it(&gate.value));
+        users.extend(gates.map(|(name, _)| name.clone()));
         for name in &users {
             self.mark_neighbours(name);
         }
@@ -329,7 +365,7 @@ impl Scheduler {
             self.index.file_changed(&hash);
         }
         for name in &users {
-            self.index.unit_changed(&self.cluster, name, Some(&hash));
+            self.index.unit_changed(&self.cluster, name, None);
             self.mark_neighbours(name);
             self.mark_bringing(name);
             self.dirty.unit(name, Rescan::Explain);

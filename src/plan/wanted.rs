@@ -7,8 +7,8 @@ use crate::model::unit::{Assignment, Desired, Target};
 
 use super::templates::brought_by;
 
-/// The assignment of `unit`, which has these constraints and a desired state other than `inactive`, to `host`. `None`
-/// if the unit doesn't exist.
+/// The assignment of `unit`, which has these constraints there and a desired state other than `inactive`, to `host`.
+/// `None` if the unit doesn't exist.
 #[must_use]
 pub fn assignment(
     cluster: &Cluster,
@@ -16,8 +16,8 @@ pub fn assignment(
     host: &MachineId,
     constraints: &Constraints,
 ) -> Option<Assignment> {
-    let record = cluster.units.get(unit)?;
-    let hash = cluster.file_on(unit, host)?.clone();
+    let record = cluster.record_on(unit, host)?;
+    let hash = record.hash.clone();
     let target = if record.desired == Desired::Launched { Target::Launched } else { Target::Loaded };
     let (global, restart, text) = (constraints.global, record.restart, record.text.clone());
     let templates = brought_by(cluster, unit, constraints);

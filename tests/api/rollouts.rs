@@ -192,3 +192,52 @@ async fn a_spare_is_part_of_its_rollout_and_no_unit_among_others() {
     let gone = daemon.send("DELETE", "/fleet/v1/units/web@3.service", &Value::Null).await;
     assert_eq!(gone.status, 404);
 }
+
+/// Each host that has the unit is a member, with the file that it is told to run.
+#[tokio::test]
+async fn the_members_of_a_global_unit_are_its_hosts() {
+    const N2: &str = "844a1f3b6c0e4d2f8a9b7c6d5e4f3a2b";
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.machine(N2, "n2", &[]).await;
+    let file = format!("{FILE}[X-Fleet]\nGlobal=true\n[X-Rollout]\nParallel=1\n");
+    daemon.apply(json!([{ "name": "agent.service", "text": file, "desired": "launched" }])).await;
+    let unit = daemon.get("/fleet/v2/units/agent.service").await.json();
+    let (target, generation) = (unit["hash"].clone(), unit["generation"].clone());
+    let rollout = json!({
+        "target": target, "from": { "hash": "abc" }, "phase": "reverting", "since": 7, "began": 5, "heeded": 0,
+        "failed": "agent.service", "failed_on": N1,
+    });
+    daemon.write_raw("rollout/agent.service", rollout.to_string().as_bytes()).await;
+    let gate = json!({
+        "rollout": "agent.service", "target": target, "hash": "abc", "generation": 1, "asked": generation,
+        "hosts": { N1: null },
+    });
+    daemon.write_raw("gate/agent.service", gate.to_string().as_bytes()).await;
+    for (host, hash, active) in [(N1, &target, "failed"), (N2, &json!("abc"), "active")] {
+        let told = json!({ "hash": hash, "target": "launched", "generation": generation, "global": true });
+        daemon.write_raw(&format!("schedule/{host}/agent.service"), told.to_string().as_bytes()).await;
+        let report = json!({
+            "generation": generation, "target": "launched", "hash": hash, "load": "loaded", "active": active,
+            "sub": "x", "since": 3,
+        });
+        daemon.write_raw(&format!("state/{host}/agent.service"), report.to_string().as_bytes()).await;
+    }
+    let view = daemon.get("/fleet/v2/rollouts/agent.service").await.json();
+    assert_eq!((&view["failed"], &view["failed_on"]["hostname"]), (&json!("agent.service"), &json!("n1")));
+    let member = |index: usize| {
+        let member = &view["members"][index];
+        let keys = ["name", "global", "hash", "ready"].map(|key| member[key].clone());
+        (member["machine"]["hostname"].clone(), keys)
+    };
+    assert_eq!(member(0), (json!("n1"), [json!("agent.service"), json!(true), target, json!(false)]));
+    assert_eq!(member(1), (json!("n2"), [json!("agent.service"), json!(true), json!("abc"), json!(true)]));
+    assert_eq!(view["members"].as_array().unwrap().len(), 2);
+    let list = daemon.get("/fleet/v2/rollouts").await.json();
+    assert_eq!(list["rollouts"], json!([view]));
+    let mut watch = Lines::open(&daemon, "/rollouts?name=agent.service").await;
+    assert_eq!(watch.next().await.unwrap()["rollout"], view);
+    // Whoever waits for the unit is told why it has yet to get its file.
+    let unit = daemon.get("/fleet/v2/units/agent.service").await.json();
+    assert_eq!(unit["progress"], json!({ "state": "waiting", "why": "its rollout failed and is taken back" }));
+}

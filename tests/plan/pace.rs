@@ -8,7 +8,7 @@ use flotilla::model::file::UnitFile;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::rollout::policy::Policy;
-use flotilla::model::rollout::{Ask, File, Phase, Request, Rollout};
+use flotilla::model::rollout::{Ask, File, MemberName, Phase, Request, Rollout};
 use flotilla::plan::pace::{Look, Member, MemberState, Step, Timers, advance};
 use proptest::prelude::*;
 
@@ -84,6 +84,8 @@ struct World {
     spares: BTreeMap<u32, Played>,
     /// Whether no host fits a spare.
     is_full: bool,
+    /// Whether it is a global unit, whose members are its hosts.
+    is_global: bool,
     timers: Timers,
     ask: Option<Ask>,
     now: u64,
@@ -92,11 +94,23 @@ struct World {
     is_spent: bool,
 }
 
-fn name(number: u32) -> UnitName {
-    format!("web@{number}.service").parse().unwrap()
+fn name(number: u32) -> MemberName {
+    format!("web@{number}.service").parse::<UnitName>().unwrap().into()
 }
 
 impl World {
+    /// The hosts of a global unit, of which the first `leaving` are to lose it.
+    fn on_hosts(hosts: u32, leaving: u32, policy: &str, new: Quality) -> Self {
+        let mut world = Self::new(hosts, policy, new);
+        world.is_global = true;
+        for (number, played) in &mut world.members {
+            let unit = "agent.service".parse().unwrap();
+            played.member.name = MemberName { unit, host: played.member.host.clone() };
+            (played.member.hostname, played.member.leaves) = (Some(format!("n{number}")), *number <= leaving);
+        }
+        world
+    }
+
     fn new(members: u32, policy: &str, new: Quality) -> Self {
         let text = format!("[Service]\nExecStart=/a\n[X-Rollout]\n{policy}\n");
         let policy = Policy::parse(&UnitFile::parse(text.as_bytes()).unwrap()).unwrap().unwrap();
@@ -105,7 +119,7 @@ impl World {
         let (timers, members_of) =
             (Timers::default(), (1..=members).map(|number| (number, Played::new(number, true, 0))));
         let members = members_of.collect();
-        let (spares, is_full) = (BTreeMap::new(), false);
+        let (spares, is_full, is_global) = (BTreeMap::new(), false, false);
         Self {
             rollout,
             policy,
@@ -113,6 +127,7 @@ impl World {
             members,
             spares,
             is_full,
+            is_global,
             timers,
             ask: None,
             now: 1_000_000,
@@ -136,7 +151,9 @@ impl World {
         let all = self.members.values().chain(self.spares.values());
         let members: Vec<Member> = all.map(|played| played.member.clone()).collect();
         let (rollout, policy, ask) = (&self.rollout, &self.policy, self.ask.as_ref());
-        let look = Look { rollout, policy, ask, members: &members, fits: &|_| Ok(()) };
+        let fits_anywhere = members.is_empty() || members.iter().any(|member| !member.leaves);
+        let fits = |_: &Member| fits_anywhere.then_some(()).ok_or_else(|| "it fits no host".to_owned());
+        let look = Look { rollout, policy, ask, members: &members, fits: &fits };
         let mut again = self.timers.clone();
         let step = advance(&look, &mut self.timers, now);
         assert_eq!(step, advance(&look, &mut again, now), "the same from the same");
@@ -157,6 +174,8 @@ impl World {
             }
         }
         self.spares.retain(|_, played| !step.end.contains(&played.member.name));
+        // A host that loses the unit is no member any more.
+        self.members.retain(|_, played| !played.member.leaves || played.member.gated);
         let highest = self.members.keys().chain(self.spares.keys()).max().copied().unwrap_or_default();
         for number in (highest + 1..).take(step.add) {
             let mut played = Played::new(number, false, now);
@@ -199,6 +218,9 @@ impl World {
             let begun = all().filter(|played| is_placed(played) && is_through(played)).count();
             assert!(before + begun <= parallel, "{before} and {begun} are under way, {step:?}");
         }
+        // A host loses the unit only once the new file has proved itself on another one.
+        let is_proven = all().any(|played| !played.member.gated && played.has_passed);
+        assert!(is_proven || !all().any(|played| played.member.leaves && is_through(&played)), "{step:?}");
         // No storm, and what is over stays so.
         assert!(!self.is_spent || is_asked || step.let_through.is_empty(), "a file that failed: {step:?}");
         if self.rollout.phase.is_over() && !is_asked {
@@ -253,6 +275,11 @@ impl World {
                     self.look();
                 }
             }
+            // The hosts of a global unit are members as long as they are there.
+            Event::Host(index) | Event::Place(index) if self.is_global => {
+                at(index).map(|number| self.members.remove(&number));
+            }
+            Event::Add if self.is_global => {}
             Event::Host(index) => {
                 if let Some(played) = at(index).and_then(|number| self.members.get_mut(&number)) {
                     (played.is_away, played.since) = (!played.is_away, self.now);
@@ -331,8 +358,15 @@ fn host(number: u32) -> MachineId {
 
 impl Played {
     fn new(number: u32, gated: bool, now: u64) -> Self {
-        let member =
-            Member { name: name(number), spare: false, gated, host: Some(host(number)), state: MemberState::Healthy };
+        let member = Member {
+            name: name(number),
+            hostname: None,
+            spare: false,
+            gated,
+            leaves: false,
+            host: Some(host(number)),
+            state: MemberState::Healthy,
+        };
         Self::again(&member, gated, now)
     }
 
@@ -409,6 +443,23 @@ proptest! {
         events in proptest::collection::vec(event(), 0..40),
     ) {
         let mut world = World::new(members, policy, new);
+        world.look();
+        events.iter().for_each(|event| world.event(event));
+        world.end();
+        let phase = world.rollout.phase;
+        prop_assert!(phase.is_over() || matches!(phase, Phase::Waiting | Phase::Paused), "{phase:?}");
+        prop_assert_eq!(world.wake, None);
+    }
+
+    /// The same of a global unit, whose hosts may die, and some of which the new file doesn't fit.
+    #[test]
+    fn the_hosts_of_a_global_unit_keep_their_budget(
+        (hosts, leaving) in (1_u32..7).prop_flat_map(|hosts| (Just(hosts), 0..=hosts)),
+        policy in proptest::sample::select(&POLICIES[..9]),
+        new in quality(),
+        events in proptest::collection::vec(event(), 0..40),
+    ) {
+        let mut world = World::on_hosts(hosts, leaving, policy, new);
         world.look();
         events.iter().for_each(|event| world.event(event));
         world.end();

@@ -13,10 +13,12 @@ use flotilla::model::format::ReportKeyForm;
 use flotilla::model::machine::{Gone, KnownHost};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
+use flotilla::model::rollout::Gate;
+use flotilla::model::rollout::hosts::HeldFile;
 use flotilla::model::systemd::UnitState;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, UnitReport};
 use flotilla::plan::check::always;
-use flotilla::plan::fit::{Question, Stance, first_misfit};
+use flotilla::plan::fit::{Question, Stance, View as _, first_misfit};
 use flotilla::plan::gate::effective;
 use flotilla::registry::decode;
 use flotilla::registry::keys::{Key, SCHEDULE};
@@ -357,7 +359,10 @@ impl Judge {
         let past = facts.past[before..].iter();
         // A state in which the host isn't registered doesn't show what should run there.
         let belongs = |host: &MachineId, unit: &UnitName, is_same: &dyn Fn(&UnitHash) -> bool| {
-            let same = |cluster: &Cluster| effective(cluster).units.get(unit).is_some_and(|unit| is_same(&unit.hash));
+            let same = |cluster: &Cluster| {
+                let cluster = effective(cluster);
+                cluster.units.contains_key(unit) && cluster.file_on(unit, host).is_some_and(is_same)
+            };
             let mut there = past.clone().filter(|(.., cluster)| cluster.machines.contains_key(host)).peekable();
             there.peek().is_some() && there.all(|(.., cluster)| is_tied(cluster, host, unit) && same(cluster))
         };
@@ -726,7 +731,14 @@ impl Facts {
                 format!("history {name} {}", or_gone(kept.as_ref(), |kept| kept.value.keys.len().to_string()))
             }
             Change::Gate(name, gate) => {
-                let gate = or_gone(gate.as_ref(), |gate| format!("{}@{}", gate.value.hash.short(), gate.value.asked));
+                let on = |(host, file): (&MachineId, &Option<HeldFile>)| {
+                    let file = file.as_ref().map_or("through", |file| file.hash.short());
+                    format!(" {} {file}", self.name(Some(host)))
+                };
+                let hosts = |gate: &Gate| gate.hosts.iter().flat_map(|hosts| hosts.iter().map(on)).collect::<String>();
+                let gate = or_gone(gate.as_ref(), |Versioned { value: gate, .. }| {
+                    format!("{}@{}{}", gate.hash.short(), gate.asked, hosts(gate))
+                });
                 format!("gate {name} {gate}")
             }
             Change::Rollout(name, rollout) => {
@@ -821,7 +833,7 @@ fn is_tied(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
 fn fits(cluster: &Cluster, host: &MachineId, name: &UnitName, stance: Stance) -> bool {
     let cluster = &*effective(cluster);
     let wanted = cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
-    cluster.constraints(name).filter(|_| wanted).is_some_and(|constraints| {
+    cluster.constraints_at(name, host).filter(|_| wanted).is_some_and(|constraints| {
         let question = Question { unit: name, constraints: &constraints, host, stance, with: &[] };
         first_misfit(cluster, &question).is_none()
     })

@@ -22,7 +22,7 @@ use super::log::Log;
 use super::marks::Reached;
 use super::pool::{Kind, pool};
 use super::random::Random;
-use super::rollouts::{self, SET, UNIT};
+use super::rollouts::{self, GLOBAL, SET, UNIT};
 use super::settled::{Health, compare, idle};
 use super::world::{BUS, MASS_LOSS_GRACE, SLOW_BUS, World, destroy, have, restart, scale};
 
@@ -118,6 +118,8 @@ struct Game {
     forgeries: Option<Random>,
     /// The generator that decides who is rolled out and with what, if this seed has rollouts.
     rollouts: Option<Random>,
+    /// The same for a global unit.
+    global_rollouts: Option<Random>,
     accidents: Vec<Accident>,
     /// The generator that decides when a clock is set and to what, if this seed has clocks that are.
     clocks: Option<Random>,
@@ -177,6 +179,7 @@ impl Game {
         let clocks = Some(random.fork("clocks")).filter(|_| choose.fork("clocks").chance(300));
         let sickness = Some(random.fork("sickness")).filter(|_| choose.fork("sickness").chance(600));
         let rollouts = Some(random.fork("rollouts")).filter(|_| choose.fork("rollouts").chance(500));
+        let global_rollouts = Some(random.fork("globals")).filter(|_| choose.fork("globals").chance(300));
         let mut slow = choose.fork("planning");
         if slow.chance(300) {
             let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
@@ -200,6 +203,7 @@ impl Game {
             other_user,
             forgeries,
             rollouts,
+            global_rollouts,
             accidents,
             clocks,
             sickness,
@@ -228,6 +232,7 @@ impl Game {
                 self.accident().await;
             }
             self.roll_out().await;
+            self.roll_out_a_global_unit().await;
             self.set_clocks();
             self.sicken();
             self.look();
@@ -309,6 +314,24 @@ impl Game {
             }
         };
         self.ask_each(&[intents]).await;
+    }
+
+    /// Sometimes a global unit that is rolled out gets another file, or something else is asked of it.
+    async fn roll_out_a_global_unit(&mut self) {
+        let Some(random) = self.global_rollouts.as_mut() else { return };
+        if !random.chance(200) {
+            return;
+        }
+        let name: UnitName = GLOBAL.parse().unwrap();
+        let is_known = self.world.judge.cluster().units.contains_key(&name);
+        let text = rollouts::text(GLOBAL, random, is_known);
+        let intent = match random.within(0..=11) {
+            0 if is_known => destroy(&name),
+            1 if is_known => have(&name, None, Some(Desired::Loaded)),
+            2 if is_known => restart(&name),
+            _ => have(&name, Some(&text), Some(Desired::Launched)),
+        };
+        self.ask_each(&[vec![intent]]).await;
     }
 
     /// Sometimes the clock of a host is set: a little wrong, by hours, by days, or right again.

@@ -9,17 +9,19 @@ use flotilla::model::cluster::{Cluster, Versioned};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::rollout::{Gate, Phase, Rollout};
 use flotilla::model::unit::{Assignment, Desired, Target, Unit};
+use flotilla::plan::gate::hosts::launched_on;
 
 use super::random::Random;
 
-/// A set that is rolled out, and a unit.
+/// A set that is rolled out, a unit, and a global one.
 pub(crate) const SET: &str = "tier@.service";
 pub(crate) const UNIT: &str = "solo.service";
+pub(crate) const GLOBAL: &str = "guard.service";
 
 /// How long a rollout of them waits for a member.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A file of the set or the unit: a few versions, one of which can't be started if that is wanted, and some policies.
+/// A file of one of them: a few versions, one of which can't be started if that is wanted, and some policies.
 pub(crate) fn text(name: &str, random: &mut Random, or_broken: bool) -> String {
     let program = match random.within(0..=3) {
         0 if or_broken => "ExecStart=\n".to_owned(),
@@ -30,13 +32,22 @@ pub(crate) fn text(name: &str, random: &mut Random, or_broken: bool) -> String {
     let spare = if name == SET { spare } else { "" };
     let canary = random.pick(&["", "", "Canary=1\nPromote=auto\n", "Canary=1\nPromote=5\n"]);
     let failure = random.pick(&["", "", "OnFailure=pause\n"]);
-    let replicas = if name == SET { "Replicas=3\n" } else { "" };
+    let fleet = match name {
+        SET => "Replicas=3\n".to_owned(),
+        GLOBAL => {
+            format!("Global=true\n{}", random.pick(&["", "", "MachineMetadata=zone=a\n", "Conflicts=solo.service\n"]))
+        }
+        _ => String::new(),
+    };
     let deadline = DEADLINE.as_secs();
     format!(
-        "[Service]\n{program}[X-Fleet]\n{replicas}[X-Rollout]\nHealthySec=2\nDeadlineSec={deadline}\n\
+        "[Service]\n{program}[X-Fleet]\n{fleet}[X-Rollout]\nHealthySec=2\nDeadlineSec={deadline}\n\
          {parallel}{spare}{canary}{failure}"
     )
 }
+
+/// A unit that is a member, or a global one on a host.
+type Member<'a> = (&'a UnitName, Option<&'a MachineId>);
 
 /// What is wrong with a commit that led from `before` to `after`. The leader has planned it from one of the states
 /// `past`, or from `before`.
@@ -46,26 +57,29 @@ pub(crate) fn judge<'a>(
     past: impl Iterator<Item = &'a Cluster> + Clone,
 ) -> Vec<String> {
     let mut found = Vec::new();
-    let mut away: BTreeMap<&UnitName, Vec<&UnitName>> = BTreeMap::new();
+    let mut away: BTreeMap<&UnitName, Vec<Member<'_>>> = BTreeMap::new();
     for (name, host, told) in launched(after) {
         let Some((rollout_name, rollout)) = rollout_of(after, name) else { continue };
-        let known = launched(before).find(|(other, ..)| *other == name).map(|(.., told)| told);
+        let member = (name, told.global.then_some(host));
+        let known = told_of(before, member).map(|(_, told)| told);
         let body =
             |hash: &UnitHash| [before, after].iter().find_map(|cluster| Some(cluster.files.get(hash)?.value.body));
         // What systemd reads the same from restarts nothing.
         if known.is_none_or(|known| body(&known.hash) == body(&told.hash)) {
             continue;
         }
-        found.extend(wrong_file(before, after, name, rollout, told).map(|what| format!("{what} on {}", host.short())));
+        found
+            .extend(wrong_file(before, after, member, rollout, told).map(|what| format!("{what} on {}", host.short())));
         let takes_part = before.gates.contains_key(name) || after.gates.contains_key(name);
         // A leader may have known less, and taken it for one that isn't healthy.
-        let was_healthy = || past.clone().chain(std::iter::once(before)).all(|cluster| is_healthy_in(cluster, name));
+        let was_healthy = || past.clone().chain(std::iter::once(before)).all(|cluster| is_healthy_in(cluster, member));
         if takes_part && was_healthy() {
-            away.entry(rollout_name).or_default().push(name);
+            away.entry(rollout_name).or_default().push(member);
         }
     }
     for (rollout, stopped) in away {
         found.extend(too_few(before, after, past.clone(), rollout, &stopped));
+        let stopped: Vec<&UnitName> = stopped.iter().map(|(name, _)| *name).collect();
         found.extend(too_soon(before, after, past.clone(), rollout, &stopped));
     }
     found
@@ -75,12 +89,13 @@ pub(crate) fn judge<'a>(
 fn wrong_file(
     before: &Cluster,
     after: &Cluster,
-    name: &UnitName,
+    (name, host): Member<'_>,
     rollout: &Rollout,
     told: &Assignment,
 ) -> Option<String> {
     let asked = [before, after].map(|cluster| cluster.units.get(name).map(|unit| &unit.hash));
-    let gate = before.gates.get(name).map(|gate| &gate.value.hash);
+    let gate = before.gates.get(name).map(|gate| &gate.value);
+    let gate = gate.and_then(|gate| host.map_or(Some(&gate.hash), |host| Some(gate.held_on(host)?.hash)));
     let may_be: [Option<&UnitHash>; 5] = [asked[0], asked[1], gate, Some(&rollout.from.hash), Some(&rollout.target)];
     if !may_be.contains(&Some(&told.hash)) {
         return Some(format!("{name} is told to run {}, which nobody asked for", told.hash.short()));
@@ -96,7 +111,7 @@ fn too_few<'a>(
     after: &Cluster,
     past: impl Iterator<Item = &'a Cluster> + Clone,
     rollout: &UnitName,
-    stopped: &[&UnitName],
+    stopped: &[Member<'_>],
 ) -> Option<String> {
     let record = &after.rollouts.get(rollout)?.value;
     let policy = after.files.get(&record.target).and_then(|file| file.value.rollout.as_deref().cloned());
@@ -105,17 +120,33 @@ fn too_few<'a>(
     let takes_part = |(name, unit): &(&UnitName, &Unit)| {
         unit.desired == Desired::Launched && rollout_of(after, name).is_some_and(|(of, _)| of == rollout)
     };
-    let members: Vec<&UnitName> = after.units.iter().filter(takes_part).map(|(name, _)| name).collect();
-    let all = members.iter().filter(|name| has_host(before, name)).count();
+    let units = after.units.iter().filter(takes_part).map(|(name, _)| name);
+    let members: Vec<Member<'_>> = units.flat_map(|name| members_of(after, name)).collect();
     let states = || past.clone().chain(std::iter::once(before));
-    // What the leader may have known when it decided. Spares serve as well.
-    let serving = members.iter().copied().chain(spares_of(before, rollout));
-    let healthy = serving.filter(|name| states().any(|cluster| is_healthy_in(cluster, name))).count();
-    let floor = all.saturating_sub(policy.parallel.at_least_one_of(members.len()));
+    // What the leader may have known when it decided, as with what follows: hosts of a global unit come and go.
+    let placed = |cluster: &Cluster| members.iter().filter(|member| has_host(cluster, **member)).count();
+    let is_global = members.iter().any(|(_, host)| host.is_some());
+    let all = if is_global { states().map(placed).min().unwrap_or_default() } else { placed(before) };
+    // Spares serve as well.
+    let serving = members.iter().copied().chain(spares_of(before, rollout).map(|spare| (spare, None)));
+    let healthy = serving.filter(|member| states().any(|cluster| is_healthy_in(cluster, *member))).count();
+    let most = if is_global { states().map(placed).max().unwrap_or_default() } else { members.len() };
+    let floor = all.saturating_sub(policy.parallel.at_least_one_of(most));
     (healthy.saturating_sub(stopped.len()) < floor).then(|| {
-        let stopped: Vec<&str> = stopped.iter().map(|name| name.as_str()).collect();
+        let shown =
+            |(name, host): &Member<'_>| host.map_or(name.to_string(), |host| format!("{name} on {}", host.short()));
+        let stopped: Vec<String> = stopped.iter().map(shown).collect();
         format!("{} of {all} members of {rollout} are healthy, and {} is stopped", healthy, stopped.join(" "))
     })
+}
+
+/// A unit as a member, or the hosts on which it is launched if it is global.
+fn members_of<'a>(cluster: &'a Cluster, name: &'a UnitName) -> Vec<Member<'a>> {
+    let is_global = cluster.constraints(name).is_some_and(|constraints| constraints.global);
+    match is_global {
+        true => launched_on(cluster, name).map(|(host, _)| (name, Some(host))).collect(),
+        false => vec![(name, None)],
+    }
 }
 
 /// No healthy member may be stopped before as many spares are healthy as can be placed; while it goes back, the members
@@ -156,14 +187,21 @@ fn too_soon<'a>(
     }
     let mut awaited = spares_of(before, rollout).take(wanted);
     let unready = awaited.find(|spare| {
+        let spare: Member<'_> = (*spare, None);
         states().all(|cluster| has_host(cluster, spare)) && !states().any(|cluster| is_healthy_in(cluster, spare))
     })?;
     Some(format!("{stopped} is stopped before its spare {unready} is healthy"))
 }
 
-/// Whether a unit is launched on a host that is there.
-fn has_host(cluster: &Cluster, name: &UnitName) -> bool {
-    launched(cluster).any(|(other, host, _)| other == name && cluster.machines.contains_key(host))
+/// Whether a member is launched on a host that is there.
+fn has_host(cluster: &Cluster, member: Member<'_>) -> bool {
+    told_of(cluster, member).is_some_and(|(host, _)| cluster.machines.contains_key(host))
+}
+
+/// Where a member is launched, and what its host is told.
+fn told_of<'a>(cluster: &'a Cluster, (name, on): Member<'_>) -> Option<(&'a MachineId, &'a Assignment)> {
+    let found = launched(cluster).find(|(other, host, _)| *other == name && on.is_none_or(|on| on == *host));
+    found.map(|(_, host, told)| (host, told))
 }
 
 /// The spares of a rollout, without their riders.
@@ -200,9 +238,9 @@ fn launched(cluster: &Cluster) -> impl Iterator<Item = (&UnitName, &MachineId, &
 
 /// Whether a unit's host says that it is healthy with what it is told. What was requested since then, the leader has
 /// yet to decide about.
-fn is_healthy_in(cluster: &Cluster, name: &UnitName) -> bool {
-    let Some((_, host, told)) = launched(cluster).find(|(other, ..)| *other == name) else { return false };
-    let report = cluster.report(name, host).filter(|_| cluster.machines.contains_key(host));
+fn is_healthy_in(cluster: &Cluster, member: Member<'_>) -> bool {
+    let Some((host, told)) = told_of(cluster, member) else { return false };
+    let report = cluster.report(member.0, host).filter(|_| cluster.machines.contains_key(host));
     report.is_some_and(|report| {
         report.hash == told.hash && report.generation >= told.generation && report.job.is_none() && report.is_ready()
     })

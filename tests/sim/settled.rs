@@ -95,7 +95,7 @@ pub(crate) async fn compare(world: &World, health: Health) {
     }
     let former = cluster.histories.values().flat_map(|kept| &kept.value.keys);
     let keys = cluster.units.values().flat_map(|unit| [&unit.hash, unit.file_key()]).chain(former);
-    let held = cluster.gates.values().flat_map(|gate| std::iter::once(&gate.value.hash).chain(&gate.value.text));
+    let held = cluster.gates.values().flat_map(|gate| gate.value.files());
     let before = cluster.rollouts.values().map(|rollout| &rollout.value.from);
     let keys = keys.chain(held).chain(before.flat_map(|from| std::iter::once(&from.hash).chain(&from.text)));
     let used: BTreeSet<String> = keys.map(|key| format!("{FILES}{key}")).collect();

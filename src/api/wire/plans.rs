@@ -66,10 +66,18 @@ pub struct PlannedRollout {
     pub name: UnitName,
     /// The hash of the new file.
     pub target: UnitHash,
-    /// The members that would get it, in their order: those of a step together.
+    /// The members that would get it, in their order: those of a step together. Of a global unit, its name for each
+    /// host, which `step_machines` names.
     pub steps: Vec<Vec<UnitName>>,
-    /// The members that would keep the file before, because the rollout waits or ends.
+    /// The hosts of the steps, in the same order. Only of a global unit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub step_machines: Vec<Vec<MachineRef>>,
+    /// The members that would keep the file before, because the rollout waits or ends. Of a global unit, its name for
+    /// each host, which `held_machines` names.
     pub held: Vec<UnitName>,
+    /// Their hosts, in the same order. Only of a global unit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_machines: Vec<MachineRef>,
     /// How many members may be unavailable at a time because of it.
     pub parallel: usize,
     /// How many members would get the file first, and be waited for.

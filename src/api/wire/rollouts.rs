@@ -19,7 +19,7 @@ pub struct RolloutList {
     pub rollouts: Vec<RolloutView>,
 }
 
-/// v2: how a new file reaches the members of a set, or a unit whose file has `[X-Rollout]`.
+/// v2: how a new file reaches the members of a set, or a unit whose file has `[X-Rollout]`; a global one host by host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RolloutView {
@@ -41,6 +41,9 @@ pub struct RolloutView {
     /// The member that has failed with the new file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<UnitName>,
+    /// The host on which it has failed, if the unit is global.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_on: Option<MachineRef>,
     /// The last lines of that member's journal, if its host has reported them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
@@ -52,7 +55,8 @@ pub struct RolloutView {
     /// What became of earlier files, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outcomes: Vec<FileOutcomeView>,
-    /// The units that it is about, sorted by number, then by name.
+    /// The units that it is about, sorted by number, then by name; of a global unit the hosts that have it, sorted by
+    /// their ids.
     pub members: Vec<RolloutMember>,
 }
 
@@ -89,7 +93,7 @@ impl From<FileOutcome> for FileOutcomeView {
     }
 }
 
-/// v2: a member of a set in its rollout, or a spare.
+/// v2: a member of a set in its rollout, or a spare; the unit itself; or a global unit on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RolloutMember {
@@ -98,6 +102,9 @@ pub struct RolloutMember {
     /// Whether it only stands in until the rollout has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spare: bool,
+    /// Whether it is a global unit on one of its hosts, of which the others are members as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub global: bool,
     /// The hash of the file that its host is told to run.
     pub hash: UnitHash,
     /// The host that it is placed on.

@@ -76,18 +76,22 @@ fn rollout(rollout: &PlannedRollout) -> Vec<String> {
         parallel if parallel >= members => "all together".to_owned(),
         parallel => format!("{parallel} at a time"),
     };
+    let members = match rollout.step_machines.is_empty() && rollout.held_machines.is_empty() {
+        true => count(members, "member"),
+        false => count(members, "host"),
+    };
     let ready = match rollout.least_ready {
         0 => String::new(),
         least => format!(", never fewer than {least} ready"),
     };
     let longest = rollout.longest.map_or_else(String::new, |seconds| format!(", in at most {}", time(seconds)));
-    let mut lines =
-        vec![format!("{}  rolls out to {}, {pace}{ready}{longest}", rollout.name, count(members, "member"))];
+    let mut lines = vec![format!("{}  rolls out to {members}, {pace}{ready}{longest}", rollout.name)];
     if !rollout.steps.is_empty() {
-        let steps: Vec<String> = rollout.steps.iter().map(|step| names(step)).collect();
+        let machines = |at: usize| rollout.step_machines.get(at).map_or(&[][..], Vec::as_slice);
+        let steps: Vec<String> = rollout.steps.iter().enumerate().map(|(at, step)| names(step, machines(at))).collect();
         lines.push(format!("  in this order: {}", steps.join("; ")));
     }
-    let held = names(&rollout.held);
+    let held = names(&rollout.held, &rollout.held_machines);
     match (rollout.phase, &rollout.why) {
         (Phase::Done, _) => {}
         (Phase::Waiting, _) => lines.push(format!("  then it waits to be promoted; until then as now: {held}")),
@@ -101,8 +105,10 @@ fn time(seconds: u64) -> String {
     if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds.div_ceil(60)) }
 }
 
-fn names(units: &[UnitName]) -> String {
-    units.iter().map(UnitName::as_str).collect::<Vec<_>>().join(", ")
+/// `web@3.service, web@2.service`; of a global unit, `n1, n2`.
+fn names(units: &[UnitName], machines: &[MachineRef]) -> String {
+    let name = |(at, unit): (usize, &UnitName)| machines.get(at).map_or_else(|| unit.to_string(), host);
+    units.iter().enumerate().map(name).collect::<Vec<_>>().join(", ")
 }
 
 /// What would become of a unit.
@@ -268,6 +274,18 @@ mod tests {
                 "web@.service  rolls out to 3 members, one at a time, never fewer than 2 ready, in at most 30 min",
                 "  in this order: web@3.service; web@2.service; web@1.service",
                 "web@3.service  restarts on n3",
+            ]
+        );
+        let mut host = rollout(json!([["web@.service"], ["web@.service"]]), json!(["web@.service"]), "waiting");
+        host[0]["step_machines"] = json!([[machine("n1")], [machine("n2")]]);
+        host[0]["held_machines"] = json!([machine("n3")]);
+        assert_eq!(
+            shown(vec![], &host),
+            [
+                "web@.service  rolls out to 3 hosts, one at a time, never fewer than 2 ready, in at most 30 min",
+                "  in this order: n1; n2",
+                "  then it waits to be promoted; until then as now: n3",
+                "nothing would change",
             ]
         );
         let mut units = member();

@@ -86,13 +86,21 @@ async fn ask(session: &Session, name: &UnitName, what: Request) -> Result<(), Er
 fn show(session: &Session, view: &RolloutView) {
     let now = Clock::system().now_ms();
     session.line(&headline(view, now));
-    let rows: Vec<Vec<Cell>> = view.members.iter().rev().map(|member| row(view, member, now)).collect();
+    let rows: Vec<Vec<Cell>> = in_order(view).into_iter().map(|member| row(view, member, now)).collect();
     if !rows.is_empty() {
         session.out.data(&fitted::render(&HEAD, &rows, session.out.width(), session.out.has_colours()));
     }
     if let Some(next) = next(view) {
         session.out.message(&next);
     }
+}
+
+/// The members as the new file usually reaches them: the highest number first; the hosts of a global unit as they are.
+fn in_order(view: &RolloutView) -> Vec<&RolloutMember> {
+    let (mut hosts, mut others): (Vec<_>, Vec<_>) = view.members.iter().partition(|member| member.global);
+    others.reverse();
+    hosts.append(&mut others);
+    hosts
 }
 
 /// `web@.service: waiting for promotion for 2 min, 1 of 3 has 3f2a91c, before it 90bb1de`.
@@ -181,6 +189,10 @@ mod tests {
                         web@3.service  n3    bb    ready, spare                                    2 min\n\
                         web@4.service  -     bb    spare, goes on without: 2 of 2 hosts: conflict  2 min\n";
         assert_eq!(fitted::render(&HEAD, &rows, None, false), expected);
+        // The hosts of a global unit, in the order in which they get the new file.
+        let hosts = view("rolling", None, &["a.service n1 bb ready global", "a.service n2 aa ready global"]);
+        let names = in_order(&hosts).into_iter().filter_map(|member| Some(member.machine.as_ref()?.name()));
+        assert_eq!(names.collect::<Vec<_>>(), ["n1", "n2"]);
         let failed = view("reverted", Some("web@2.service on n2: failed"), &members);
         assert_eq!(
             headline(&failed, now),

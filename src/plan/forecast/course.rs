@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::cluster::Cluster;
-use crate::model::name::{UnitHash, UnitName};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::rollout::policy::{Policy, Promote};
-use crate::model::rollout::{Gate, Phase};
+use crate::model::rollout::{Gate, MemberName, Phase};
+use crate::model::unit::Assignment;
 
+use super::super::gate::hosts::launched_on;
 use super::super::gate::{instances, launched};
-use super::super::rollouts::{GateEvent, Writes};
+use super::super::rollouts::{GateEvent, GateWrite, Writes};
 
 /// A rollout, as it would go on if every member becomes healthy at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +20,9 @@ pub struct Course {
     /// The file that it brings.
     pub target: UnitHash,
     /// The members that get it, in their order: those of a step together.
-    pub steps: Vec<Vec<UnitName>>,
+    pub steps: Vec<Vec<MemberName>>,
     /// The members that don't get it, because the rollout waits, or ends before.
-    pub held: Vec<UnitName>,
+    pub held: Vec<MemberName>,
     /// How many members may be unavailable at a time because of it.
     pub parallel: usize,
     /// How many members get the file first, and are waited for.
@@ -45,7 +47,7 @@ pub(super) struct Courses {
 #[derive(Debug, Clone)]
 struct Draft {
     target: UnitHash,
-    steps: Vec<Vec<UnitName>>,
+    steps: Vec<Vec<MemberName>>,
     least_ready: Option<usize>,
 }
 
@@ -62,9 +64,9 @@ impl Courses {
                 *draft = Draft::to(&after.target);
             }
         }
-        let mut steps: BTreeMap<&UnitName, Vec<UnitName>> = BTreeMap::new();
+        let mut steps: BTreeMap<&UnitName, Vec<MemberName>> = BTreeMap::new();
         for gate in writes.gates.values().filter(|gate| gate.why == GateEvent::LetThrough) {
-            steps.entry(&gate.rollout.0).or_default().push(gate.unit.clone());
+            steps.entry(&gate.rollout.0).or_default().extend(let_through(gate, cluster));
         }
         for (name, step) in steps {
             let target = cluster.rollouts.get(name).map(|rollout| &rollout.value.target);
@@ -91,8 +93,8 @@ impl Draft {
     fn ended(&self, cluster: &Cluster, name: &UnitName) -> Option<Course> {
         let rollout = &cluster.rollouts.get(name)?.value;
         let is_held = |gate: &Gate| gate.rollout == *name && gate.target == self.target;
-        let held = cluster.gates.iter().filter(|(_, gate)| is_held(&gate.value)).map(|(name, _)| name.clone());
-        let held: Vec<UnitName> = held.collect();
+        let gates = cluster.gates.iter().filter(|(_, gate)| is_held(&gate.value));
+        let held: Vec<MemberName> = gates.flat_map(|(name, gate)| held_by(cluster, name, &gate.value)).collect();
         let members = self.steps.iter().map(Vec::len).sum::<usize>() + held.len();
         if members == 0 {
             return None;
@@ -114,6 +116,25 @@ impl Draft {
     }
 }
 
+/// The members that a gate lets through. A host that doesn't have a global unit is none.
+fn let_through<'a>(gate: &'a GateWrite, cluster: &'a Cluster) -> Box<dyn Iterator<Item = MemberName> + 'a> {
+    if !gate.write.after.as_ref().is_some_and(Gate::is_by_host) {
+        return Box::new(std::iter::once(gate.unit.clone().into()));
+    }
+    let has_it = |host: &&MachineId| cluster.schedule.get(*host).is_some_and(|slice| slice.contains_key(&gate.unit));
+    let hosts = gate.hosts.iter().filter(has_it).cloned();
+    Box::new(hosts.map(|host| MemberName { unit: gate.unit.clone(), host: Some(host) }))
+}
+
+/// The members that a gate holds back.
+fn held_by(cluster: &Cluster, name: &UnitName, gate: &Gate) -> Vec<MemberName> {
+    if !gate.is_by_host() {
+        return vec![name.clone().into()];
+    }
+    let hosts = launched_on(cluster, name).map(|(host, _)| host).filter(|host| gate.held_on(host).is_some());
+    hosts.map(|host| MemberName { unit: name.clone(), host: Some(host.clone()) }).collect()
+}
+
 /// How long so many steps take at most.
 fn longest(policy: &Policy, steps: usize, canaries: usize) -> Option<Duration> {
     if policy.deadline == Duration::MAX {
@@ -126,16 +147,20 @@ fn longest(policy: &Policy, steps: usize, canaries: usize) -> Option<Duration> {
     }
 }
 
-/// How many members of a set, or of the unit itself, are healthy with what their hosts were told last.
+/// How many members of a set, or of the unit itself or its hosts, are healthy with what their hosts were told last.
 fn ready(cluster: &Cluster, name: &UnitName) -> usize {
-    let is_ready = |member: &&UnitName| {
-        let Some((host, told)) = launched(cluster, member) else { return false };
+    let is_ready_on = |member: &UnitName, host: &MachineId, told: &Assignment| {
         let ends = cluster.files.get(&told.hash).is_some_and(|file| file.value.ends);
         let report = cluster.report(member, host).filter(|_| cluster.machines.contains_key(host));
         report.is_some_and(|report| report.generation >= told.generation && report.is_healthy(ends))
     };
+    let is_ready =
+        |member: &&UnitName| launched(cluster, member).is_some_and(|(host, told)| is_ready_on(member, host, told));
     match name.is_template() {
         true => instances(cluster, name).filter(is_ready).count(),
-        false => usize::from(is_ready(&name)),
+        false => {
+            let hosts = launched_on(cluster, name).filter(|(host, told)| is_ready_on(name, host, told)).count();
+            hosts + usize::from(is_ready(&name))
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::model::file::UnitFile;
 use crate::model::machine::Machine;
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
-use crate::model::rollout::Phase;
+use crate::model::rollout::{MemberName, Phase};
 use crate::model::unit::{Desired, Unit};
 
 fn id(at: u64) -> MachineId {
@@ -163,7 +163,7 @@ fn a_rollout_says_its_order_and_how_many_stay_ready() {
         let sections = sections(more);
         let forecast = of(&cluster, &set("new", &sections));
         let course = &forecast.rollouts[&name("web@.service")];
-        let numbers = |names: &[UnitName]| names.iter().filter_map(UnitName::number).collect::<Vec<u32>>();
+        let numbers = |names: &[MemberName]| names.iter().filter_map(MemberName::number).collect::<Vec<u32>>();
         let mut found: Vec<Vec<u32>> = course.steps.iter().map(|step| numbers(step)).collect();
         // Who gets it together has no order.
         found.iter_mut().for_each(|step| step.sort_by_key(|number| std::cmp::Reverse(*number)));
@@ -172,6 +172,32 @@ fn a_rollout_says_its_order_and_how_many_stay_ready() {
         let restarts = lines(&forecast);
         assert_eq!(restarts.len(), steps.concat().len(), "{more}: {restarts:?}");
         assert!(restarts.iter().all(|line| line.contains(" restarts ")), "{more}: {restarts:?}");
+    }
+}
+
+/// As with sets; a host that doesn't have the unit is none of its members.
+#[test]
+fn a_global_unit_is_rolled_out_host_by_host() {
+    const AGENT: &str = "[X-Fleet]\nGlobal=true\nConflicts=apart.service\n[X-Rollout]\nHealthySec=5\nDeadlineSec=60";
+    let apart = ("apart.service", "apart", "[X-Fleet]\nMachineID=00000003000000000000000000000003", LAUNCHED);
+    for (units, more, steps, held, least, phase) in [
+        (&[][..], "", &[&[1][..], &[2], &[3]][..], &[][..], 2, Phase::Done),
+        (&[], "Parallel=2", &[&[1, 2], &[3]], &[], 1, Phase::Done),
+        (&[], "Canary=1", &[&[1]], &[2, 3], 2, Phase::Waiting),
+        (&[apart], "", &[&[1], &[2]], &[], 1, Phase::Done),
+    ] {
+        let agent = |program, sections| ("agent.service", program, sections, LAUNCHED);
+        let cluster = cluster(&[units, &[agent("old", AGENT)]].concat());
+        let sections = format!("{AGENT}\n{more}");
+        let forecast = of(&cluster, &[agent("new", &sections)]);
+        let course = &forecast.rollouts[&name("agent.service")];
+        let host = |member: &MemberName| member.host.as_ref()?.short().parse::<u32>().ok();
+        let hosts = |members: &[MemberName]| members.iter().filter_map(host).collect::<Vec<u32>>();
+        let found: Vec<Vec<u32>> = course.steps.iter().map(|step| hosts(step)).collect();
+        assert_eq!((found.as_slice(), hosts(&course.held)), (&*steps_of(steps), held.to_vec()), "{more}");
+        assert_eq!((course.least_ready, course.phase), (least, phase), "{more}");
+        let restarts = steps.concat().iter().map(|host| format!("agent.service restarts {host}")).collect::<Vec<_>>();
+        assert_eq!(lines(&forecast), restarts, "{more}");
     }
 }
 

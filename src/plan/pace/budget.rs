@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use crate::model::rollout::MemberName;
+
 use super::timers::Timed;
 use super::{Look, Member, MemberState};
 
@@ -62,9 +64,13 @@ impl Budget {
 }
 
 /// The members without the spares. Those that don't serve come first: a file that repairs them must reach them. Then
-/// the highest number, since the first member is often the primary, and `scale` takes the same end.
+/// the highest number, since the first member is often the primary, and `scale` takes the same end. The hosts of a
+/// global unit are ordered by their ids, and those that lose it come last.
 pub(super) fn in_order(members: &[Member]) -> Vec<&Member> {
     let mut all: Vec<&Member> = members.iter().filter(|member| !member.spare).collect();
-    all.sort_by_key(|member| (member.state == MemberState::Healthy, Reverse((member.name.number(), &member.name))));
+    all.sort_by_key(|member| {
+        let (is_well, MemberName { unit, host }) = (member.state == MemberState::Healthy, &member.name);
+        (member.leaves, is_well, Reverse((unit.number(), unit)), host)
+    });
     all
 }

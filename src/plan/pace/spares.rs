@@ -1,8 +1,7 @@
 //! Spares: extra members that start first with the new file, and serve while the others are replaced. Owns how many
 //! there must be, which file each has, and when it goes away. Must never decide which other member is next.
 
-use crate::model::name::UnitName;
-use crate::model::rollout::Phase;
+use crate::model::rollout::{MemberName, Phase};
 
 use super::timers::Timed;
 use super::{Member, MemberState, Pace};
@@ -33,7 +32,7 @@ impl Pace<'_> {
     }
 
     /// The spares that get the file before while the rollout goes back: those that don't serve with the new one.
-    pub(super) fn spares_to_turn(&self) -> Vec<UnitName> {
+    pub(super) fn spares_to_turn(&self) -> Vec<MemberName> {
         let turned = self.spares().filter(|(spare, _)| !spare.gated && spare.state != MemberState::Healthy);
         turned.map(|(spare, _)| spare.name.clone()).collect()
     }

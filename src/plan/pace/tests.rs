@@ -1,12 +1,13 @@
-//! Tables of how a rollout goes on: phases and budgets, members that come and go; `failing` has the failures, and
-//! `sparing` the spares.
+//! Tables of how a rollout goes on: phases and budgets, members that come and go; `failing` has the failures, `hosts`
+//! global units, and `sparing` the spares.
 
 mod failing;
+mod hosts;
 mod sparing;
 
 use super::*;
 use crate::model::file::UnitFile;
-use crate::model::name::UnitHash;
+use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::rollout::File;
 
@@ -24,8 +25,14 @@ struct World {
     now: u64,
 }
 
-fn name(number: u32) -> UnitName {
-    format!("web@{number}.service").parse().unwrap()
+fn name(number: u32) -> MemberName {
+    format!("web@{number}.service").parse::<UnitName>().unwrap().into()
+}
+
+/// A healthy member behind its gate.
+fn member(number: u32) -> Member {
+    let (hostname, host) = (None, Some(host(number)));
+    Member { name: name(number), hostname, spare: false, gated: true, leaves: false, host, state: Healthy }
 }
 
 fn host(number: u32) -> MachineId {
@@ -36,13 +43,7 @@ fn host(number: u32) -> MachineId {
 fn web(members: u32, policy: &str) -> World {
     let text = format!("[Service]\nExecStart=/a\n[X-Rollout]\nOnFailure=revert\n{policy}\n");
     let file = UnitFile::parse(text.as_bytes()).unwrap();
-    let members = (1..=members).map(|number| Member {
-        name: name(number),
-        spare: false,
-        gated: true,
-        host: Some(host(number)),
-        state: Healthy,
-    });
+    let members = (1..=members).map(member);
     World {
         rollout: Rollout::begun(
             UnitHash::new("new"),
@@ -88,10 +89,10 @@ impl World {
         self.members.retain(|member| !step.end.contains(&member.name));
         let highest = self.members.iter().filter_map(|member| member.name.number()).max().unwrap_or_default();
         for number in (highest + 1..).take(step.add) {
-            let name = name(number);
-            self.members.push(Member { name, spare: true, gated: false, host: None, state: Unplaced });
+            let spare = Member { spare: true, gated: false, host: None, state: Unplaced, ..member(number) };
+            self.members.push(spare);
         }
-        let numbers = |names: Vec<UnitName>| names.iter().filter_map(UnitName::number).collect();
+        let numbers = |names: Vec<MemberName>| names.iter().filter_map(MemberName::number).collect();
         (numbers(step.let_through), numbers(step.revert))
     }
 
@@ -367,7 +368,7 @@ fn members_come_and_go_meanwhile() {
     web.look();
     web.at(1, &[(2, Healthy)]);
     // One more begins with the new file, and is under way.
-    web.members.push(Member { name: name(3), spare: false, gated: false, host: Some(host(3)), state: Assigned(None) });
+    web.members.push(Member { gated: false, state: Assigned(None), ..member(3) });
     assert_eq!(web.at(11, &[]), none());
     web.at(12, &[(3, Healthy)]);
     assert_eq!(web.at(22, &[]), through([1]));
@@ -395,7 +396,7 @@ fn members_come_and_go_meanwhile() {
     web.look();
     web.at(1, &[(2, Healthy)]);
     assert_eq!((web.at(11, &[]), web.phase()), (none(), Phase::Waiting));
-    web.members.push(Member { name: name(3), spare: false, gated: true, host: Some(host(3)), state: Healthy });
+    web.members.push(member(3));
     assert_eq!((web.at(12, &[]), web.phase()), (through([3]), Phase::Canary));
 }
 

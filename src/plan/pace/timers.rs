@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::name::{MachineId, UnitName};
-use crate::model::rollout::Phase;
+use crate::model::name::MachineId;
 use crate::model::rollout::policy::Policy;
+use crate::model::rollout::{MemberName, Phase};
 
 use super::{Look, Member, MemberState};
 
 /// What the leader keeps of one rollout between two looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timers {
-    members: BTreeMap<UnitName, Seen>,
+    members: BTreeMap<MemberName, Seen>,
     /// When it looked last.
     at: u64,
 }

@@ -1,11 +1,11 @@
 //! What a step changes in the records of gates and rollouts. Owns that each record is written once, guarded by what the
 //! store has of it; must never decide what is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::cluster::{Change, Versioned};
-use crate::model::name::{UnitHash, UnitName};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::rollout::{Gate, Phase, Rollout};
 
 use super::super::schedule::{Scheduler, Write};
@@ -31,6 +31,8 @@ pub struct GateWrite {
     pub rollout: (UnitName, UnitHash),
     /// Why.
     pub why: GateEvent,
+    /// If it is that of a global unit: the hosts about which this is.
+    pub hosts: BTreeSet<MachineId>,
 }
 
 /// Why a gate is written.
@@ -44,6 +46,8 @@ pub enum GateEvent {
     LetThrough,
     /// The unit had the new file, and gets the one before again.
     TakenBack,
+    /// Of a global unit: hosts without it are to have the new file if they get it, or no longer.
+    HostsSeen,
     /// A spare is added, or gets another file.
     SpareGiven,
     /// A spare isn't needed any more.
@@ -76,6 +80,7 @@ struct GateDraft {
     /// The last gate that was there, before or meanwhile.
     known: Option<Gate>,
     why: GateEvent,
+    hosts: BTreeSet<MachineId>,
 }
 
 impl Draft {
@@ -83,11 +88,30 @@ impl Draft {
         self.gates.is_empty() && self.rollouts.is_empty()
     }
 
-    /// The gate of `name` is about to change from `before`.
-    pub(super) fn gate(&mut self, name: &UnitName, before: Option<Versioned<Gate>>, why: GateEvent) {
+    /// The gate of `name` is about to change from `before` to `after`.
+    pub(super) fn gate(
+        &mut self,
+        name: &UnitName,
+        before: Option<Versioned<Gate>>,
+        after: Option<&Gate>,
+        why: GateEvent,
+    ) {
         let known = before.as_ref().map(|before| before.value.clone());
-        let draft = self.gates.entry(name.clone()).or_insert(GateDraft { before, known: None, why });
-        (draft.known, draft.why) = (known.or(draft.known.take()), why);
+        let both = known.as_ref().zip(after);
+        let hosts = both.map_or_else(Vec::new, |(before, after)| before.hosts_that_differ(after));
+        let hosts: BTreeSet<MachineId> = hosts.into_iter().cloned().collect();
+        let new = || GateDraft { before, known: None, why, hosts: BTreeSet::new() };
+        let draft = self.gates.entry(name.clone()).or_insert_with(new);
+        draft.known = known.or(draft.known.take());
+        if draft.why != why && why == GateEvent::HostsSeen {
+            // What is done to members is the news.
+            return;
+        }
+        if draft.why != why {
+            draft.hosts.clear();
+        }
+        draft.hosts.extend(hosts);
+        draft.why = why;
     }
 
     /// A rollout is about to change from `before`.
@@ -98,7 +122,7 @@ impl Draft {
     /// What has changed in the scheduler's cluster. A record that is as before gets its revision back.
     pub(super) fn finish(&mut self, scheduler: &mut Scheduler) -> Writes {
         let mut writes = Writes::default();
-        for (unit, GateDraft { before, known, why }) in std::mem::take(&mut self.gates) {
+        for (unit, GateDraft { before, known, why, hosts }) in std::mem::take(&mut self.gates) {
             let now = scheduler.cluster().gates.get(&unit).map(|gate| gate.value.clone());
             if before.is_some() && before.as_ref().map(|before| &before.value) == now.as_ref() {
                 scheduler.apply(Change::Gate(unit, before));
@@ -108,7 +132,7 @@ impl Draft {
             let Some(known) = now.as_ref().or(known.as_ref()).filter(|_| !is_silent) else { continue };
             let rollout = (known.rollout.clone(), known.target.clone());
             let write = Write { before: before.map(|before| before.revision), after: now };
-            writes.gates.insert(unit.clone(), GateWrite { unit, write, rollout, why });
+            writes.gates.insert(unit.clone(), GateWrite { unit, write, rollout, why, hosts });
         }
         for (name, before) in std::mem::take(&mut self.rollouts) {
             let now = scheduler.cluster().rollouts.get(&name).map(|rollout| rollout.value.clone());
@@ -136,11 +160,17 @@ impl Writes {
 /// As a line of the log about the rollout's set or unit: `rollout of 5b1e0b2 lets web@3.service through`.
 impl fmt::Display for GateWrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, target) = (&self.unit, self.rollout.1.short());
+        let target = self.rollout.1.short();
+        let hosts = self.hosts.iter().map(MachineId::short).collect::<Vec<_>>().join(", ");
+        let unit = match self.why {
+            GateEvent::LetThrough | GateEvent::TakenBack if !hosts.is_empty() => format!("{} on {hosts}", self.unit),
+            _ => self.unit.to_string(),
+        };
         match self.why {
             GateEvent::Closed => write!(f, "{unit} waits for the rollout of {target}"),
             GateEvent::Opened => write!(f, "{unit} no longer waits for the rollout of {target}"),
             GateEvent::LetThrough => write!(f, "rollout of {target} lets {unit} through"),
+            GateEvent::HostsSeen => write!(f, "rollout of {target} decides for hosts without {unit}: {hosts}"),
             GateEvent::SpareGiven => write!(f, "rollout of {target} has {unit} as a spare"),
             GateEvent::SpareEnded => write!(f, "rollout of {target} needs the spare {unit} no longer"),
             GateEvent::SpareTaken => write!(f, "{unit} is no spare of the rollout of {target} any more"),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
 use crate::model::failure::Failure;
-use crate::model::name::{UnitHash, UnitName};
-use crate::model::rollout::{File, Gate, Phase, Rollout};
+use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::rollout::{File, Gate, MemberName, Phase, Rollout};
 use crate::model::unit::{Desired, Unit};
 
-use super::super::gate::{instances, launched, rollout_of};
+use super::super::gate::hosts::launched_on;
+use super::super::gate::{instances, is_global, launched, rollout_of};
 use super::super::pace::{self, Look, Member, Step};
 use super::super::schedule::Scheduler;
 use super::{GateEvent, Rollouts, member, spares};
@@ -32,8 +33,10 @@ impl Rollouts {
             return;
         };
         for _ in 0..STEPS {
+            self.see_hosts(scheduler, name);
             let members = self.members(scheduler.cluster(), name, &subject);
             let Some(rollout) = self.current(scheduler.cluster(), name, &subject, &members, now) else {
+                self.open(scheduler, name, Gate::is_by_host);
                 return self.end_spares(scheduler, name);
             };
             self.set_rollout(scheduler, name, Some(rollout.clone()));
@@ -52,14 +55,22 @@ impl Rollouts {
         }
     }
 
-    /// The members that have the file of `subject`, or are to get it.
-    fn members(&self, cluster: &Cluster, name: &UnitName, subject: &Unit) -> Vec<UnitName> {
+    /// The members that have the file of `subject`, or are to get it. Those of a global unit are the hosts that have
+    /// it.
+    fn members(&self, cluster: &Cluster, name: &UnitName, subject: &Unit) -> Vec<MemberName> {
         if !name.is_template() {
-            return vec![name.clone()].into_iter().filter(|_| subject.desired == Desired::Launched).collect();
+            if subject.desired != Desired::Launched {
+                return Vec::new();
+            }
+            let on = |host: &MachineId| MemberName { unit: name.clone(), host: Some(host.clone()) };
+            return match is_global(cluster, subject) {
+                true => launched_on(cluster, name).map(|(host, _)| on(host)).collect(),
+                false => vec![name.clone().into()],
+            };
         }
         let is_member = |record: &Unit| record.desired == Desired::Launched && record.hash == subject.hash;
         let members = instances(cluster, name).filter(|name| self.record(cluster, name).is_some_and(is_member));
-        members.cloned().collect()
+        members.cloned().map(MemberName::from).collect()
     }
 
     /// The rollout to the file of `subject`: the one that runs, or a new one. `None` if there has never been one, and
@@ -69,11 +80,11 @@ impl Rollouts {
         cluster: &Cluster,
         name: &UnitName,
         subject: &Unit,
-        members: &[UnitName],
+        members: &[MemberName],
         now: u64,
     ) -> Option<Rollout> {
         let known = cluster.rollouts.get(name).map(|rollout| &rollout.value);
-        let gates: Vec<&Gate> = members.iter().filter_map(|name| Some(&cluster.gates.get(name)?.value)).collect();
+        let gates: Vec<&Gate> = members.iter().filter_map(|member| gate_of(cluster, member)).collect();
         let is_needed = gates.iter().any(|gate| gate.target == subject.hash);
         let goes_on = |known: &&Rollout| known.target == subject.hash && !(known.phase == Phase::Done && is_needed);
         if let Some(known) = known.filter(goes_on) {
@@ -100,12 +111,14 @@ impl Rollouts {
     }
 
     /// Members that are new, or were started, get the file before until the new one has proved itself.
-    fn start_fresh(&mut self, scheduler: &mut Scheduler, rollout: &Rollout, name: &UnitName, members: &[UnitName]) {
+    fn start_fresh(&mut self, scheduler: &mut Scheduler, rollout: &Rollout, name: &UnitName, members: &[MemberName]) {
         let File { hash, text } = &rollout.from;
         if *hash == rollout.target || !scheduler.cluster().files.contains_key(hash) {
             return;
         }
-        let fresh: Vec<&UnitName> = members.iter().filter(|member| self.fresh.contains(*member)).collect();
+        // The gate of a global unit holds back hosts that are new by itself.
+        let units = members.iter().filter(|member| member.host.is_none()).map(|member| &member.unit);
+        let fresh: Vec<&UnitName> = units.filter(|unit| self.fresh.contains(*unit)).collect();
         for member in fresh {
             let cluster = scheduler.cluster();
             let Some(record) = cluster.units.get(member).filter(|_| !cluster.gates.contains_key(member)) else {
@@ -121,6 +134,7 @@ impl Rollouts {
                 generation: record.generation,
                 restart: record.restart,
                 asked: record.generation,
+                hosts: None,
             };
             self.set_gate(scheduler, member, Some(gate), GateEvent::Closed);
             self.schedule(scheduler, member, record);
@@ -133,7 +147,7 @@ impl Rollouts {
         scheduler: &mut Scheduler,
         name: &UnitName,
         subject: &Unit,
-        members: &[UnitName],
+        members: &[MemberName],
         now: u64,
     ) -> (Rollout, bool) {
         let cluster = scheduler.cluster();
@@ -142,8 +156,8 @@ impl Rollouts {
         let policy = file.as_ref().and_then(|file| file.rollout.as_deref().cloned()).unwrap_or_default();
         let spares = spares::of(cluster, name);
         let spare = |spare: &UnitName| member::spare(cluster, spare, &rollout.target);
-        let states: Vec<Member> =
-            members.iter().map(|name| member::member(cluster, name)).chain(spares.iter().map(spare)).collect();
+        let state = |name: &MemberName| member::member(cluster, name, file.as_ref());
+        let states: Vec<Member> = members.iter().map(state).chain(spares.iter().map(spare)).collect();
         let fits = |member: &Member| match &file {
             Some(file) => member::fits(cluster, member, file),
             None => Ok(()),
@@ -151,8 +165,10 @@ impl Rollouts {
         let (ask, members) = (subject.ask.as_deref(), &states[..]);
         let look = Look { rollout, policy: &policy, ask, members, fits: &fits };
         let mut step = pace::advance(&look, self.timers.entry(name.clone()).or_default(), now);
-        if step.rollout.failed != rollout.failed {
-            let failed = step.rollout.failed.as_ref().and_then(|member| failure(cluster, member));
+        let failed = |rollout: &Rollout| (rollout.failed.clone(), rollout.failed_on.clone());
+        if failed(&step.rollout) != failed(rollout) {
+            let (member, host) = (step.rollout.failed.as_ref(), step.rollout.failed_on.as_ref());
+            let failed = member.and_then(|member| failure(cluster, member, host));
             step.rollout.lines = failed.map(|failure| failure.lines.clone()).unwrap_or_default();
         }
         self.set_rollout(scheduler, name, Some(step.rollout.clone()));
@@ -167,7 +183,8 @@ impl Rollouts {
     fn carry_out(&mut self, scheduler: &mut Scheduler, (name, subject): (&UnitName, &Unit), step: &Step) {
         let rollout = (name, &step.rollout.target);
         let spares = spares::of(scheduler.cluster(), name);
-        for member in &step.let_through {
+        self.let_hosts_through(scheduler, name, hosts_of(&step.let_through));
+        for member in units_of(&step.let_through) {
             if spares.contains(member) {
                 let file = File { hash: subject.hash.clone(), text: subject.text.clone() };
                 self.give_spare(scheduler, member, rollout, &file);
@@ -178,14 +195,15 @@ impl Rollouts {
                 self.schedule(scheduler, member, record);
             }
         }
-        for member in &step.revert {
+        self.take_hosts_back(scheduler, (name, subject), &step.rollout.from, hosts_of(&step.revert));
+        for member in units_of(&step.revert) {
             if spares.contains(member) {
                 self.give_spare(scheduler, member, rollout, &step.rollout.from);
             } else {
                 self.take_back(scheduler, name, &step.rollout, member);
             }
         }
-        for spare in &step.end {
+        for spare in units_of(&step.end) {
             self.end_spare(scheduler, spare);
         }
         self.add_spares(scheduler, (name, subject), &step.rollout, step.add);
@@ -206,16 +224,33 @@ impl Rollouts {
             generation: cluster.revision.max(record.generation.next()).max(runs.unwrap_or_default()),
             restart: record.restart,
             asked: record.generation,
+            hosts: None,
         };
         self.set_gate(scheduler, member, Some(gate), GateEvent::TakenBack);
         self.schedule(scheduler, member, record);
     }
 }
 
-/// Why a unit failed on its host, as that has reported it.
-fn failure<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a Failure> {
-    let (host, _) = launched(cluster, name)?;
-    cluster.report(name, host)?.failure.as_deref()
+/// The members that are units.
+fn units_of(members: &[MemberName]) -> impl Iterator<Item = &UnitName> {
+    members.iter().filter(|member| member.host.is_none()).map(|member| &member.unit)
+}
+
+/// The hosts of members that are a global unit on a host.
+fn hosts_of(members: &[MemberName]) -> Vec<&MachineId> {
+    members.iter().filter_map(|member| member.host.as_ref()).collect()
+}
+
+/// The gate that holds a member back.
+fn gate_of<'a>(cluster: &'a Cluster, member: &MemberName) -> Option<&'a Gate> {
+    let gate = &cluster.gates.get(&member.unit)?.value;
+    member.host.as_ref().is_none_or(|host| gate.held_on(host).is_some()).then_some(gate)
+}
+
+/// Why a unit failed on its host, or a global one on `host`, as that has reported it.
+fn failure<'a>(cluster: &'a Cluster, name: &UnitName, host: Option<&MachineId>) -> Option<&'a Failure> {
+    let own = || launched(cluster, name).map(|(host, _)| host);
+    cluster.report(name, host.or_else(own)?)?.failure.as_deref()
 }
 
 /// Whether `name` is a set, or a unit whose file says how it is rolled out.

@@ -7,22 +7,49 @@ use std::sync::Arc;
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
+use crate::model::rollout::MemberName;
 use crate::model::unit::{Placement, Target, Unit, UnitReport};
 
-use super::super::fit::{Question, Stance, first_misfit};
+use super::super::fit::{Question, Stance, first_misfit, metadata};
 use super::super::gate::launched;
 use super::super::pace::{Member, MemberState};
 
 /// How often systemd may start a unit again before it has failed.
 const MAX_RESTARTS: u32 = 3;
 
-/// Member `name` of a rollout, in a cluster with the units as they are scheduled.
-pub(super) fn member(cluster: &Cluster, name: &UnitName) -> Member {
+/// Member `name` of a rollout to the file `new`, in a cluster with the units as they are scheduled.
+pub(super) fn member(cluster: &Cluster, name: &MemberName, new: Option<&Arc<Constraints>>) -> Member {
+    match &name.host {
+        Some(host) => on_host(cluster, name, host, new),
+        None => unit(cluster, &name.unit),
+    }
+}
+
+/// A global unit on `host`, to which it is assigned.
+fn on_host(cluster: &Cluster, name: &MemberName, host: &MachineId, new: Option<&Arc<Constraints>>) -> Member {
+    let unit = &name.unit;
+    let gated = cluster.gates.get(unit).is_some_and(|gate| gate.value.held_on(host).is_some());
+    let record = cluster.record_on(unit, host).filter(|_| cluster.machines.contains_key(host));
+    let misfits = |new: &Arc<Constraints>| !metadata(cluster, &Constraints::resolve(new, unit), host).is_empty();
+    Member {
+        name: name.clone(),
+        hostname: Some(cluster.hostname(host).unwrap_or(host.short()).to_owned()),
+        spare: false,
+        gated,
+        leaves: gated && new.is_some_and(misfits),
+        host: Some(host.clone()),
+        state: record.map_or(MemberState::Away, |record| state(cluster, unit, &record, host)),
+    }
+}
+
+/// A unit that is a member.
+fn unit(cluster: &Cluster, name: &UnitName) -> Member {
     let gated = cluster.gates.contains_key(name);
     if let Some((done, _)) = cluster.done(name) {
         // It has been what it should be, and no host has to be there for it any longer.
         let host = Some(done.host.clone());
-        return Member { name: name.clone(), spare: false, gated, host, state: MemberState::Healthy };
+        let (name, state) = (name.clone().into(), MemberState::Healthy);
+        return Member { name, hostname: None, spare: false, gated, leaves: false, host, state };
     }
     let host = launched(cluster, name).map(|(host, _)| host);
     let state = match (host, cluster.units.get(name)) {
@@ -31,12 +58,13 @@ pub(super) fn member(cluster: &Cluster, name: &UnitName) -> Member {
         _ if leaves(cluster, name) => MemberState::Assigned(None),
         _ => MemberState::Unplaced,
     };
-    Member { name: name.clone(), spare: false, gated, host: host.cloned(), state }
+    let name = name.clone().into();
+    Member { name, hostname: None, spare: false, gated, leaves: false, host: host.cloned(), state }
 }
 
 /// Spare `name` of a rollout to `target`.
 pub(super) fn spare(cluster: &Cluster, name: &UnitName, target: &UnitHash) -> Member {
-    let member = member(cluster, name);
+    let member = unit(cluster, name);
     let waits = cluster.placements.get(name).is_some_and(|known| matches!(known.value, Placement::Waiting { .. }));
     let state = match member.state {
         MemberState::Unplaced if waits => MemberState::FitsNowhere,
@@ -89,7 +117,7 @@ fn of_report(report: &UnitReport, host: &str, name: &UnitName, ends: bool) -> Me
 
 /// Whether a member fits its host with the new file, or some other host.
 pub(super) fn fits(cluster: &Cluster, member: &Member, file: &Arc<Constraints>) -> Result<(), String> {
-    let name = &member.name;
+    let name = &member.name.unit;
     let constraints = Constraints::resolve(file, name);
     let mut reasons = Vec::new();
     let own = member.host.iter().map(|host| (host, Stance::Stay));

@@ -70,6 +70,7 @@ impl Rollouts {
             generation,
             restart: None,
             asked: generation,
+            hosts: None,
         };
         let unit = Unit::spare(&gate);
         self.set_gate(scheduler, spare, Some(gate), GateEvent::SpareGiven);

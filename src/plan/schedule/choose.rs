@@ -124,8 +124,8 @@ impl<'a> Indexed<'a> {
         with: &[UnitName],
     ) -> Option<Rule> {
         // A unit without a known file is only named by another one and is on no host.
-        let Some(constraints) = &node.constraints else { return Some(Rule::MachineOf) };
-        let question = Question { unit, constraints, host, stance: Stance::Arrive, with };
+        let Some(constraints) = self.on((unit, node), host) else { return Some(Rule::MachineOf) };
+        let question = Question { unit, constraints: &constraints, host, stance: Stance::Arrive, with };
         first_violation(self, &question, &self.others(node))
     }
 

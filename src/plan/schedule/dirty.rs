@@ -10,7 +10,7 @@ use crate::model::placement::Constraints;
 use crate::model::unit::{Assignment, Target};
 
 use super::super::fit::{View, displaced, machine_id, metadata};
-use super::index::{Index, members};
+use super::index::{Index, Indexed, members};
 use super::{Scheduler, roster};
 
 /// How much of a unit must be examined again.
@@ -263,11 +263,13 @@ impl Scheduler {
         }
         if self.cluster.machines.contains_key(host) {
             for name in &self.index.globals {
-                let constraints = self.index.nodes.get(name).and_then(|node| node.constraints.as_ref());
+                let node = self.index.nodes.get(name);
+                let constraints =
+                    node.and_then(|node| Indexed { cluster: &self.cluster, index: &self.index }.on((name, node), host));
                 let fits = |constraints: &Arc<Constraints>| {
                     machine_id(constraints, host).is_empty() && metadata(&self.cluster, constraints, host).is_empty()
                 };
-                if constraints.is_some_and(fits) {
+                if constraints.is_some_and(|constraints| fits(&constraints)) {
                     self.dirty.at(name, host);
                 }
             }

@@ -2,10 +2,12 @@
 //! decide anything, and never hold what can't be derived from the cluster.
 
 pub(super) mod hosts;
+mod mixed;
 mod naming;
 pub(super) mod patterns;
 mod references;
 pub(super) mod sets;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -18,13 +20,13 @@ use crate::model::placement::Constraints;
 use crate::model::placement::limits::MAX_PLANNED_PATTERNS;
 use crate::model::unit::Placement;
 
-use super::super::fit::{Occupancy, View, is_wanted, live_at};
 use super::score::load;
 use hosts::Hosts;
 use naming::Naming;
 use patterns::{PatternIds, PatternIndex};
 use references::References;
 use sets::SetCounts;
+pub(super) use view::Indexed;
 
 /// All indexes.
 #[derive(Debug, Clone, Default)]
@@ -50,8 +52,10 @@ pub(super) struct Index {
     assigned: References,
     /// The texts that units and assignments have under keys of their own, and those that units had before.
     pub(super) texts: References,
-    /// Files that are kept although nothing in the cluster refers to them.
+    /// Files that are kept although neither a unit nor an assignment refers to them.
     pub(super) held: References,
+    /// Global units whose hosts may have files with different conflicts. They are indexed with all of these.
+    mixed: BTreeSet<UnitName>,
     /// Units that aren't planned while they have this file.
     pub(super) left_out: BTreeMap<UnitName, UnitHash>,
     /// The id that the next constraints get.
@@ -101,6 +105,7 @@ impl Index {
         for host in cluster.machines.keys() {
             index.hosts.changed(cluster, host);
         }
+        index.hold_files_of_gates(cluster);
         for name in cluster.units.keys() {
             index.unit_changed(cluster, name, None);
         }
@@ -168,7 +173,7 @@ impl Index {
     }
 
     /// As [`Cluster::constraints`]: one value shared by all instances for which it is the same, and its id.
-    fn resolve(&mut self, cluster: &Cluster, name: &UnitName) -> Option<(Arc<Constraints>, ConstraintId)> {
+    fn resolve_own(&mut self, cluster: &Cluster, name: &UnitName) -> Option<(Arc<Constraints>, ConstraintId)> {
         let hash = &cluster.units.get(name)?.hash;
         let file = &cluster.files.get(hash)?.value;
         if self.is_too_expensive(name, hash, file) {
@@ -385,94 +390,6 @@ fn put(set: &mut BTreeSet<UnitName>, name: &UnitName, member: bool) {
         set.remove(name);
     } else if !set.contains(name) {
         set.insert(name.clone());
-    }
-}
-
-/// A cluster with its indexes.
-#[derive(Clone, Copy)]
-pub(super) struct Indexed<'a> {
-    pub(super) cluster: &'a Cluster,
-    pub(super) index: &'a Index,
-}
-
-/// The other units on the hosts, as far as they concern one unit.
-pub(super) struct Others<'a> {
-    index: &'a Index,
-    node: &'a Node,
-}
-
-impl Occupancy for Others<'_> {
-    fn has_conflict(&self, host: &MachineId) -> bool {
-        self.index.has_conflict(self.node, host)
-    }
-
-    fn is_named_by_replacer(&self, host: &MachineId) -> bool {
-        self.index.is_named_by_replacer(self.node, host)
-    }
-}
-
-impl<'a> Indexed<'a> {
-    pub(super) fn others(&self, node: &'a Node) -> Others<'a> {
-        Others { index: self.index, node }
-    }
-
-    /// The units that the unit's `MachineOf=` names.
-    pub(super) fn colocation_targets(&self, unit: &UnitName) -> Vec<UnitName> {
-        let constraints = self.index.nodes.get(unit).and_then(|node| node.constraints.as_ref());
-        constraints
-            .into_iter()
-            .flat_map(|constraints| &constraints.machine_of)
-            .filter_map(|peer| peer.parse().ok())
-            .collect()
-    }
-
-    /// Whether it could be placed now: its desired state puts it on a host, its file is known, and it is neither global
-    /// nor assigned.
-    pub(super) fn is_ready(&self, unit: &UnitName) -> bool {
-        let node = self.index.nodes.get(unit);
-        is_wanted(self.cluster, unit)
-            && node.is_some_and(|node| {
-                node.hosts.is_empty() && node.constraints.as_ref().is_some_and(|constraints| !constraints.global)
-            })
-    }
-}
-
-impl View for Indexed<'_> {
-    fn cluster(&self) -> &Cluster {
-        self.cluster
-    }
-
-    fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>> {
-        self.index.nodes.get(name)?.constraints.clone()
-    }
-
-    fn constraints_at(&self, name: &UnitName, host: &MachineId) -> Option<Arc<Constraints>> {
-        let hash = self.cluster.file_on(name, host)?;
-        if self.cluster.units.get(name).is_some_and(|unit| unit.hash == *hash) {
-            return self.constraints(name); // already resolved
-        }
-        Some(Constraints::resolve(&self.cluster.files.get(hash)?.value, name))
-    }
-
-    fn constraints_in_force(&self, name: &UnitName) -> Option<Arc<Constraints>> {
-        self.index.nodes.get(name)?.in_force.clone()
-    }
-
-    fn dependents(&self, name: &UnitName) -> Vec<UnitName> {
-        self.index.nodes.get(name).into_iter().flat_map(|node| &node.dependents).cloned().collect()
-    }
-
-    fn matching(&self, patterns: &[Glob], except: &UnitName) -> Vec<UnitName> {
-        let exists = |name: &UnitName, node: &Node| !node.hosts.is_empty() || self.cluster.units.contains_key(name);
-        let names =
-            |glob| range(&self.index.nodes, glob).filter(|(name, node)| exists(name, node)).map(|(name, _)| name);
-        let all: BTreeSet<&UnitName> = patterns.iter().flat_map(names).collect();
-        all.into_iter().filter(|name| *name != except).cloned().collect()
-    }
-
-    fn is_placed(&self, name: &str) -> bool {
-        let hosts = self.index.nodes.get(name).map(|node| &node.hosts);
-        hosts.into_iter().flatten().any(|host| live_at(self.cluster, name, host))
     }
 }
 

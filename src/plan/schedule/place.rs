@@ -98,8 +98,9 @@ impl Round<'_> {
 
     /// Assign a global unit to a host, if it fits there.
     pub(super) fn spread(&mut self, unit: &UnitName, host: &MachineId) {
-        let Some(constraints) = self.constraints(unit).filter(|constraints| constraints.global) else { return };
         let Some(node) = self.scheduler.index.nodes.get(unit) else { return };
+        let constraints = self.scheduler.view().on((unit, node), host);
+        let Some(constraints) = constraints.filter(|constraints| constraints.global) else { return };
         let free = self.scheduler.assignment(host, unit).is_none();
         if free
             && self.scheduler.view().first_violation(unit, node, host, &[]).is_none()

@@ -117,8 +117,10 @@ impl Indexed<'_> {
         let members = self.members(&group);
         let excluded = reasons.contains_key(&Rule::Conflicts) && self.exclude_each_other(&group);
         let breaks = |host: &MachineId, (unit, node): &Member<'_>| {
-            let Some(constraints) = &node.constraints else { return reasons.contains_key(&Rule::MachineOf) };
-            let question = Question { unit, constraints, host, stance: Stance::Arrive, with: &group };
+            let Some(constraints) = self.on((unit, node), host) else {
+                return reasons.contains_key(&Rule::MachineOf);
+            };
+            let question = Question { unit, constraints: &constraints, host, stance: Stance::Arrive, with: &group };
             breaks_one_of(reasons, self, &question, &self.others(node))
         };
         let mut alive = hosts.filter(|host| self.cluster.machines.contains_key(*host));

@@ -2,6 +2,7 @@
 //! hosts to remove the unit where it must not be, and updates the rest. Owns the state machine of an assignment; must
 //! never choose a host.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::model::name::{MachineId, UnitName};
@@ -30,7 +31,7 @@ impl Round<'_> {
                 self.reconcile_left_out(unit);
             }
             None if wanted => {} // its file will come, and bring it here again
-            Some(constraints) if wanted && constraints.global => self.reconcile_global(unit, &constraints, rescan),
+            Some(constraints) if wanted && constraints.global => self.reconcile_global(unit, rescan),
             Some(constraints) if wanted => self.reconcile_single(unit, &constraints, rescan),
             _ => self.reconcile_unwanted(unit),
         }
@@ -107,7 +108,7 @@ impl Round<'_> {
         true
     }
 
-    fn reconcile_global(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, rescan: Rescan) {
+    fn reconcile_global(&mut self, unit: &UnitName, rescan: Rescan) {
         let settle = rescan.clone();
         let hosts = match rescan {
             Rescan::Hosts(hosts) => hosts.into_iter().collect(),
@@ -124,7 +125,13 @@ impl Round<'_> {
             match self.scheduler.assignment(&host, unit).map(|assignment| assignment.value.target) {
                 None => self.queue_spread(unit, &host),
                 Some(Target::Removed) => {}
-                Some(_) => self.stay_or_leave(unit, constraints, &host),
+                Some(_) => {
+                    let node = self.scheduler.index.nodes.get(unit);
+                    let constraints = node.and_then(|node| self.scheduler.view().on((unit, node), &host));
+                    if let Some(constraints) = constraints.map(Cow::into_owned) {
+                        self.stay_or_leave(unit, &constraints, &host);
+                    }
+                }
             }
         }
         self.queue_settle(unit, settle);

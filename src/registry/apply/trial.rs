@@ -107,7 +107,7 @@ fn files(cluster: &Cluster) -> BTreeSet<UnitHash> {
     let units = cluster.units.values().map(|unit| &unit.hash);
     let told = cluster.schedule.values().flat_map(|slice| slice.values().map(|told| &told.value.hash));
     let reported = cluster.states.values().flat_map(|reports| reports.values().map(|report| &report.value.hash));
-    let gates = cluster.gates.values().flat_map(|gate| [&gate.value.hash, &gate.value.target]);
+    let gates = cluster.gates.values().flat_map(|gate| gate.value.files().chain([&gate.value.target]));
     let rollouts = cluster.rollouts.values().flat_map(|known| [&known.value.target, &known.value.from.hash]);
     units.chain(told).chain(reported).chain(gates).chain(rollouts).cloned().collect()
 }

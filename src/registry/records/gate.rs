@@ -35,6 +35,15 @@ impl Family for Records {
             ),
         ),
         Form::today(
+            "gate/agent.service",
+            concat!(
+                r#"{"rollout":"agent.service","target":"5b1e0b2f","hash":"3750b3e9","generation":3,"asked":7,"#,
+                r#""hosts":{"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a":null,"#,
+                r#""844a1f3b6c0e4d2f8a9b7c6d5e4f3a2b":{"hash":"90bb1de0","text":"0f4a7a5c","generation":5,"#,
+                r#""restart":2}}}"#,
+            ),
+        ),
+        Form::today(
             "gate/db.service",
             r#"{"rollout":"db.service","target":"5b1e0b2f","hash":"3750b3e9","generation":3,"asked":7}"#,
         ),

@@ -30,6 +30,14 @@ impl Family for Records {
             ),
         ),
         Form::today(
+            "rollout/agent.service",
+            concat!(
+                r#"{"target":"5b1e0b2f","from":{"hash":"3750b3e9"},"phase":"reverted","since":9,"began":5,"#,
+                r#""why":"agent.service failed on n1: core-dump","failed":"agent.service","#,
+                r#""failed_on":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","lines":["agent[7]: no such table"],"heeded":8}"#,
+            ),
+        ),
+        Form::today(
             "rollout/db.service",
             concat!(
                 r#"{"target":"5b1e0b2f","from":{"hash":"3750b3e9"},"phase":"rolling","since":5,"#,

@@ -13,9 +13,10 @@ use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
 use crate::api::server::views;
-use crate::api::wire::{AppliedUnit, Outcome, Plan, PlannedEffect, PlannedRollout, PlannedUnit};
+use crate::api::wire::{AppliedUnit, MachineRef, Outcome, Plan, PlannedEffect, PlannedRollout, PlannedUnit};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
+use crate::model::rollout::MemberName;
 use crate::plan::forecast::{Course, Effect, Forecast, Present, forecast};
 use crate::registry::apply::{Applied, Trial};
 use crate::store::Store;
@@ -68,7 +69,7 @@ fn plan(hosts: &Cluster, applied: Applied, forecast: Forecast) -> Plan {
         revision,
         changes: !rollouts.is_empty() || units.iter().any(changes),
         complete: is_complete,
-        rollouts: rollouts.into_iter().map(|(name, course)| rollout(name, course)).collect(),
+        rollouts: rollouts.into_iter().map(|(name, course)| rollout(hosts, name, course)).collect(),
         units,
     }
 }
@@ -79,8 +80,28 @@ fn effect(hosts: &Cluster, effect: &Effect) -> PlannedEffect {
     PlannedEffect { what: effect.what, machine, from, why: effect.why.clone() }
 }
 
-fn rollout(name: UnitName, course: Course) -> PlannedRollout {
+fn rollout(hosts: &Cluster, name: UnitName, course: Course) -> PlannedRollout {
     let Course { target, steps, held, parallel, canaries, least_ready, phase, why, longest } = course;
-    let longest = longest.map(|longest| longest.as_secs());
-    PlannedRollout { name, target, steps, held, parallel, canaries, least_ready, phase, why, longest }
+    let units = |members: &[MemberName]| members.iter().map(|member| member.unit.clone()).collect();
+    let machines = |members: &[MemberName]| -> Vec<MachineRef> {
+        members.iter().filter_map(|member| Some(views::machine_ref(hosts, member.host.as_ref()?))).collect()
+    };
+    let mut step_machines: Vec<Vec<MachineRef>> = steps.iter().map(|step| machines(step)).collect();
+    if step_machines.iter().all(Vec::is_empty) {
+        step_machines.clear();
+    }
+    PlannedRollout {
+        name,
+        target,
+        steps: steps.iter().map(|step| units(step)).collect(),
+        step_machines,
+        held_machines: machines(&held),
+        held: units(&held),
+        parallel,
+        canaries,
+        least_ready,
+        phase,
+        why,
+        longest: longest.map(|longest| longest.as_secs()),
+    }
 }

@@ -18,9 +18,10 @@ use crate::api::server::state::Api;
 use crate::api::server::views::{self, FileSummaries};
 use crate::api::wire::{AskRollout, AskView, FileOutcomeView, RolloutList, RolloutMember, RolloutView};
 use crate::model::cluster::Cluster;
-use crate::model::name::UnitName;
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::rollout::Rollout;
 use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport};
+use crate::plan::gate::hosts::launched_on;
 use crate::plan::gate::{instances, rollout_of, spares_of};
 use crate::registry::ask::Refusal;
 use crate::registry::keys::{self, Key};
@@ -111,6 +112,7 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
     });
     let member = |(unit, record): (_, Cow<'_, Unit>)| member(cluster, summaries, (name, rollout), (unit, &record));
     let mut members: Vec<RolloutMember> = candidates(cluster, name).filter_map(member).collect();
+    members.extend(launched_on(cluster, name).map(|(host, told)| on_host(cluster, summaries, name, host, &told.hash)));
     members.sort_by(|a, b| (a.name.number(), &a.name).cmp(&(b.name.number(), &b.name)));
     RolloutView {
         name: name.clone(),
@@ -121,6 +123,7 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
         began: rollout.began,
         why: rollout.why.clone(),
         failed: rollout.failed.clone(),
+        failed_on: rollout.failed_on.as_ref().map(|host| views::machine_ref(cluster, host)),
         lines: rollout.lines.clone(),
         accepts: rollout.phase.accepts().to_vec(),
         ask,
@@ -154,28 +157,58 @@ fn member(
         takes_part && record.hash == rollout.target && record.desired == Desired::Launched
     };
     let spare = gate.is_some_and(|gate| gate.spare);
-    if unit.is_template() || !(gate.is_some() || has_new()) {
+    if unit.is_template() || is_on_hosts(cluster, summaries, unit, record) || !(gate.is_some() || has_new()) {
         return None;
     }
     let hash = gate.map_or(&record.hash, |gate| &gate.hash).clone();
     let host = cluster.placed_on(unit);
-    let report = host.and_then(|host| cluster.report(unit, host));
-    let runs = |report: &&UnitReport| report.hash == hash && report.target == Target::Launched;
-    let report = report.filter(runs);
-    let ends = summaries.get(&hash).is_some_and(|summary| summary.constraints.ends);
     let waits = || match &cluster.placements.get(unit)?.value {
         Placement::Waiting { why, .. } if spare => Some(why.clone()),
         _ => None,
     };
+    let shown = shown(cluster, summaries, unit, host, hash);
+    let preview = rollout.previews(&shown.hash);
+    Some(RolloutMember { spare, preview, why: shown.why.clone().or_else(waits), ..shown })
+}
+
+/// Whether the members are the hosts of a unit, which is global.
+fn is_on_hosts(cluster: &Cluster, summaries: &FileSummaries, unit: &UnitName, record: &Unit) -> bool {
+    cluster.is_by_host(unit) || summaries.get(&record.hash).is_some_and(|summary| summary.constraints.global)
+}
+
+/// A global unit on `host`, which is told to run the file with this hash, as a member.
+fn on_host(
+    cluster: &Cluster,
+    summaries: &FileSummaries,
+    unit: &UnitName,
+    host: &MachineId,
+    hash: &UnitHash,
+) -> RolloutMember {
+    RolloutMember { global: true, ..shown(cluster, summaries, unit, Some(host), hash.clone()) }
+}
+
+/// A member that is to run the file with this hash on `host`, if it has one.
+fn shown(
+    cluster: &Cluster,
+    summaries: &FileSummaries,
+    unit: &UnitName,
+    host: Option<&MachineId>,
+    hash: UnitHash,
+) -> RolloutMember {
+    let report = host.and_then(|host| cluster.report(unit, host));
+    let runs = |report: &&UnitReport| report.hash == hash && report.target == Target::Launched;
+    let report = report.filter(runs);
+    let ends = summaries.get(&hash).is_some_and(|summary| summary.constraints.ends);
     let is_healthy = report.is_some_and(|report| report.is_healthy(ends));
-    Some(RolloutMember {
+    RolloutMember {
         name: unit.clone(),
-        spare,
+        spare: false,
+        global: false,
         machine: host.map(|host| views::machine_ref(cluster, host)),
         ready: is_healthy,
-        preview: rollout.previews(&hash),
+        preview: false,
         since: report.map(|report| report.since),
-        why: report.filter(|_| !is_healthy).and_then(|report| report.health.clone()).or_else(waits),
+        why: report.filter(|_| !is_healthy).and_then(|report| report.health.clone()),
         hash,
-    })
+    }
 }

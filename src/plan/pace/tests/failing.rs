@@ -199,7 +199,7 @@ fn a_file_that_failed_is_tried_again_only_by_request() {
 #[test]
 fn a_unit_alone_is_a_rollout_of_one() {
     let mut db = web(1, "");
-    db.members[0].name = "db.service".parse().unwrap();
+    db.members[0].name = "db.service".parse::<UnitName>().unwrap().into();
     let look = |db: &mut World, now: u64, state: MemberState| {
         (db.now, db.members[0].state) = (now, state);
         db.look();

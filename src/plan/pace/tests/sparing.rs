@@ -156,7 +156,7 @@ fn spares_are_the_canaries() {
 #[test]
 fn a_spare_that_an_earlier_rollout_has_left_serves_until_all_members_do() {
     let mut web = web(2, "Spare=1");
-    let spare = |number, state| Member { spare: true, state, ..Member { name: name(number), ..web_member() } };
+    let spare = |number, state| Member { name: name(number), spare: true, state, ..member(9) };
     web.members.push(spare(3, Healthy));
     web.set(1, Pending(None));
     assert_eq!(web.look(), through([1]));
@@ -181,10 +181,6 @@ fn a_spare_that_an_earlier_rollout_has_left_serves_until_all_members_do() {
     assert_eq!((web.look(), web.spares()), (through([1]), vec![3]));
     web.at(1, &[(3, Pending(None))]);
     assert_eq!(web.spares(), Vec::<u32>::new());
-}
-
-fn web_member() -> Member {
-    Member { name: name(1), spare: false, gated: true, host: Some(host(9)), state: Healthy }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::api::wire::RolloutLine;
 use crate::model::cluster::Cluster;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::unit::Unit;
+use crate::plan::gate::hosts::launched_on;
 use crate::registry::reader::Reader;
 use crate::registry::scope::Scope;
 use crate::registry::watch::Touched;
@@ -108,5 +109,8 @@ fn hashes(cluster: &Cluster, rollout: &UnitName) -> BTreeSet<UnitHash> {
     let file = |(name, unit): (&UnitName, Cow<'_, Unit>)| {
         cluster.gates.get(name).map_or(&unit.hash, |gate| &gate.value.hash).clone()
     };
-    candidates(cluster, rollout).map(file).collect()
+    // Whether a unit is global, its own file tells.
+    let own = cluster.units.get(rollout).filter(|_| !rollout.is_template()).map(|unit| unit.hash.clone());
+    let on_hosts = launched_on(cluster, rollout).map(|(_, told)| told.hash.clone());
+    candidates(cluster, rollout).map(file).chain(own).chain(on_hosts).collect()
 }

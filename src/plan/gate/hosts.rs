@@ -1,0 +1,201 @@
+//! Gates of global units, which hold back single hosts. Owns when such a gate is needed, and how it changes. Pure; must
+//! never decide which host is let through (`pace` does).
+
+use std::collections::BTreeMap;
+
+use crate::model::cluster::Cluster;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::rollout::hosts::{HeldFile, Hosts};
+use crate::model::rollout::{Gate, Phase};
+use crate::model::unit::{Assignment, Target, Unit};
+
+use super::is_same_body;
+
+/// The hosts on which a global unit is launched, alive or not, and what they are told.
+pub fn launched_on<'a>(
+    cluster: &'a Cluster,
+    name: &'a UnitName,
+) -> impl Iterator<Item = (&'a MachineId, &'a Assignment)> {
+    let told = cluster.schedule.iter().filter_map(|(host, slice)| Some((host, &slice.get(name)?.value)));
+    told.filter(|(_, told)| told.global && told.target == Target::Launched)
+}
+
+/// A new gate for a global unit with this record, which asks for another file than some of its hosts run. Each host
+/// goes on with the file that it runs. All others, also those that are yet to join, have the file that an earlier gate
+/// names, or else the one that most of the hosts run.
+pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
+    let is_same = |file: &HeldFile| is_same_body(cluster, &file.hash, &record.hash);
+    let runs: BTreeMap<&MachineId, HeldFile> =
+        launched_on(cluster, name).map(|(host, told)| (host, file_of(told))).collect();
+    if runs.values().all(is_same) {
+        return None;
+    }
+    let known = cluster.gates.get(name).map(|gate| &gate.value).filter(|gate| gate.is_by_host());
+    let known = known.map(|gate| HeldFile {
+        hash: gate.hash.clone(),
+        text: gate.text.clone(),
+        generation: gate.generation,
+        restart: gate.restart,
+    });
+    let file = known.or_else(|| most_common(runs.values().filter(|file| !is_same(file))))?;
+    // Systemd would read the same from it: nobody has to wait for this one.
+    let file =
+        if is_same(&file) { HeldFile { hash: record.hash.clone(), text: record.text.clone(), ..file } } else { file };
+    let differs = |(host, runs): (&MachineId, HeldFile)| {
+        let is_through = is_same(&runs);
+        (is_through || runs != file).then(|| (host.clone(), (!is_through).then_some(runs)))
+    };
+    let hosts: Hosts = runs.into_iter().filter_map(differs).collect();
+    Some(Gate {
+        spare: false,
+        rollout: name.clone(),
+        target: record.hash.clone(),
+        hash: file.hash,
+        text: file.text,
+        generation: file.generation,
+        restart: file.restart,
+        asked: record.generation,
+        hosts: Some(Box::new(hosts)),
+    })
+}
+
+fn file_of(told: &Assignment) -> HeldFile {
+    let Assignment { hash, text, generation, restart, .. } = told;
+    HeldFile { hash: hash.clone(), text: text.clone(), generation: *generation, restart: *restart }
+}
+
+fn most_common<'a>(files: impl Iterator<Item = &'a HeldFile>) -> Option<HeldFile> {
+    let mut counts: BTreeMap<&HeldFile, usize> = BTreeMap::new();
+    files.for_each(|file| *counts.entry(file).or_default() += 1);
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(file, _)| file.clone())
+}
+
+/// The gate after a leader that didn't know it has let hosts through to the file of `record`.
+#[must_use]
+pub fn caught_up(cluster: &Cluster, name: &UnitName, record: &Unit, gate: &Gate) -> Gate {
+    let is_passed = |(host, told): &(&MachineId, &Assignment)| {
+        told.hash == record.hash && told.generation >= gate.asked && gate.held_on(host).is_some()
+    };
+    with(gate, launched_on(cluster, name).filter(is_passed).map(|(host, _)| (host.clone(), None)))
+}
+
+/// The gate with these files for these hosts instead: `None` is let through.
+#[must_use]
+pub fn with(gate: &Gate, these: impl IntoIterator<Item = (MachineId, Option<HeldFile>)>) -> Gate {
+    let mut gate = gate.clone();
+    gate.hosts.get_or_insert_default().extend(these);
+    gate
+}
+
+/// The gate in this phase, as far as it is about hosts that don't have the unit. One that gets it has the new file once
+/// all get it, and before that and after it failed, the file of all others.
+#[must_use]
+pub fn in_phase(cluster: &Cluster, name: &UnitName, gate: &Gate, phase: Phase) -> Gate {
+    let is_absent = |host: &&MachineId| !launched_on_it(cluster, name, host);
+    match phase {
+        Phase::Rolling | Phase::Done => {
+            let held = |host: &&MachineId| gate.held_on(host).is_some();
+            with(gate, cluster.machines.keys().filter(held).filter(is_absent).map(|host| (host.clone(), None)))
+        }
+        Phase::Reverting | Phase::Reverted | Phase::Stuck => {
+            let mut gate = gate.clone();
+            gate.hosts.iter_mut().for_each(|hosts| hosts.retain(|host, _| !is_absent(&host)));
+            gate
+        }
+        Phase::Canary | Phase::Waiting | Phase::Paused => gate.clone(),
+    }
+}
+
+fn launched_on_it(cluster: &Cluster, name: &UnitName, host: &MachineId) -> bool {
+    let told = cluster.schedule.get(host).and_then(|slice| slice.get(name));
+    told.is_some_and(|told| told.value.target == Target::Launched)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cluster::Versioned;
+    use crate::model::machine::Machine;
+    use crate::model::name::UnitHash;
+    use crate::model::revision::Revision;
+
+    fn host(at: u8) -> MachineId {
+        format!("{at:032x}").parse().unwrap()
+    }
+
+    fn name() -> UnitName {
+        "agent.service".parse().unwrap()
+    }
+
+    /// Hosts 1 and 2 have the unit, host 3 is there, and host 4 is gone.
+    fn cluster() -> Cluster {
+        let mut cluster = Cluster::default();
+        for at in 1..=3 {
+            cluster.machines.insert(host(at), Machine::new(host(at), format!("n{at}")));
+        }
+        for at in 1..=2 {
+            let told = Assignment::new(UnitHash::new("old"), Target::Launched, Revision(3));
+            let value = Assignment { global: true, ..told };
+            let told = Versioned { value, revision: Revision(3) };
+            cluster.schedule.insert(host(at), BTreeMap::from([(name(), told)]));
+        }
+        cluster
+    }
+
+    #[test]
+    fn hosts_without_the_unit_have_the_file_of_the_phase() {
+        let cluster = cluster();
+        let file =
+            |hash: &str| HeldFile { hash: UnitHash::new(hash), text: None, generation: Revision(3), restart: None };
+        let gate = Gate {
+            spare: false,
+            rollout: name(),
+            target: UnitHash::new("new"),
+            hash: UnitHash::new("old"),
+            text: None,
+            generation: Revision(3),
+            restart: None,
+            asked: Revision(7),
+            hosts: Some(Box::default()),
+        };
+        let through = with(&gate, [(host(1), None), (host(3), None), (host(4), None)]);
+        let back = with(&gate, [(host(1), Some(file("old")))]);
+        for (phase, before, expected) in [
+            (Phase::Canary, &gate, ["old"; 4]),
+            (Phase::Rolling, &gate, ["old", "old", "-", "old"]),
+            (Phase::Rolling, &through, ["-", "old", "-", "-"]),
+            (Phase::Waiting, &through, ["-", "old", "-", "-"]),
+            (Phase::Paused, &through, ["-", "old", "-", "-"]),
+            // It goes back as a member does; the others have nothing to stop.
+            (Phase::Reverting, &through, ["-", "old", "old", "old"]),
+            (Phase::Reverted, &back, ["old"; 4]),
+        ] {
+            let after = in_phase(&cluster, &name(), before, phase);
+            let held = |at: u8| after.held_on(&host(at)).map_or_else(|| "-".into(), |held| held.hash.to_string());
+            assert_eq!([1, 2, 3, 4].map(held), expected, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn each_host_goes_on_with_what_it_runs_and_others_with_what_most_of_them_run() {
+        let record = |hash: &str| Unit::new(crate::model::unit::Desired::Launched, UnitHash::new(hash), Revision(9));
+        let mut cluster = cluster();
+        let third = cluster.schedule[&host(1)].clone();
+        cluster.schedule.insert(host(3), third);
+        cluster.schedule.get_mut(&host(2)).unwrap().get_mut(&name()).unwrap().value.hash = UnitHash::new("own");
+        let gate = needed(&cluster, &name(), &record("new")).unwrap();
+        let held = |gate: &Gate, at: u8| gate.held_on(&host(at)).map(|held| held.hash.to_string());
+        assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at).unwrap()), ["old", "own", "old", "old"]);
+        assert_eq!(gate.hosts.as_ref().unwrap().len(), 1, "only what differs is written");
+        // Another file takes its place: what was let through goes on with that.
+        cluster.gates.insert(name(), Versioned { value: with(&gate, [(host(3), None)]), revision: Revision(9) });
+        cluster.schedule.get_mut(&host(3)).unwrap().get_mut(&name()).unwrap().value.hash = UnitHash::new("new");
+        let gate = needed(&cluster, &name(), &record("newer")).unwrap();
+        assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at).unwrap()), ["old", "own", "new", "old"]);
+        // Back to the first one: only those that have another one wait.
+        let gate = needed(&cluster, &name(), &record("old")).unwrap();
+        assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at)), [None, Some("own".into()), Some("new".into()), None]);
+        cluster.schedule.retain(|at, _| *at == host(1));
+        assert_eq!(needed(&cluster, &name(), &record("old")), None);
+    }
+}

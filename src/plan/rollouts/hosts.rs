@@ -1,0 +1,68 @@
+//! Global units: their hosts are let through, and go back, one by one. Owns what their gates say after each step. Must
+//! never decide which host is next (`pace` does).
+
+use crate::model::name::{MachineId, UnitName};
+use crate::model::rollout::hosts::HeldFile;
+use crate::model::rollout::{File, Gate};
+use crate::model::unit::Unit;
+
+use super::super::gate::hosts::{in_phase, with};
+use super::super::schedule::Scheduler;
+use super::{GateEvent, Rollouts};
+
+impl Rollouts {
+    /// Hosts may have joined, or lost the unit, since the rollout `name` was looked at.
+    pub(super) fn see_hosts(&mut self, scheduler: &mut Scheduler, name: &UnitName) {
+        let cluster = scheduler.cluster();
+        let gate = cluster.gates.get(name).map(|gate| &gate.value).filter(|gate| gate.is_by_host());
+        let rollout = cluster.rollouts.get(name).map(|rollout| &rollout.value);
+        let rollout = rollout.filter(|rollout| gate.is_some_and(|gate| gate.target == rollout.target));
+        let Some((gate, rollout)) = gate.zip(rollout) else { return };
+        let gate = in_phase(cluster, name, gate, rollout.phase);
+        self.set_gate(scheduler, name, Some(gate), GateEvent::HostsSeen);
+    }
+
+    /// These hosts get the file of the unit's record.
+    pub(super) fn let_hosts_through(&mut self, scheduler: &mut Scheduler, name: &UnitName, hosts: Vec<&MachineId>) {
+        let through = hosts.into_iter().map(|host| (host.clone(), None));
+        self.change_hosts(scheduler, name, through.collect(), GateEvent::LetThrough);
+    }
+
+    /// These hosts get the file `before` again, which the record `subject` of the unit doesn't name.
+    pub(super) fn take_hosts_back(
+        &mut self,
+        scheduler: &mut Scheduler,
+        (name, subject): (&UnitName, &Unit),
+        before: &File,
+        hosts: Vec<&MachineId>,
+    ) {
+        let cluster = scheduler.cluster();
+        let back = |host: &MachineId| {
+            let told = cluster.schedule.get(host).and_then(|slice| slice.get(name));
+            let told = told.map(|told| told.value.generation.next()).unwrap_or_default();
+            HeldFile {
+                hash: before.hash.clone(),
+                text: before.text.clone(),
+                // Greater than that of any assignment before.
+                generation: cluster.revision.max(subject.generation.next()).max(told),
+                restart: subject.restart,
+            }
+        };
+        let back = hosts.into_iter().map(|host| (host.clone(), Some(back(host))));
+        self.change_hosts(scheduler, name, back.collect(), GateEvent::TakenBack);
+    }
+
+    fn change_hosts(
+        &mut self,
+        scheduler: &mut Scheduler,
+        name: &UnitName,
+        these: Vec<(MachineId, Option<HeldFile>)>,
+        why: GateEvent,
+    ) {
+        let gate: Option<&Gate> = scheduler.cluster().gates.get(name).map(|gate| &gate.value);
+        let gate = gate.filter(|_| !these.is_empty()).map(|gate| with(gate, these));
+        if gate.is_some() {
+            self.set_gate(scheduler, name, gate, why);
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Global units, whose hosts get their new files one after another, and what happens to hosts meanwhile.
+
+use super::*;
+use crate::model::rollout::{Ask, Request};
+
+const UNIT: &str = "agent.service";
+
+/// A file of the unit, with more options of `[X-Fleet]` and `[X-Rollout]`.
+fn agent_with(program: &str, fleet: &str, rollout: &str) -> UnitFile {
+    file(program, &format!("[X-Fleet]\nGlobal=true\n{fleet}\n[X-Rollout]\nHealthySec=1\n{rollout}"))
+}
+
+fn agent(program: &str) -> UnitFile {
+    agent_with(program, "", "")
+}
+
+impl Bench {
+    /// So many hosts, on which the unit runs with the file `old`.
+    fn of_agent(hosts: u64, old: &UnitFile) -> Self {
+        let mut bench = Self::new(hosts);
+        bench.ask(UNIT, old, |_| {});
+        bench.settle();
+        bench
+    }
+
+    /// The first letters of the programs that hosts are told to run, by number: `o` for `old`; `-` is none.
+    fn on_hosts(&self, files: &[&UnitFile]) -> String {
+        let letter = |host: &MachineId| {
+            let told = self.store.schedule.get(host).and_then(|slice| slice.get(&name(UNIT)));
+            let told = told.filter(|told| told.value.target == Target::Launched);
+            let Some(told) = told else { return '-' };
+            let known = files.iter().find(|file| file.hash() == told.value.hash);
+            known.and_then(|file| file.text().split("/bin/").nth(1)?.chars().next()).unwrap_or('?')
+        };
+        self.store.machines.keys().map(letter).collect()
+    }
+
+    fn join(&mut self, at: u64, metadata: &[(&str, &str)]) {
+        let metadata = metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let machine = Machine { metadata, ..Machine::new(id(at), format!("n{at}")) };
+        self.tell(Change::Machine(id(at), Some(machine)));
+    }
+
+    fn agent(&self) -> &Rollout {
+        &self.store.rollouts[&name(UNIT)].value
+    }
+}
+
+#[test]
+fn hosts_get_another_file_one_after_another() {
+    for restless in [false, true] {
+        let (old, new) = (agent("old"), agent("new"));
+        let mut bench = Bench { restless, ..Bench::of_agent(3, &old) };
+        assert!(bench.store.rollouts.is_empty() && bench.log.is_empty(), "the first file is for all of them");
+        bench.ask(UNIT, &new, |_| {});
+        let mut seen = Vec::new();
+        for _ in 0..60 {
+            bench.decide();
+            let now = bench.on_hosts(&[&old, &new]);
+            if seen.last() != Some(&now) {
+                seen.push(now);
+            }
+            bench.answer();
+            bench.now += 250;
+        }
+        assert_eq!(seen, ["noo", "nno", "nnn"], "{:#?}", bench.log);
+        bench.settle();
+        let done = bench.agent();
+        assert_eq!((done.phase, &done.target, &done.from.hash), (Phase::Done, &new.hash(), &old.hash()));
+        assert_eq!((bench.gated().len(), bench.store.files.len()), (0, 2), "the file before may be needed again");
+        let lets = format!("rollout of {} lets agent.service on 00000002 through", new.hash().short());
+        assert_eq!(bench.log.iter().filter(|line| **line == lets).count(), 1, "{:#?}", bench.log);
+    }
+}
+
+/// A global unit without the section, and sections that systemd doesn't read, are changed at once.
+#[test]
+fn without_the_section_or_with_the_same_body_all_hosts_are_changed_at_once() {
+    let (old, sections) = (agent("old"), agent_with("old", "", "Parallel=2"));
+    let plain = file("plain", "[X-Fleet]\nGlobal=true");
+    let mut bench = Bench::of_agent(3, &old);
+    for (file, expected) in [(&sections, "ooo"), (&plain, "ppp")] {
+        bench.ask(UNIT, file, |_| {});
+        bench.decide();
+        assert_eq!((bench.on_hosts(&[file]), bench.gated().len()), (expected.into(), 0));
+        bench.settle();
+    }
+}
+
+#[test]
+fn a_host_that_joins_gets_the_file_before_until_all_get_the_new_one() {
+    for restless in [false, true] {
+        let (old, new) = (agent("old"), agent_with("new", "", "Canary=1"));
+        let files = [&old, &new];
+        let mut bench = Bench { restless, ..Bench::of_agent(2, &old) };
+        bench.ask(UNIT, &new, |_| {});
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("no".into(), Phase::Waiting));
+        bench.join(3, &[]);
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("noo".into(), Phase::Waiting));
+        // The canary's host dies, and another one takes its place. It comes back with the file that it had.
+        bench.tell(Change::Machine(id(1), None));
+        bench.pass(3);
+        bench.join(1, &[]);
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("nno".into(), Phase::Waiting));
+        let generation = bench.store.revision;
+        let promote = Ask { what: Request::Promote, generation, by: None };
+        bench.ask(UNIT, &new, |unit| unit.ask = Some(Box::new(promote)));
+        bench.decide();
+        bench.join(4, &[]);
+        bench.decide();
+        assert_eq!(bench.on_hosts(&files).chars().nth(3), Some('n'), "all get it now");
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("nnnn".into(), Phase::Done));
+    }
+}
+
+#[test]
+fn a_file_that_fails_is_taken_back_and_reaches_no_host_that_joins() {
+    for restless in [false, true] {
+        let (old, bad, fix) = (agent("old"), agent_with("bad", "", "Parallel=2"), agent("fix"));
+        let files = [&old, &bad, &fix];
+        let mut bench = Bench { restless, bad: vec![bad.hash()], ..Bench::of_agent(3, &old) };
+        bench.ask(UNIT, &bad, |_| {});
+        bench.decide();
+        assert_eq!(bench.on_hosts(&files), "bbo");
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("ooo".into(), Phase::Reverted));
+        let failed = (bench.agent().failed.clone(), bench.agent().failed_on.clone(), bench.agent().lines.len());
+        assert_eq!(failed, (Some(name(UNIT)), Some(id(1)), 1));
+        let why = bench.agent().why.clone().unwrap_or_default();
+        assert!(why.starts_with("agent.service failed on n1"), "{why}");
+        bench.join(4, &[]);
+        bench.tell(Change::Machine(id(1), None));
+        bench.settle();
+        // A restart, and a stop and start, are carried out with the file before.
+        let generation = bench.store.revision;
+        bench.ask(UNIT, &bad, |unit| unit.restart = Some(generation));
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("ooo".into(), Phase::Reverted));
+        let told = &bench.store.schedule[&id(2)][&name(UNIT)].value;
+        assert_eq!((told.restart, told.generation > generation), (Some(generation), true));
+        bench.ask(UNIT, &fix, |_| {});
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("fff".into(), Phase::Done));
+        assert_eq!(bench.agent().from.hash, old.hash(), "the last that was stable");
+    }
+}
+
+#[test]
+fn a_newer_file_overtakes_and_the_one_before_reaches_those_that_have_another() {
+    for restless in [false, true] {
+        let (old, new, late) = (agent("old"), agent("new"), agent("late"));
+        let files = [&old, &new, &late];
+        let mut bench = Bench { restless, ..Bench::of_agent(3, &old) };
+        bench.ask(UNIT, &new, |_| {});
+        bench.pass(2);
+        assert_eq!(bench.on_hosts(&files), "nno");
+        bench.ask(UNIT, &late, |_| {});
+        bench.decide();
+        assert_eq!(bench.on_hosts(&files), "lno", "nobody has to go back first");
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("lll".into(), Phase::Done));
+        bench.ask(UNIT, &new, |_| {});
+        bench.decide();
+        assert_eq!(bench.on_hosts(&files), "nll");
+        bench.ask(UNIT, &late, |_| {});
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.gated().len()), ("lll".into(), 0));
+    }
+}
+
+#[test]
+fn hosts_that_the_new_file_doesnt_fit_lose_the_unit_last() {
+    for restless in [false, true] {
+        let zone = |program: &str, zones: &str| {
+            let zones: String = zones.chars().map(|zone| format!("MachineMetadata=zone={zone}\n")).collect();
+            agent_with(program, &zones, "")
+        };
+        let (old, new, gone) = (zone("old", "ab"), zone("new", "bc"), zone("gone", "x"));
+        let files = [&old, &new, &gone];
+        let mut bench = Bench { restless, ..Bench::new(0) };
+        for (at, zone) in [(1, "a"), (2, "b"), (3, "a"), (4, "b"), (5, "c")] {
+            bench.join(at, &[("zone", zone)]);
+        }
+        bench.ask(UNIT, &old, |_| {});
+        bench.settle();
+        assert_eq!(bench.on_hosts(&files), "oooo-");
+        bench.ask(UNIT, &new, |_| {});
+        let mut seen = vec![bench.on_hosts(&files)];
+        for _ in 0..60 {
+            bench.decide();
+            let now = bench.on_hosts(&files);
+            if seen.last() != Some(&now) {
+                seen.push(now);
+            }
+            bench.answer();
+            bench.now += 250;
+        }
+        // Another leader waits anew until the file has proved itself.
+        seen.retain(|hosts| !restless || hosts != "-nonn");
+        // Where nothing has to be stopped for it, it is started at once.
+        assert_eq!(seen, ["oooo-", "onoon", "ononn", "-n-nn"], "{:#?}", bench.log);
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("-n-nn".into(), Phase::Done));
+        // A file that fits no host stops nobody.
+        bench.ask(UNIT, &gone, |_| {});
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("-n-nn".into(), Phase::Reverted));
+        assert!(bench.agent().why.as_ref().unwrap().contains("fits no host"), "{:?}", bench.agent());
+    }
+}
+
+/// Conflicts hold on each host as the file there says.
+#[test]
+fn files_with_other_conflicts_and_instances_are_in_force_where_hosts_have_them() {
+    for restless in [false, true] {
+        let old = file("old", "[Unit]\nWants=helper@1.service\n[X-Fleet]\nGlobal=true\nConflicts=left.service\n");
+        let new = agent_with("new", "Conflicts=right.service", "Canary=1");
+        let files = [&old, &new];
+        let mut bench = Bench { restless, ..Bench::of_agent(2, &old) };
+        bench.ask("helper@.service", &file("helper", ""), |unit| unit.desired = Desired::Inactive);
+        bench.settle();
+        let templates = |bench: &Bench, at: u64| bench.store.schedule[&id(at)][&name(UNIT)].value.templates.len();
+        assert_eq!((templates(&bench, 1), templates(&bench, 2)), (1, 1));
+        bench.ask(UNIT, &new, |_| {});
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("no".into(), Phase::Waiting));
+        assert_eq!((templates(&bench, 1), templates(&bench, 2)), (0, 1));
+        for (unit, host) in [("left.service", 1), ("right.service", 2)] {
+            bench.ask(unit, &file("x", ""), |_| {});
+            bench.settle();
+            assert_eq!(launched(&bench.store, &name(unit)).map(|(host, _)| host), Some(&id(host)), "{unit}");
+        }
+        // A change of the template reaches the host that has it.
+        bench.ask("helper@.service", &file("helper2", ""), |unit| unit.desired = Desired::Inactive);
+        bench.settle();
+        let helper = file("helper2", "").hash();
+        let told = &bench.store.schedule[&id(2)][&name(UNIT)].value;
+        assert_eq!(told.templates.values().collect::<Vec<_>>(), [&helper]);
+    }
+}
+
+#[test]
+fn a_unit_that_is_stopped_or_destroyed_has_no_rollout_to_go_on_with() {
+    let (old, new) = (agent("old"), agent_with("new", "", "Canary=1"));
+    let mut bench = Bench::of_agent(2, &old);
+    bench.ask(UNIT, &new, |_| {});
+    bench.settle();
+    assert_eq!(bench.gated(), [UNIT]);
+    bench.ask(UNIT, &new, |unit| unit.desired = Desired::Loaded);
+    bench.settle();
+    assert_eq!((bench.gated().len(), bench.agent().phase), (0, Phase::Done));
+    bench.ask(UNIT, &new, |unit| unit.desired = Desired::Launched);
+    bench.settle();
+    assert_eq!(bench.on_hosts(&[&new]), "nn");
+    bench.ask(UNIT, &old, |_| {});
+    bench.decide();
+    bench.tell(Change::Unit(name(UNIT), None));
+    bench.pass(5);
+    assert_eq!((bench.gated().len(), bench.store.rollouts.len(), bench.store.files.len()), (0, 0, 0));
+    assert_eq!(check(&bench.store), []);
+}
+
+/// A leader that doesn't know such gates lets all hosts through; the next one finds nothing to do. What is lost of a
+/// gate is written again from what hosts run.
+#[test]
+fn gates_that_are_left_or_lost_stop_no_host() {
+    let (old, new) = (agent("old"), agent_with("new", "", "Canary=1"));
+    let files = [&old, &new];
+    let mut bench = Bench::of_agent(3, &old);
+    bench.ask(UNIT, &new, |_| {});
+    bench.settle();
+    bench.store.gates.clear();
+    bench.elect(&[]);
+    bench.settle();
+    assert_eq!((bench.on_hosts(&files), bench.gated().len()), ("noo".into(), 1));
+    let generation = bench.store.units[&name(UNIT)].generation;
+    for assigned in bench.store.schedule.values_mut().flat_map(BTreeMap::values_mut) {
+        (assigned.value.hash, assigned.value.generation) = (new.hash(), generation);
+    }
+    bench.elect(&[]);
+    bench.decide();
+    assert_eq!((bench.on_hosts(&files), bench.gated().len()), ("nnn".into(), 1));
+    bench.settle();
+    assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("nnn".into(), Phase::Waiting));
+    // Without the record of its rollout, nobody waits behind this gate.
+    bench.store.rollouts.clear();
+    bench.elect(&[]);
+    bench.settle();
+    assert_eq!((bench.on_hosts(&files), bench.gated().len(), bench.store.rollouts.len()), ("nnn".into(), 0, 0));
+}
+
+/// What `plan::forecast` says before is what happens then.
+#[test]
+fn a_rollout_over_hosts_goes_on_as_it_was_forecast() {
+    for policy in ["", "Parallel=2", "Parallel=100%", "Canary=1", "Canary=2\nPromote=auto\nParallel=2"] {
+        let (old, new) = (agent("old"), agent_with("new", "", policy));
+        let mut bench = Bench::of_agent(4, &old);
+        let before = bench.store.clone();
+        bench.ask(UNIT, &new, |_| {});
+        let file = bench.store.files[&new.hash()].clone();
+        let unit = bench.store.units[&name(UNIT)].clone();
+        let changes = vec![Change::File(new.hash(), Some(file)), Change::Unit(name(UNIT), Some(unit))];
+        let (unreadable, brake, now) = (BTreeSet::new(), Brake::off(), bench.now);
+        let forecast = forecast(Present { cluster: before, unreadable, brake, now }, changes);
+        bench.settle();
+        let course = &forecast.rollouts[&name(UNIT)];
+        let hosts = |members: &[MemberName]| {
+            members.iter().filter_map(|member| Some(member.host.as_ref()?.short().to_owned())).collect::<Vec<_>>()
+        };
+        let through = |line: &String| {
+            let (_, rest) = line.split_once(" lets agent.service on ")?;
+            Some(rest.strip_suffix(" through")?.split(", ").map(str::to_owned).collect::<Vec<_>>())
+        };
+        let happened: Vec<Vec<String>> = bench.log.iter().filter_map(through).collect();
+        let steps: Vec<Vec<String>> = course.steps.iter().map(|step| hosts(step)).collect();
+        assert_eq!(steps.concat(), happened.concat(), "{policy}");
+        let files = bench.on_hosts(&[&old, &new]);
+        assert_eq!(files.chars().filter(|file| *file == 'o').count(), hosts(&course.held).len(), "{policy}");
+        assert_eq!((course.phase, &course.why), (bench.agent().phase, &bench.agent().why), "{policy}");
+        let restarted = forecast.units[&name(UNIT)].len();
+        assert_eq!(restarted, happened.concat().len(), "{policy}");
+    }
+}
