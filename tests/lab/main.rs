@@ -13,6 +13,7 @@ mod conformance;
 mod demo;
 mod disconnect;
 mod failures;
+mod globals;
 mod harness;
 mod health;
 mod journal;
