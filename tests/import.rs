@@ -93,6 +93,9 @@ fn without_apply_it_says_what_it_would_do_and_does_nothing() {
          nothing was submitted; with --apply, 3 of 3 units would be\n"
     );
     assert_eq!(ran.code, Some(0));
+    let placed = |unit: &str| format!("{unit}  is placed on n1: the least loaded host\n");
+    let plan = import(&here, &fleet, "--plan --start");
+    assert!(plan.code == Some(3) && plan.out.contains(&placed("hello.service")), "{plan:?}");
     assert_eq!(listed(&here), "");
     assert!(fleet.asked().iter().all(|asked| asked.starts_with("GET ")), "{:?}", fleet.asked());
 }

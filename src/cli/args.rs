@@ -21,7 +21,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub(super) use backup::{Export, Restore};
-pub(super) use change::{Block, Change, Count, Create, Destroy, Rollback, Scale, Start, Submit};
+pub(super) use change::{Block, Change, Count, Create, Destroy, PlanOnly, Rollback, Scale, Start, Submit};
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, History, Verify, editor};
 pub(super) use hosts::{Forget, Ssh, Status};

@@ -74,7 +74,11 @@ fn what_is_exported_is_restored_into_an_empty_cluster() {
 
     let out = "Restored a.service (launched)\nRestored b.service (loaded)\nRestored c.service (inactive)\n\
         Restored w@.service (inactive)\nRestored w@1.service (launched)\n";
+    let plan = here.run(&format!("restore --plan {path}"));
+    assert!(plan.code == Some(3) && plan.out.contains("c.service  is submitted, and runs nowhere\n"), "{plan:?}");
+    assert_eq!(units(&here), "", "nothing was changed");
     here.expect(&format!("restore {path}"), 0, out, &format!("5 units restored from {path}, 0 unchanged\n"));
+    here.expect(&format!("restore --plan {path}"), 0, "nothing would change\n", "");
     assert_eq!(units(&here), units(&there));
     here.expect(&format!("restore {path}"), 0, "", &format!("0 units restored from {path}, 5 unchanged\n"));
     let before = content(&folder);

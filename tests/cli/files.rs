@@ -143,13 +143,18 @@ fn diff_compares_instances_with_their_template_and_trouble_is_2() {
 
 /// Run `edit web` with an editor that is this script.
 fn edit(real: &Real, script: &str) -> Ran {
+    edit_with(real, script, &[])
+}
+
+/// The same with further options.
+fn edit_with(real: &Real, script: &str, options: &[&str]) -> Ran {
     let dir = real.dir.path();
     let editor = dir.join("editor");
     std::fs::write(&editor, format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
     std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::create_dir_all(dir.join("tmp")).unwrap();
     let mut command = fleetctl(dir);
-    command.args(["edit", "web", "--endpoint"]).arg(dir.join("fleet.sock"));
+    command.args(["edit", "web", "--endpoint"]).arg(dir.join("fleet.sock")).args(options);
     command.env("EDITOR", format!("{} ", editor.display())).env("TMPDIR", dir.join("tmp"));
     run(command)
 }
@@ -177,6 +182,18 @@ fn edit_stores_what_was_changed_and_nothing_else() {
     let Ran { code, out, err } = edit(&real, "sed -i s/new/newer/ \"$1\"");
     assert_eq!((code, err.as_str()), (Some(0), "web.service: restarts it on n1\n"));
     assert_eq!(out, format!("Unit web.service launched on {}.../10.88.0.11\n", &N1[..8]));
+}
+
+#[test]
+fn edit_says_what_a_change_would_lead_to_and_keeps_it() {
+    let real = submitted();
+    let Ran { code, out, err } = edit_with(&real, "sed -i s/true/new/ \"$1\"", &["--plan"]);
+    assert_eq!((code, out.as_str()), (Some(3), "web.service  gets its new file, and runs nowhere\n"), "{err}");
+    let kept = err.lines().last().unwrap().strip_prefix("nothing was stored; your text is kept in ").unwrap();
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), "# why\n[Service]\nExecStart=/bin/new\n");
+    real.expect("cat web", 0, "# why\n[Service]\nExecStart=/bin/true\n", "");
+    let Ran { code, out, err } = edit_with(&real, ":", &["--plan"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "", "web.service: nothing was changed\n"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::OutputFormat;
+use super::{OutputFormat, PlanOnly};
 
 /// `export`.
 #[derive(Debug, Args)]
@@ -26,6 +26,8 @@ pub(in crate::cli) struct Restore {
     /// Don't ask before units that the cluster has are changed
     #[arg(long)]
     pub(in crate::cli) yes: bool,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{Block, OutputFormat};
+use super::{Block, OutputFormat, PlanOnly};
 
 /// `verify`.
 #[derive(Debug, Args)]
@@ -45,6 +45,8 @@ pub(in crate::cli) struct Edit {
     /// The unit
     #[arg(value_name = "UNIT")]
     pub(in crate::cli) unit: String,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     #[command(flatten)]
     pub(in crate::cli) block: Block,
     #[command(flatten)]

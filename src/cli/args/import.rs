@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use super::OutputFormat;
+use super::{OutputFormat, PlanOnly};
 
 /// `import`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("taken").args(["apply", "plan"]).multiple(true))]
 pub(in crate::cli) struct Import {
     /// Names, or quoted patterns of names, to take over only these
     #[arg(value_name = "PATTERN")]
@@ -16,12 +17,15 @@ pub(in crate::cli) struct Import {
     /// Submit the units without starting them
     #[arg(long)]
     pub(in crate::cli) apply: bool,
-    /// With --apply: set the same desired state as in the other cluster. Units start here, even if they still run there
-    #[arg(long, requires = "apply")]
+    /// With --apply or --plan: set the same desired state as in the other cluster. Units start here, also if they run
+    /// there
+    #[arg(long, requires = "taken")]
     pub(in crate::cli) start: bool,
-    /// With --apply: replace units whose file differs from the other cluster's
-    #[arg(long, requires = "apply")]
+    /// With --apply or --plan: replace units whose file differs from the other cluster's
+    #[arg(long, requires = "taken")]
     pub(in crate::cli) replace: bool,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
 }

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::units::{exit_of, goals, report, wait_or_trigger};
-use super::{diff, instances, send};
+use super::{diff, instances, plan, send};
 use crate::api::client::ClientError;
 use crate::api::wire::{Applied, Apply, ApplyUnit, UnitDetail};
 use crate::cli::args::{self, Edit};
@@ -41,6 +41,10 @@ pub(in crate::cli) async fn run(session: &Session, args: &Edit) -> Result<Exit, 
     let draft =
         Draft::new(&name, &detail.text).map_err(|error| Error::failure(format!("can't make a copy: {error}")))?;
     match change(session, args, &name, &detail, &draft).await {
+        Ok(exit) if args.plan.plan && draft.read().is_ok_and(|text| text != detail.text.as_bytes()) => {
+            session.out.message(&format!("nothing was stored; your text is kept in {}", draft.path.display()));
+            Ok(exit)
+        }
         Ok(exit) => {
             draft.remove();
             Ok(exit)
@@ -81,6 +85,9 @@ async fn change(
     };
     let units = vec![unit];
     let (asked, files) = (send::names(&units), [(name.to_string(), label)].into());
+    if args.plan.plan {
+        return Ok(plan::show(session, &units, &files).await?.0);
+    }
     let limit = Limit::begin(&args.block);
     let applied = session.client.apply(&Apply { units }).await;
     let applied = applied.map_err(|error| Error::of_apply(error, &files))?;

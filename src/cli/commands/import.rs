@@ -12,7 +12,7 @@ use self::plan::{Action, Here, Plan};
 use crate::api::client::Endpoint;
 use crate::api::wire::{AppliedUnit, Outcome};
 use crate::cli::args::Import;
-use crate::cli::commands::send;
+use crate::cli::commands::{plan as planned, send};
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::names;
 use crate::cli::session::Session;
@@ -44,6 +44,9 @@ pub(in crate::cli) async fn run(session: &Session, args: &Import) -> Result<Exit
     let machines = session.client.machines().await?.machines;
     let here = Here { units: &units, machines: &machines };
     let plan = Plan::new(&fleet, &here, &globs, args.replace);
+    if args.plan.plan {
+        return planned::instead(session, &plan.batch(args.start), plan.is_incomplete()).await;
+    }
     if !session.is_json() {
         session.out.data(&report::lines(&plan));
         if plan.machines.iter().any(|host| !host.missing.is_empty()) {

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::api::client::ClientError;
 use crate::api::wire::{ApplyUnit, Outcome, UnitDetail};
 use crate::cli::args::Restore;
-use crate::cli::commands::send;
+use crate::cli::commands::{plan, send};
 use crate::cli::error::{Error, Exit};
 use crate::cli::folder::{self, Saved};
 use crate::cli::output::people::count;
@@ -21,6 +21,9 @@ pub(in crate::cli) async fn run(session: &Session, args: &Restore) -> Result<Exi
     let here = there_already(session, &saved).await?;
     let differs: Vec<String> =
         saved.iter().filter_map(|(name, saved)| difference(name, saved, here.get(name)?)).collect();
+    if args.plan.plan {
+        return plan::instead(session, &batch(&saved, &here), false).await;
+    }
     if !differs.is_empty() {
         session.out.messages(&differs);
         let question = format!("change {} that the cluster has?", count(differs.len(), "unit"));
@@ -28,7 +31,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Restore) -> Result<Exi
             return Err(Error::failure(UNCHANGED).because("--yes makes them what they are in the folder"));
         }
     }
-    let batch: Vec<ApplyUnit> = saved.iter().filter_map(|(name, saved)| wanted(name, saved, here.get(name))).collect();
+    let batch = batch(&saved, &here);
     let same = saved.len() - batch.len();
     let applied = session.apply(batch).await?;
     for unit in &applied.units {
@@ -51,6 +54,11 @@ pub(in crate::cli) async fn run(session: &Session, args: &Restore) -> Result<Exi
     let restored = count(restored, "unit");
     session.out.message(&format!("{restored} restored from {}, {same} unchanged", args.folder));
     Ok(Exit::Ok)
+}
+
+/// What makes the units of the cluster those of the folder.
+fn batch(saved: &BTreeMap<UnitName, Saved>, here: &BTreeMap<UnitName, UnitDetail>) -> Vec<ApplyUnit> {
+    saved.iter().filter_map(|(name, saved)| wanted(name, saved, here.get(name))).collect()
 }
 
 const UNCHANGED: &str = "nothing was changed";
