@@ -10,6 +10,7 @@ pub mod ask;
 pub mod commit;
 pub mod damage;
 pub mod forget;
+mod hooks;
 pub mod keys;
 pub mod metadata;
 pub mod mirror;

@@ -13,6 +13,8 @@ mod handed;
 mod harness;
 #[path = "api/history.rs"]
 mod history;
+#[path = "api/hooks.rs"]
+mod hooks;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/metrics.rs"]

@@ -283,6 +283,7 @@ impl World {
             (false, false) => None,
         };
         let gate = Gate {
+            hook: false,
             spare: false,
             rollout: name.clone(),
             target: record.hash.clone(),

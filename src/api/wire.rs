@@ -14,7 +14,9 @@ pub use crate::model::unit::Outcome;
 pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{MachineList, MachineRef, MachineView, Offline};
 pub use plans::{Plan, PlannedEffect, PlannedRollout, PlannedUnit};
-pub use rollouts::{AskRollout, AskView, FileOutcomeView, RolloutLine, RolloutList, RolloutMember, RolloutView};
+pub use rollouts::{
+    AskRollout, AskView, FileOutcomeView, RolloutHook, RolloutLine, RolloutList, RolloutMember, RolloutView,
+};
 pub use status::{ClusterView, LeaderView};
 pub use units::{
     Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::api::client::{ClientError, Follow, For, News};
 use crate::api::wire::{
-    Applied, AppliedUnit, MachineRef, Outcome, RolloutLine, RolloutList, RolloutMember, RolloutView,
+    Applied, AppliedUnit, MachineRef, Outcome, RolloutHook, RolloutLine, RolloutList, RolloutMember, RolloutView,
 };
 use crate::cli::error::Exit;
 use crate::cli::follow::{LAST_LINES, current, interrupted, unavailable, until};
@@ -201,7 +201,7 @@ pub(in crate::cli) fn end(view: &RolloutView) -> Option<Exit> {
         Phase::Reverted | Phase::Stuck => Some(Exit::Failure),
         // It isn't a person who has paused it.
         Phase::Paused if view.why.is_some() => Some(Exit::Failure),
-        Phase::Canary | Phase::Rolling | Phase::Paused | Phase::Reverting => None,
+        Phase::Before | Phase::Canary | Phase::Rolling | Phase::After | Phase::Paused | Phase::Reverting => None,
     }
 }
 
@@ -234,6 +234,15 @@ fn place(member: &RolloutMember) -> String {
     host.map_or_else(|| member.name.to_string(), |host| format!("{}{spare} on {host}", member.name))
 }
 
+/// `web-migrate.service on n2: done (3.4 s)`, or that it runs, or is about to.
+pub(in crate::cli) fn hook(hook: &RolloutHook) -> String {
+    let host = hook.machine.as_ref().map(|machine| format!(" on {}", machine.name())).unwrap_or_default();
+    match hook.took {
+        Some(took) => format!("{}{host}: done ({}.{} s)", hook.name, took / 1000, took % 1000 / 100),
+        None => format!("{}{host}: runs", hook.name),
+    }
+}
+
 /// The last lines of a journal.
 enum Quote<'a> {
     /// Those that the unit's host has reported.
@@ -248,7 +257,9 @@ struct Story {
     phase: Option<Phase>,
     target: Option<UnitHash>,
     members: BTreeMap<MemberName, Seen>,
-    /// The hosts of the members. That of a spare is needed when it has gone away.
+    /// How many hooks have been told of.
+    hooks: usize,
+    /// The hosts of the members and of hooks. That of a spare is needed when it has gone away.
     hosts: BTreeMap<MemberName, MachineRef>,
     /// The member whose failure has been shown with its journal.
     quoted: Option<MemberName>,
@@ -296,6 +307,7 @@ impl Story {
             lines.push(format!("{name}: rolling out {}, before it {before}", view.target.short()));
         }
         let changed = self.phase != Some(view.phase) || begins;
+        lines.extend(self.of_hooks(view, begins));
         if changed && matches!(view.phase, Phase::Reverting | Phase::Paused) {
             lines.push(turned(view));
         }
@@ -327,6 +339,18 @@ impl Story {
         let machine = self.hosts.get(&failed)?;
         let (since, until) = (view.began, Some(view.since));
         Some(Quote::Journal(Tail { unit, machine, since, until, count: LAST_LINES }))
+    }
+
+    /// A line for each hook that has ended well since the last view.
+    fn of_hooks(&mut self, view: &RolloutView, begins: bool) -> Vec<String> {
+        for hook in &view.hooks {
+            self.hosts.extend(hook.machine.clone().map(|machine| (hook.name.clone().into(), machine)));
+        }
+        let ended: Vec<&RolloutHook> = view.hooks.iter().filter(|hook| hook.took.is_some()).collect();
+        // It may have been tried again.
+        let told = if begins { 0 } else { self.hooks.min(ended.len()) };
+        self.hooks = ended.len();
+        ended[told..].iter().map(|ended| hook(ended)).collect()
     }
 
     fn of_member(&mut self, view: &RolloutView, member: &RolloutMember, time: Duration) -> Option<String> {
@@ -382,7 +406,9 @@ fn ended(view: &RolloutView, time: Duration) -> Option<String> {
         }
         Phase::Reverted => format!("{name}: {target} failed{why}; {from} runs on {ready} of {all}"),
         Phase::Stuck => format!("{name}: {target} failed, and {from} doesn't run either{why}"),
-        Phase::Canary | Phase::Rolling | Phase::Paused | Phase::Reverting => return None,
+        Phase::Before | Phase::Canary | Phase::Rolling | Phase::After | Phase::Paused | Phase::Reverting => {
+            return None;
+        }
     })
 }
 
@@ -448,6 +474,41 @@ pub(in crate::cli) mod tests {
         assert_eq!(told(&views), expected);
         assert_eq!(end(&views[4]), Some(Exit::Ok));
         assert_eq!(views[..4].iter().filter_map(end).count(), 0);
+    }
+
+    #[test]
+    fn hooks_are_told_of_when_they_have_ended() {
+        let hooked = |phase: &str, why: Option<&str>, members: &[&str], hooks: &[(&str, Option<u64>)]| {
+            let hook = |(name, took): &(&str, Option<u64>)| {
+                let machine = json!({ "id": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a", "ip": "10.0.0.1", "hostname": "n2" });
+                json!({ "name": name, "machine": machine, "since": 60_000, "took": took })
+            };
+            let hooks = json!(hooks.iter().map(hook).collect::<Vec<_>>());
+            RolloutView { hooks: serde_json::from_value(hooks).unwrap(), ..view(phase, why, members) }
+        };
+        let (migrate, smoke) = ("web-migrate.service", "web-smoke.service");
+        let done = (migrate, Some(3_450));
+        let new = ["web@1.service n1 bb ready"];
+        let views = [
+            hooked("before", None, &[OLD[0]], &[(migrate, None)]),
+            hooked("rolling", None, &[OLD[0]], &[done]),
+            hooked("after", None, &new, &[done, (smoke, None)]),
+            hooked("done", None, &new, &[done, (smoke, Some(900))]),
+        ];
+        let expected = [
+            "web@.service: rolling out bb, before it aa",
+            "web-migrate.service on n2: done (3.4 s)",
+            "web@1.service on n1: ready after 0.0 s",
+            "web-smoke.service on n2: done (0.9 s)",
+            "web@.service: bb runs on 1 of 1 (6 s)",
+        ];
+        assert_eq!(told(&views), expected);
+        assert_eq!((end(&views[0]), end(&views[2])), (None, None));
+        assert_eq!(hook(&views[0].hooks[0]), "web-migrate.service on n2: runs");
+        let why = Some("web-migrate.service failed on n2: exited 1");
+        let views = [hooked("before", None, &[OLD[0]], &[(migrate, None)]), hooked("reverted", why, &[OLD[0]], &[])];
+        let failed = "web@.service: bb failed: web-migrate.service failed on n2: exited 1; aa runs on 1 of 1";
+        assert_eq!(told(&views)[1], failed);
     }
 
     #[test]

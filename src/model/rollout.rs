@@ -23,12 +23,18 @@ const REMEMBERED: usize = 10;
 /// unit of its name was submitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
+    /// Whether the unit runs as a hook of the rollout: it is launched with this file until the rollout has its result,
+    /// whatever is requested of it meanwhile. Versions that don't know the field take the gate for that of a unit whose
+    /// rollout hasn't let it through, so that one that isn't to be launched is stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hook: bool,
     /// Whether it is that of a spare. Versions that don't know the field delete the gate, since no unit has its name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spare: bool,
     /// The set's template, or the unit itself: where its [`Rollout`] is.
     pub rollout: UnitName,
-    /// The hash of the file that was requested, which it holds back; of a spare, that of the rollout that added it.
+    /// The hash of the file that was requested, which it holds back; of a spare or a hook, that of the rollout that
+    /// added it or runs it.
     pub target: UnitHash,
     /// The hash of the file that the unit goes on with.
     pub hash: UnitHash,
@@ -98,15 +104,23 @@ pub struct Rollout {
     /// Why it failed, was paused, or doesn't go on, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// The member that has failed with the new file, until it is resumed or tried again. Earlier versions don't say.
+    /// The member that has failed with the new file, or the hook that has failed, until it is resumed or tried again.
+    /// Earlier versions don't say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<UnitName>,
     /// The host on which it has failed, if it is a global unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_on: Option<MachineId>,
-    /// The last lines of that member's journal, if its host has reported them.
+    /// The last lines of that unit's journal, if its host has reported them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
+    /// The hooks that it has run, and last the one that runs. Versions that don't know the field lose it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
+    /// The hook that ran when this rollout took the place of another one, until the next one begins: that waits until
+    /// this one has left its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<UnitName>,
     /// Whether it has been let go beyond its canaries.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub promoted: bool,
@@ -136,11 +150,31 @@ impl Rollout {
             failed: None,
             failed_on: None,
             lines: Vec::new(),
+            hooks: Vec::new(),
+            stopping: None,
             promoted: false,
             preview: false,
             heeded: Revision::default(),
             outcomes: Vec::new(),
         }
+    }
+
+    /// The hook that runs.
+    #[must_use]
+    pub fn running(&self) -> Option<&HookRun> {
+        self.hooks.last().filter(|run| run.took.is_none())
+    }
+
+    /// Whether something follows for it from what happens to this unit, as a hook.
+    #[must_use]
+    pub fn waits_for_hook(&self, unit: &UnitName) -> bool {
+        self.running().map(|run| &run.unit).into_iter().chain(&self.stopping).any(|hook| hook == unit)
+    }
+
+    /// How many of its hooks have run before its members, or `after` them.
+    #[must_use]
+    pub fn have_run(&self, after: bool) -> usize {
+        self.hooks.iter().filter(|run| run.after == after && run.took.is_some()).count()
     }
 
     /// Note what became of a file; earlier notes about it are forgotten, and the oldest ones.
@@ -164,6 +198,26 @@ impl Rollout {
         let verdict = outcomes.find(|known| known.hash == self.target).map(|known| known.verdict);
         verdict == Some(Verdict::Failed) && self.phase.accepts().contains(&Request::Retry)
     }
+}
+
+/// One run of a hook: a unit that runs once for the rollout, before its members get the new file or after they have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookRun {
+    /// The unit.
+    pub unit: UnitName,
+    /// Whether it runs after the members.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after: bool,
+    /// The generation of the unit with which it runs.
+    pub generation: Revision,
+    /// When it was begun, ms since the epoch.
+    pub since: u64,
+    /// The host on which it has run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<MachineId>,
+    /// How long it took, in ms, if it has ended well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<u64>,
 }
 
 /// A file, by what it is stored under.
@@ -204,12 +258,16 @@ pub enum Verdict {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
+    /// The units of `Before=` run, and no member gets the new file.
+    Before,
     /// The canaries get the new file.
     Canary,
     /// They are healthy with it, and the others wait until it is promoted.
     Waiting,
     /// The members get the new file.
     Rolling,
+    /// All members have the new file, and the units of `After=` run.
+    After,
     /// Nobody gets the new file until it is resumed.
     Paused,
     /// It failed, and members that have the new file go back to the one before.
@@ -224,10 +282,12 @@ pub enum Phase {
 
 impl Phase {
     /// All phases, in the usual order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
+        Self::Before,
         Self::Canary,
         Self::Waiting,
         Self::Rolling,
+        Self::After,
         Self::Paused,
         Self::Reverting,
         Self::Reverted,
@@ -239,9 +299,11 @@ impl Phase {
     #[must_use]
     pub fn key(self) -> &'static str {
         match self {
+            Self::Before => "before",
             Self::Canary => "canary",
             Self::Waiting => "waiting",
             Self::Rolling => "rolling",
+            Self::After => "after",
             Self::Paused => "paused",
             Self::Reverting => "reverting",
             Self::Reverted => "reverted",
@@ -255,7 +317,7 @@ impl Phase {
     pub fn accepts(self) -> &'static [Request] {
         match self {
             Self::Canary | Self::Waiting => &[Request::Pause, Request::Promote],
-            Self::Rolling => &[Request::Pause],
+            Self::Before | Self::Rolling | Self::After => &[Request::Pause],
             Self::Paused => &[Request::Resume, Request::Retry],
             Self::Done => &[],
             Self::Reverting | Self::Reverted | Self::Stuck => &[Request::Retry],
@@ -311,9 +373,11 @@ impl fmt::Display for Request {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Before => "running what comes before it",
             Self::Canary => "changing its canaries",
             Self::Waiting => "waiting for promotion",
             Self::Rolling => "rolling",
+            Self::After => "running what comes after it",
             Self::Paused => "paused",
             Self::Reverting => "going back",
             Self::Reverted => "reverted",

@@ -1,11 +1,11 @@
 //! What the sections for the cluster may say in a unit file that is submitted. Owns the one check of all of them, which
 //! the API and `fleetctl` share; what an option means belongs to the file of its section.
 
-use super::file::{UnitFile, WHITESPACE};
+use super::file::{UnitFile, UnitOption, WHITESPACE};
 use super::health::Health;
 use super::name::UnitName;
 use super::placement::{Constraints, limits};
-use super::rollout::policy::{Policy, SECTION as ROLLOUT};
+use super::rollout::policy::{Policy, SECTION as ROLLOUT, hooks_of};
 use super::section::{FLEET, Problem};
 
 /// Check the sections for the cluster in `file`, the file of unit `name`. Returns warnings: what is valid, and probably
@@ -27,6 +27,7 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Result<Vec<Problem>, Vec<Probl
     }
     problems.extend(Health::parse(file, name).err().unwrap_or_default());
     problems.extend(Policy::parse(file).err().unwrap_or_default());
+    problems.extend(own_hooks(name, file));
     problems.extend(empty_rollout(file));
     if problems.is_empty() { Ok(warnings) } else { Err(problems) }
 }
@@ -64,9 +65,28 @@ fn global_rollout(name: &UnitName, file: &UnitFile, constraints: &Constraints) -
     reasons.into_iter().filter_map(problem).collect()
 }
 
+/// That a rollout would have to run one of its own members before it, or after it.
+fn own_hooks(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
+    let problem = |(option, hook): (&UnitOption, UnitName)| {
+        let what = match &hook {
+            hook if hook == name => "the unit itself".to_owned(),
+            hook if is_set_of(name, hook) => format!("{hook}, a member of this very set"),
+            _ => return None,
+        };
+        Some(Problem { line: option.line, what: format!("`{}=` names {what}", option.name) })
+    };
+    hooks_of(file).filter_map(problem).collect()
+}
+
+/// Whether `unit` is a numbered instance of the template of `name`, which is that template or another instance.
+fn is_set_of(name: &UnitName, unit: &UnitName) -> bool {
+    let template = if name.is_template() { Some(name.clone()) } else { name.set() };
+    template.is_some_and(|template| unit.number_in(&template).is_some())
+}
+
 /// That a set has no members but canaries, as far as its file says how many it has.
 fn only_canaries(name: &UnitName, file: &UnitFile, constraints: &Constraints) -> Option<Problem> {
-    let Policy { canary, spare, .. } = **constraints.rollout.as_ref()?;
+    let Policy { canary, spare, .. } = constraints.rollout.as_deref()?;
     let members = constraints.replicas.as_ref()?.number()? as usize;
     let spares = spare.at_most_all_of(members);
     if !name.is_template() || members == 0 || canary.at_most_all_of(members) < members + spares {
@@ -155,6 +175,19 @@ mod tests {
                 "Type=oneshot\nRemainAfterExit=yes\n[X-Fleet]\nRunOnce=yes",
                 Err("6: `RunOnce=yes`: RemainAfterExit=yes never ends".into()),
             ),
+            (
+                set,
+                "[X-Rollout]\nBefore=web@1.service m.service\nAfter=web@x.service",
+                Err("4: `Before=` names web@1.service, a member of this very set".into()),
+            ),
+            (
+                "web@2.service",
+                "[X-Rollout]\nAfter=web@2.service web@3.service",
+                Err("4: `After=` names the unit itself; 4: `After=` names web@3.service, a member of this very set"
+                    .into()),
+            ),
+            (unit, "[X-Rollout]\nBefore=web.service", Err("4: `Before=` names the unit itself".into())),
+            (unit, "[X-Rollout]\nBefore=web@1.service", none()),
             (unit, "[X-Rollout]", Err(empty.into())),
             (unit, " [X-Rollout] \n# Parallel=2", Err(empty.into())),
             (

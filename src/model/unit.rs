@@ -89,6 +89,10 @@ pub struct Unit {
     /// know the field ignore it, and lose it when they write the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub riders: Option<Box<BTreeSet<UnitName>>>,
+    /// Whether the rollout of its file runs no hooks, as was asked for together with the file. Versions that don't know
+    /// the field ignore it, and lose it when they write the record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_hooks: bool,
     /// What was last asked of its rollout, if it is a set or has `[X-Rollout]`. It may change without a new generation,
     /// because no host has to do anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,6 +121,7 @@ impl Unit {
             restart: None,
             replicas: None,
             riders: None,
+            without_hooks: false,
             ask: None,
             submitted: 0,
             submitter: None,
@@ -124,10 +129,16 @@ impl Unit {
         }
     }
 
-    /// The record by which it is scheduled while it has `gate`: with the gate's file. That of a global unit is the same
-    /// as before, since its gate holds back single hosts ([`Cluster::record_on`](super::cluster::Cluster::record_on)).
+    /// The record by which it is scheduled while it has `gate`: with the gate's file; launched, if it is a hook's. That
+    /// of a global unit is the same as before, since its gate holds back single hosts
+    /// ([`Cluster::record_on`](super::cluster::Cluster::record_on)).
     #[must_use]
     pub fn behind(&self, gate: &Gate) -> Self {
+        if gate.hook {
+            let (hash, text) = (gate.hash.clone(), gate.text.clone());
+            let (generation, restart) = (gate.generation, gate.restart);
+            return Self { desired: Desired::Launched, hash, text, generation, restart, ..self.clone() };
+        }
         if gate.is_by_host() { self.clone() } else { self.with(gate.held(), gate.asked) }
     }
 
@@ -383,6 +394,7 @@ mod tests {
     fn behind_a_gate_a_unit_keeps_its_file_and_what_is_asked_later_is_done() {
         let (old, new) = (UnitHash::new("aa"), UnitHash::new("bb"));
         let gate = Gate {
+            hook: false,
             spare: false,
             rollout: "web@.service".parse().unwrap(),
             target: new.clone(),

@@ -85,6 +85,8 @@ pub fn forecast(present: Present, changes: Vec<Change>) -> Forecast {
     let is_complete = world.go_on();
     let units = world.trace.differs_from(&without.trace);
     let mut units: BTreeMap<UnitName, Vec<Effect>> = units.collect();
+    // That they run, the rollouts say.
+    units.retain(|name, _| !world.trace.is_hook(name));
     let waits = |world: &World, name: &UnitName| {
         let placement = world.scheduler.cluster().placements.get(name).map(|placement| &placement.value);
         placement.is_some_and(|placement| matches!(placement, Placement::Waiting { .. }))

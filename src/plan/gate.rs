@@ -85,6 +85,12 @@ pub fn is_previewed(cluster: &Cluster, name: &UnitName, host: &MachineId) -> boo
     rollouts.any(|rollout| told.into_iter().chain(runs).any(|hash| rollout.value.previews(hash)))
 }
 
+/// Whether `name` has the gate of a hook.
+#[must_use]
+pub fn is_hook(cluster: &Cluster, name: &UnitName) -> bool {
+    cluster.gates.get(name).is_some_and(|gate| gate.value.hook)
+}
+
 /// Whether `name` has the gate of a spare.
 #[must_use]
 pub fn is_spare(cluster: &Cluster, name: &UnitName) -> bool {
@@ -107,11 +113,12 @@ pub fn rollout_of(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<U
 }
 
 /// The gate that unit `name` must have now that its record is `record`. A gate that it has stays as long as it is asked
-/// for the same file. A new one is closed if the unit runs another file, and would have to be stopped for this one.
+/// for the same file, and that of a hook as long as it runs. A new one is closed if the unit runs another file, and
+/// would have to be stopped for this one.
 #[must_use]
 pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
     let known = cluster.gates.get(name).map(|gate| &gate.value);
-    if let Some(gate) = known.filter(|gate| !gate.spare && gate.target == record.hash) {
+    if let Some(gate) = known.filter(|gate| gate.hook || !gate.spare && gate.target == record.hash) {
         return Some(gate.clone());
     }
     if record.desired != Desired::Launched {
@@ -126,6 +133,7 @@ pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate>
         return None;
     }
     Some(Gate {
+        hook: false,
         spare: false,
         rollout,
         target: record.hash.clone(),
@@ -142,7 +150,8 @@ pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate>
 #[must_use]
 pub fn is_left_over(cluster: &Cluster, name: &UnitName, record: &Unit, gate: &Gate) -> bool {
     let runs = launched(cluster, name).map(|(_, runs)| runs);
-    runs.is_some_and(|runs| runs.hash == record.hash && runs.hash != gate.hash && runs.generation >= gate.asked)
+    let is_through = |runs: &Assignment| runs.hash == record.hash && runs.hash != gate.hash;
+    !gate.hook && runs.is_some_and(|runs| is_through(runs) && runs.generation >= gate.asked)
 }
 
 /// The assignment by which a unit that isn't global runs, and its host, alive or not.
@@ -180,6 +189,7 @@ mod tests {
         }
         assert!(matches!(effective(&cluster), Cow::Borrowed(_)), "without gates, nothing is copied");
         let gate = Gate {
+            hook: false,
             spare: false,
             rollout: name.clone(),
             target: UnitHash::new("new"),

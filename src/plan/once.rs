@@ -5,8 +5,11 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Target};
 
-/// The host on which unit `name`, which runs once and is assigned there, has run to its end and ended well, and the
-/// generation with which it did, as the host reports it. `None` for any other unit.
+use super::gate::is_hook;
+
+/// The host on which unit `name`, which runs once (`RunOnce=`, or as a hook of a rollout) and is assigned there, has
+/// run to its end and ended well, and the generation with which it did, as the host reports it. `None` for any other
+/// unit.
 #[must_use]
 pub fn has_ended<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a MachineId, Revision)> {
     let host = cluster.placed_on(name)?;
@@ -20,7 +23,8 @@ pub fn has_ended<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a Machi
         && report.hash == told.hash
         && report.error.is_none();
     let has_ended = is_told && is_about && report.job.is_none() && report.result.as_deref() == Some("done");
-    (file.run_once && file.ends && has_ended).then_some((host, told.generation))
+    let runs_once = file.run_once || is_hook(cluster, name);
+    (runs_once && file.ends && has_ended).then_some((host, told.generation))
 }
 
 #[cfg(test)]

@@ -3,20 +3,21 @@
 //! member runs, nor what is stored.
 //!
 //! ```text
-//!  canary --> waiting --> rolling --> done
-//!     |          |           |
-//!     +----------+-----------+-- a member failed --> reverting --> reverted | stuck
-//!                                              \---> paused
+//!  before --> canary --> waiting --> rolling --> after --> done
+//!     |          |          |           |          |
+//!     +----------+----------+-----------+----------+-- a member or a hook failed --> reverting --> reverted | stuck
+//!                                                                            \----> paused
 //! ```
 
 mod budget;
+mod hooks;
 mod spares;
 mod timers;
 
 #[cfg(test)]
 mod tests;
 
-use crate::model::name::MachineId;
+use crate::model::name::{MachineId, UnitName};
 use crate::model::rollout::policy::{OnFailure, Policy, Promote};
 use crate::model::rollout::{Ask, MemberName, Phase, Request, Rollout, Verdict};
 use crate::model::span;
@@ -25,8 +26,8 @@ use budget::Budget;
 pub use timers::Timers;
 use timers::{Timed, after};
 
-/// How often one look can change the phase: from paused by way of canary and waiting to rolling and to its end.
-const STEPS: usize = 6;
+/// How often one look can change the phase: from paused by way of all others to its end.
+const STEPS: usize = 8;
 
 /// What is known of one member now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +102,11 @@ pub struct Look<'a> {
     /// Whether a member fits its host, or some other one, with the new file; otherwise a sentence with its name. For
     /// a global unit, whether any host fits that. Asked only of members that are next.
     pub fits: &'a dyn Fn(&Member) -> Result<(), String>,
+    /// The hook that runs, with the host and the state that it has: healthy when it has ended well. `None` if none
+    /// does, or if nothing is known of it.
+    pub hook: Option<&'a Member>,
+    /// Whether a unit can run as a hook; otherwise a sentence with its name. Asked only of the one that is next.
+    pub can_run: &'a dyn Fn(&UnitName) -> Result<(), String>,
 }
 
 /// What is decided.
@@ -116,6 +122,8 @@ pub struct Step {
     pub add: usize,
     /// These spares go away.
     pub end: Vec<MemberName>,
+    /// This unit runs as a hook now, as soon as no other rollout runs it.
+    pub run: Option<UnitName>,
     /// When to look again although nothing has happened, in ms since the epoch.
     pub wake: Option<u64>,
 }
@@ -123,11 +131,14 @@ pub struct Step {
 /// Decide how a rollout goes on at `now`, in ms since the epoch. `timers` is what this leader saw of it before; with
 /// new ones, every wait begins again. To be called for every change of a member's state, and when it says.
 pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
+    let hook = timers.observe_hook(look, now);
     let mut pace = Pace {
         look,
         next: Rollout { preview: look.policy.preview, ..look.rollout.clone() },
+        hook,
         timed: timers.observe(look, now),
         now,
+        run: None,
         let_through: Vec::new(),
         revert: Vec::new(),
         add: 0,
@@ -136,6 +147,7 @@ pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
     };
     if pace.heed() {
         timers.begin_again();
+        pace.hook = timers.observe_hook(look, now);
         pace.timed = timers.observe(look, now);
     }
     for _ in 0..STEPS {
@@ -146,8 +158,8 @@ pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
         }
     }
     pace.end_spares();
-    let Pace { next, let_through, revert, add, end, wake, .. } = pace;
-    Step { rollout: next, let_through, revert, add, end, wake }
+    let Pace { next, let_through, revert, add, end, run, wake, .. } = pace;
+    Step { rollout: next, let_through, revert, add, end, run, wake }
 }
 
 /// One decision in the making.
@@ -155,11 +167,13 @@ struct Pace<'a> {
     look: &'a Look<'a>,
     next: Rollout,
     timed: Vec<Timed>,
+    hook: Option<Timed>,
     now: u64,
     let_through: Vec<MemberName>,
     revert: Vec<MemberName>,
     add: usize,
     end: Vec<MemberName>,
+    run: Option<UnitName>,
     wake: Option<u64>,
 }
 
@@ -169,7 +183,7 @@ impl Pace<'_> {
         let Some(ask) = self.look.ask.filter(|ask| ask.generation > self.next.heeded) else { return false };
         self.next.heeded = ask.generation;
         match (ask.what, self.next.phase) {
-            (Request::Pause, Phase::Canary | Phase::Waiting | Phase::Rolling) => {
+            (Request::Pause, Phase::Before | Phase::Canary | Phase::Waiting | Phase::Rolling | Phase::After) => {
                 self.enter(Phase::Paused, Some("somebody asked for it".into()));
             }
             (Request::Resume, Phase::Paused) => {
@@ -179,6 +193,7 @@ impl Pace<'_> {
             (Request::Promote, Phase::Canary | Phase::Waiting) => self.next.promoted = true,
             (Request::Retry, Phase::Paused | Phase::Reverting | Phase::Reverted | Phase::Stuck) => {
                 (self.next.promoted, self.next.began) = (false, self.now);
+                self.next.hooks.clear();
                 self.enter(Phase::Canary, None);
                 return true;
             }
@@ -196,16 +211,18 @@ impl Pace<'_> {
     }
 
     fn go_on(&mut self) {
-        if matches!(self.next.phase, Phase::Canary | Phase::Waiting | Phase::Rolling)
+        if matches!(self.next.phase, Phase::Canary | Phase::Waiting | Phase::Rolling | Phase::After)
             && let Some((member, why)) = self.failure()
         {
             (self.next.failed, self.next.failed_on) = (Some(member.unit), member.host);
             return self.fail(why);
         }
         match self.next.phase {
+            Phase::Before => self.before(),
             Phase::Canary => self.canary(),
             Phase::Waiting => self.waiting(),
             Phase::Rolling => self.rolling(),
+            Phase::After => self.after(),
             Phase::Reverting => self.reverting(),
             Phase::Paused | Phase::Reverted | Phase::Stuck | Phase::Done => {}
         }
@@ -237,6 +254,8 @@ impl Pace<'_> {
         self.next.note(self.next.target.clone(), Verdict::Failed, Some(why.clone()));
         self.let_through.clear();
         self.add = 0;
+        // One that failed, or isn't needed any more, runs no longer.
+        self.next.hooks.retain(|run| run.took.is_some());
         let phase = match self.look.policy.on_failure {
             OnFailure::Revert => Phase::Reverting,
             OnFailure::Pause => Phase::Paused,
@@ -245,6 +264,9 @@ impl Pace<'_> {
     }
 
     fn canary(&mut self) {
+        if self.are_hooks_left(false) {
+            return self.enter(Phase::Before, None);
+        }
         let wanted = self.canaries();
         if self.next.promoted || wanted == 0 {
             return self.roll();
@@ -302,6 +324,9 @@ impl Pace<'_> {
         }
         let is_done = self.own().all(|(member, timed)| timed.is_nowhere || !member.gated && timed.has_passed);
         if is_done && (is_proven || all == 0) {
+            if is_proven && self.are_hooks_left(true) {
+                return self.enter(Phase::After, None);
+            }
             if is_proven {
                 self.next.note(self.next.target.clone(), Verdict::Stable, None);
             }

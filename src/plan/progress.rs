@@ -113,8 +113,9 @@ fn behind_gate(cluster: &Cluster, name: &UnitName, unit: &Unit) -> Option<Progre
             Phase::Reverting => Progress::Waiting(format!("its rollout failed and is taken back{}", why(rollout))),
             Phase::Paused => Progress::Waiting(format!("its rollout is paused{}", why(rollout))),
             Phase::Waiting => Progress::Waiting("its rollout waits to be promoted".into()),
+            Phase::Before => Progress::Waiting("its rollout has yet to reach it (hooks first)".into()),
             Phase::Canary => Progress::Waiting("its rollout has yet to reach it (canaries first)".into()),
-            Phase::Rolling | Phase::Done => Progress::Waiting("its rollout has yet to reach it".into()),
+            Phase::Rolling | Phase::After | Phase::Done => Progress::Waiting("its rollout has yet to reach it".into()),
         },
     })
 }
@@ -609,6 +610,7 @@ mod tests {
         let mut cluster = cluster(Desired::Launched, true, &["3 loaded active running"]);
         let (rollout, text, generation, restart) = (name(), None, Revision(3), None);
         let gate = Gate {
+            hook: false,
             spare: false,
             rollout,
             target: new.clone(),
@@ -632,6 +634,7 @@ mod tests {
         };
         let failed = Progress::Failed("its rollout failed: web@3.service exited".into());
         let cases = [
+            (Phase::Before, None, waiting("its rollout has yet to reach it (hooks first)")),
             (Phase::Canary, None, waiting("its rollout has yet to reach it (canaries first)")),
             (Phase::Waiting, None, waiting("its rollout waits to be promoted")),
             (Phase::Rolling, None, waiting("its rollout has yet to reach it")),

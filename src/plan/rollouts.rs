@@ -13,6 +13,7 @@
 //! Everything follows from the store, except for what was timed: a new leader begins to count anew.
 
 mod draft;
+mod hooks;
 mod hosts;
 mod look;
 mod member;
@@ -49,6 +50,8 @@ pub struct Rollouts {
     unreadable: BTreeSet<UnitName>,
     /// Rollouts whose records were damaged.
     damaged: BTreeSet<UnitName>,
+    /// Units that run as hooks.
+    hooks: BTreeSet<UnitName>,
     /// Rollouts that aren't over.
     active: BTreeSet<UnitName>,
     /// How many rollouts are in each phase.
@@ -75,6 +78,9 @@ impl Rollouts {
                 continue;
             }
             let Some(unit) = cluster.units.get_mut(name) else { continue };
+            if gate.value.hook {
+                rollouts.hooks.insert(name.clone());
+            }
             let behind = unit.behind(&gate.value);
             let asked = std::mem::replace(unit, behind);
             if asked.hash != gate.value.target {
@@ -180,15 +186,15 @@ impl Rollouts {
                 scheduler.apply(Change::Machine(id, machine));
             }
             Change::Report(name, host, form, report) => {
-                self.happened_to(&name);
+                self.happened_to(scheduler.cluster(), &name);
                 scheduler.apply(Change::Report(name, host, form, report));
             }
             Change::Assignment(host, name, assignment) => {
-                self.happened_to(&name);
+                self.happened_to(scheduler.cluster(), &name);
                 scheduler.apply(Change::Assignment(host, name, assignment));
             }
             Change::Placement(name, placement) => {
-                self.happened_to(&name);
+                self.happened_to(scheduler.cluster(), &name);
                 scheduler.apply(Change::Placement(name, placement));
             }
             Change::History(..) | Change::Roster(..) | Change::Metadata(..) => {
@@ -209,17 +215,27 @@ impl Rollouts {
         }
         let due = self.wakes.iter().filter(|(_, wake)| **wake <= now).map(|(name, _)| name.clone());
         self.dirty.extend(due.collect::<Vec<_>>());
-        while let Some(name) = self.dirty.pop_first() {
-            self.look(scheduler, &name, now);
+        loop {
+            while let Some(name) = self.dirty.pop_first() {
+                self.look(scheduler, &name, now);
+            }
+            if !self.end_hooks(scheduler) {
+                break;
+            }
         }
         self.fresh.clear();
         self.draft.finish(scheduler)
     }
 
-    fn happened_to(&mut self, name: &UnitName) {
+    fn happened_to(&mut self, cluster: &Cluster, name: &UnitName) {
         if self.active.is_empty() {
             return;
         }
+        let waits = |rollout: &&UnitName| {
+            let rollout = cluster.rollouts.get(*rollout).map(|rollout| &rollout.value);
+            rollout.is_some_and(|rollout| rollout.waits_for_hook(name))
+        };
+        self.dirty.extend(self.active.iter().filter(waits).cloned());
         let template = name.set();
         let rollouts = std::iter::once(name.clone()).chain(template);
         self.dirty.extend(rollouts.filter(|rollout| self.active.contains(rollout)));
@@ -253,6 +269,8 @@ impl Rollouts {
         let unit = spares[1].map(Unit::spare);
         self.again(cluster, &name);
         scheduler.apply(Change::Gate(name.clone(), gate));
+        self.happened_to(scheduler.cluster(), &name);
+        self.note_hook(scheduler.cluster(), &name);
         if is_spare {
             scheduler.apply(Change::Unit(name, unit));
         }
@@ -265,6 +283,7 @@ impl Rollouts {
             // It had yet to take the place of the spare.
             return;
         }
+        self.happened_to(scheduler.cluster(), &name);
         self.set_gate(scheduler, &name, None, GateEvent::Opened);
         if let Some(asked) = self.asked.remove(&name) {
             scheduler.hold(&files_of_unit(&asked).collect::<Vec<_>>(), &[]);
@@ -317,6 +336,7 @@ impl Rollouts {
         self.draft.gate(name, known.cloned(), gate.as_ref(), why);
         let gate = gate.map(|value| Versioned { value, revision: Revision::default() });
         scheduler.apply(Change::Gate(name.clone(), gate));
+        self.note_hook(scheduler.cluster(), name);
     }
 
     /// Let the scheduler see a unit with this record, behind its gate if it has one.
@@ -335,10 +355,10 @@ impl Rollouts {
         scheduler.apply(Change::Unit(name.clone(), Some(seen.unwrap_or(record))));
     }
 
-    /// Open all gates of a rollout that `which` names.
+    /// Open all gates of a rollout that `which` names, apart from those of hooks.
     fn open(&mut self, scheduler: &mut Scheduler, rollout: &UnitName, which: impl Fn(&Gate) -> bool) {
         let gates = scheduler.cluster().gates.iter();
-        let these = gates.filter(|(_, gate)| gate.value.rollout == *rollout && which(&gate.value));
+        let these = gates.filter(|(_, gate)| gate.value.rollout == *rollout && !gate.value.hook && which(&gate.value));
         for name in these.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             if is_spare(scheduler.cluster(), &name) {
                 self.end_spare(scheduler, &name);

@@ -18,6 +18,7 @@ use crate::model::unit::{Desired, Outcome, Unit};
 use crate::store::{Error as StoreError, Guard, Op, Store, Txn};
 
 use super::commit::batch::{Group, Packed, Step, pack};
+use super::hooks;
 use super::keys::Key;
 use super::reader::Reader;
 use super::records::file::FileRecord;
@@ -124,7 +125,7 @@ impl Decided {
         complete(reader, &mut read, intents, &batch.intents).await?;
         let (mut decisions, mut problems) = (Vec::new(), Vec::new());
         for (index, intent) in batch.intents.iter().enumerate() {
-            match decide(&batch.intents, index, &read, now) {
+            match decide_one(&batch, index, &read, now) {
                 Ok(decision) => decisions.push(batch.complete(&intent.name, decision, &read)),
                 Err(wrong) => problems.extend(wrong),
             }
@@ -139,6 +140,12 @@ impl Decided {
         let units = in_order(intents, &self.batch, |name| units.remove(name));
         Applied { revision: self.read.revision, units }
     }
+}
+
+/// Decide about the intent of `batch` with this index.
+fn decide_one(batch: &Batch, index: usize, read: &Read, now: u64) -> Result<Decision, Vec<Problem>> {
+    let wrong = hooks::check(&batch.intents, index, read);
+    if wrong.is_empty() { decide(&batch.intents, index, read, now) } else { Err(wrong) }
 }
 
 /// Carry out `intents`, which name a unit at most once. All or nothing if they fit one transaction; more are committed
@@ -244,7 +251,7 @@ impl Attempts {
         let (mut decisions, mut problems) = (BTreeMap::new(), Vec::new());
         let left = batch.intents.iter().enumerate().filter(|(_, intent)| !self.done.contains_key(&intent.name));
         for (index, intent) in left {
-            match decide(&batch.intents, index, read, now) {
+            match decide_one(batch, index, read, now) {
                 Ok(decision) => {
                     let decision = batch.complete(&intent.name, decision, read);
                     decisions.insert(index, signed(decision, by));

@@ -10,6 +10,7 @@ use crate::model::name::UnitName;
 use crate::model::unit::{Desired, Unit};
 use crate::plan::sets;
 
+use super::hooks;
 use super::units::{Decision, Found, Intent, OnDifferentFile, Problem, Read, UnitChange, Write};
 use super::units::{replicas_of, replicas_replaced};
 use riders::Rider;
@@ -106,7 +107,7 @@ pub(super) fn concerned(intents: &[Intent], read: &Read) -> BTreeSet<UnitName> {
 /// # Errors
 /// Members that can't be named.
 pub(super) fn expand(intents: &[Intent], read: &Read, done: &BTreeSet<&UnitName>) -> Result<Batch, Vec<Problem>> {
-    let mut batch = Batch { intents: intents.to_vec(), ..Batch::default() };
+    let mut batch = Batch { intents: hooks::held(intents), ..Batch::default() };
     let mut sets = concerned(intents, read);
     if sets.is_empty() {
         return Ok(batch);

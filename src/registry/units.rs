@@ -62,6 +62,8 @@ pub enum OnDifferentFile {
     Replace,
     /// As [`Self::Replace`], and the record must have been written by this commit last.
     ReplaceAt(Revision),
+    /// As [`Self::ReplaceAt`], and the rollout of the file runs none of its hooks.
+    ReplaceWithoutHooks(Revision),
     /// Replace it; the desired state becomes `inactive` unless another one is given, as in CoreOS fleet.
     Reset,
 }
@@ -102,6 +104,8 @@ pub struct Read {
     pub bodies: BTreeMap<UnitHash, BodyHash>,
     /// The earlier texts of units that may be destroyed or get another text, and the commit that wrote them.
     pub histories: BTreeMap<UnitName, (Revision, History)>,
+    /// The files of the units that the batch names as hooks, as far as these have records.
+    pub hooks: BTreeMap<UnitName, Arc<UnitFile>>,
     /// Units to destroy that have no record but are still on a host.
     pub leaving: BTreeSet<UnitName>,
     /// Units to start that should already be running and aren't, for another reason than being done; and those that run
@@ -270,7 +274,7 @@ fn decide_unit(intents: &[Intent], index: usize, read: &Read, now: u64) -> Resul
     if name.is_template() && desired.is_some_and(|desired| desired > Desired::Inactive) {
         return Err(problem(name, cannot_activate(name)));
     }
-    if let OnDifferentFile::ReplaceAt(expected) = on_different_file
+    if let OnDifferentFile::ReplaceAt(expected) | OnDifferentFile::ReplaceWithoutHooks(expected) = on_different_file
         && found.map(|found| found.revision) != Some(expected)
     {
         return Err(problem(name, MEANWHILE.into()));
@@ -343,7 +347,10 @@ fn amend(
     let replicas = replicas.or_else(kept);
     let retries = !differs && file.is_some() && may_retry(on_different_file) && read.failed.contains(name);
     let ask = if retries { Some(retry(read.revision)) } else { old.ask.clone() };
-    let record = Unit { desired, hash, text: stored.text, replicas, generation, ask, ..old.clone() };
+    let without = matches!(on_different_file, OnDifferentFile::ReplaceWithoutHooks(_));
+    let without_hooks = if new_file.is_some() { without } else { old.without_hooks };
+    let text = stored.text;
+    let record = Unit { desired, hash, text, replicas, generation, ask, without_hooks, ..old.clone() };
     let comments = new_text.is_some();
     let history = (new_file.is_some() || comments).then(|| read.history(name, old, now, false));
     let write = Write { guard, record: Some(record), texts: stored.texts, history };
@@ -355,7 +362,8 @@ fn amend(
 
 /// Whether a file that is sent again, and had failed, is to be tried again. A client of v1 knows no rollouts.
 pub(super) fn may_retry(on_different_file: OnDifferentFile) -> bool {
-    matches!(on_different_file, OnDifferentFile::Replace | OnDifferentFile::ReplaceAt(_))
+    use OnDifferentFile::{Replace, ReplaceAt, ReplaceWithoutHooks};
+    matches!(on_different_file, Replace | ReplaceAt(_) | ReplaceWithoutHooks(_))
 }
 
 fn retry(generation: Revision) -> Box<Ask> {

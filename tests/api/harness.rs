@@ -351,6 +351,11 @@ impl Daemon {
         self.write(Op::Put { key: key.into(), value: value.into(), lease: None }).await;
     }
 
+    pub async fn read_raw(&self, key: &str) -> Vec<u8> {
+        let range = Range { prefix: key.into(), after: None, limit: 1, at: None };
+        self.store.inner.range(range).await.unwrap().kvs[0].value.clone()
+    }
+
     pub async fn machine(&self, id: &str, hostname: &str, metadata: &[(&str, &str)]) {
         let ip = format!("10.88.0.{}", hostname.trim_start_matches('n'));
         self.write(records::machine(id, hostname, &ip, metadata)).await;

@@ -174,3 +174,21 @@ fn a_rollback_skips_what_failed_in_a_rollout() {
     let why = "rollback web@: the rollouts of all earlier revisions have failed; name the one to go back to\n";
     real.expect("rollback web@", 1, "", why);
 }
+
+#[test]
+fn a_rollback_runs_no_hooks_unless_it_is_told_to() {
+    let real = Real::new();
+    write(&real, "m.service", "Type=oneshot\n");
+    real.run("submit m.service");
+    for version in 1..=2 {
+        let more = format!("Environment=V={version}\n[X-Fleet]\nReplicas=1\n[X-Rollout]\nBefore=m.service\n");
+        write(&real, "web@.service", &more);
+        real.run("submit --replace web@.service");
+    }
+    let said = "web@.service: revision 3, the file of 1\nweb@.service: doesn't run m.service; --hooks does\n";
+    let Ran { code, out, err } = real.run("rollback --no-block web@");
+    assert!(code == Some(0) && out.starts_with(said), "{out} {err}");
+    let Ran { code, out, err } = real.run("rollback --hooks --no-block web@");
+    assert!(code == Some(0) && out.starts_with("web@.service: revision 4, the file of 2\n"), "{out} {err}");
+    assert!(!out.contains("m.service;"), "{out}");
+}

@@ -252,3 +252,31 @@ fn members_are_replaced_in_one_request() {
         assert_eq!((hashes().len(), hashes().intersection(&before).count()), (1, 0), "{command}");
     }
 }
+
+/// A unit that the rollouts of a set run before its members, named in one command with the set.
+#[test]
+fn a_hook_is_submitted_with_its_set_and_not_started() {
+    let fleetd = Real::new();
+    fleetd.host(HOST);
+    let web = OK.to_owned() + "[X-Fleet]\nReplicas=1\n[X-Rollout]\nBefore=web-migrate.service\n";
+    std::fs::write(fleetd.dir.path().join("web@.service"), web).unwrap();
+    let lines = OK.lines().count();
+    let line = lines + 4;
+    let missing = format!(
+        "web@.service:{line}: `Before=web-migrate.service`: there is no such unit here or in the cluster\n\
+         nothing was changed\n"
+    );
+    let refused = fleetd.run("start --no-block web@.service");
+    assert_eq!((refused.code, refused.err.as_str()), (Some(1), missing.as_str()));
+    std::fs::write(fleetd.dir.path().join("web-migrate.service"), OK).unwrap();
+    let refused = fleetd.run("start --no-block web@.service web-migrate.service");
+    assert!(refused.code == Some(1) && refused.err.contains("Type=oneshot is needed"), "{}", refused.err);
+    let once = OK.replace("[Service]\n", "[Service]\nType=oneshot\n");
+    std::fs::write(fleetd.dir.path().join("web-migrate.service"), once).unwrap();
+    let out = "web-migrate.service: isn't started, because rollouts run it (Before=, After=)\n\
+               web@.service: 1 instance\nUnit web-migrate.service inactive\n\
+               Triggered unit web@1.service start\n";
+    fleetd.expect("start --no-block web@.service web-migrate.service", 0, out, "");
+    let files = "web-migrate.service\tinactive\nweb@.service\t\tinactive\nweb@1.service\t\tlaunched\n";
+    fleetd.expect("list-unit-files --no-legend --fields=unit,dstate", 0, files, "");
+}

@@ -130,3 +130,51 @@ fn a_set_of_one_with_a_spare_is_never_away() {
         assert_eq!(answers(&lab), ["one"]);
     });
 }
+
+/// It runs once, before any member has the new file, and one that fails stops nobody.
+#[test]
+fn a_migration_runs_once_before_a_rollout_and_stops_it_if_it_fails() {
+    let lab = Lab::cluster(2);
+    let migrate = |command: &str| {
+        let text = format!("[Service]\nType=oneshot\nExecStart=/bin/sh -c '{command}'\n");
+        lab.file("web-migrate.service", &text);
+    };
+    let web = |version: &str| {
+        let text = format!(
+            "[Service]\nExecStart=/bin/sleep 100{version}\n[X-Fleet]\nReplicas=2\nConflicts=web@*.service\n\
+             [X-Rollout]\nHealthySec=1\nDeadlineSec=20\nBefore=web-migrate.service\n"
+        );
+        lab.file("web@.service", &text);
+    };
+    let runs = |version: &str| {
+        let found = ["n1", "n2"].map(|host| lab.sh(host, &format!("pgrep -fc '^/bin/sleep 100{version}$'")));
+        found.iter().map(|ran| ran.stdout.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let migrations = || {
+        let log = ["n1", "n2"].map(|host| lab.sh(host, "cat /root/migrations 2>/dev/null; true").ok());
+        log.concat().lines().count()
+    };
+    migrate("sleep 1; pgrep -f ^/bin/sleep.1002 && exit 1; echo did it >> /root/migrations");
+    web("1");
+    lab.fleetctl(&["start", "web@.service", "web-migrate.service"]).ok();
+    assert_eq!(migrations(), 0, "the first file is started without it");
+
+    web("2");
+    let good = lab.fleetctl(&["start", "--replace", "web@.service"]).ok();
+    assert!(good.contains("web-migrate.service on n") && good.contains("runs on 2 of 2"), "{good}");
+    assert_eq!((migrations(), runs("2")), (1, vec!["1".to_owned(), "1".to_owned()]));
+    // A restart of the daemons doesn't run it again.
+    for host in ["n1", "n2"] {
+        lab.sh(host, "systemctl restart fleetd").ok();
+    }
+
+    migrate("echo no such table; exit 3");
+    lab.fleetctl(&["submit", "--replace", "web-migrate.service"]).ok();
+    web("3");
+    let bad = lab.fleetctl(&["start", "--replace", "web@.service"]);
+    assert!(bad.code == 1 && bad.stdout.contains("web-migrate.service failed on n"), "{bad:?}");
+    assert!(bad.stdout.contains("no such table"), "{bad:?}");
+    assert_eq!((migrations(), runs("2")), (1, vec!["1".to_owned(), "1".to_owned()]), "nobody was stopped");
+    let shown = lab.fleetctl(&["rollout", "web@"]).ok();
+    assert!(shown.contains("reverted") && shown.contains("0 of 2 have"), "{shown}");
+}

@@ -153,7 +153,8 @@ impl World {
         let (rollout, policy, ask) = (&self.rollout, &self.policy, self.ask.as_ref());
         let fits_anywhere = members.is_empty() || members.iter().any(|member| !member.leaves);
         let fits = |_: &Member| fits_anywhere.then_some(()).ok_or_else(|| "it fits no host".to_owned());
-        let look = Look { rollout, policy, ask, members: &members, fits: &fits };
+        let can_run = &|_: &UnitName| Ok(());
+        let look = Look { rollout, policy, ask, members: &members, fits: &fits, hook: None, can_run };
         let mut again = self.timers.clone();
         let step = advance(&look, &mut self.timers, now);
         assert_eq!(step, advance(&look, &mut again, now), "the same from the same");
@@ -225,8 +226,15 @@ impl World {
         assert!(!self.is_spent || is_asked || step.let_through.is_empty(), "a file that failed: {step:?}");
         if self.rollout.phase.is_over() && !is_asked {
             let end = step.end.clone();
-            let unchanged =
-                Step { rollout: self.rollout.clone(), let_through: vec![], revert: vec![], add: 0, end, wake: None };
+            let unchanged = Step {
+                rollout: self.rollout.clone(),
+                let_through: vec![],
+                revert: vec![],
+                add: 0,
+                end,
+                run: None,
+                wake: None,
+            };
             assert_eq!(*step, unchanged);
         }
         assert!(step.wake.is_none_or(|wake| wake > self.now && !step.rollout.phase.is_over()), "{step:?}");

@@ -62,6 +62,8 @@ struct Facts {
     /// All states of the cluster that may matter for a plan, oldest first: a leader may have planned from any that has
     /// reached it, and nothing may reach a leader for as long as its host receives nothing or is suspended.
     past: Vec<(Duration, Point, Cluster)>,
+    /// Units that have run to their end, by their generations.
+    ended: BTreeSet<(UnitName, Revision)>,
     /// When each host that isn't registered was last.
     lost: BTreeMap<MachineId, Duration>,
     /// When the last mass loss that the leader has recorded began.
@@ -574,6 +576,7 @@ impl Facts {
             Change::Report(name, host, form, state) => {
                 // A rollout goes on by what is reported of its members.
                 plans = !self.cluster.rollouts.is_empty();
+                self.ended.extend(state.as_ref().and_then(|state| rollouts::ended(name, &state.value)));
                 let known = self.cluster.states.get(name).and_then(|reports| reports.get(host));
                 let state = state.as_ref().map(|state| &state.value);
                 // The deletion of the report's other key doesn't change the report.
@@ -666,6 +669,7 @@ impl Facts {
         let past =
             self.past[from..].iter().map(|(.., cluster)| cluster).filter(|past| past.revision < self.cluster.revision);
         rollouts::judge(before, &self.cluster, past).into_iter().for_each(|what| journal.violate(what));
+        rollouts::judge_hooks(before, &self.cluster, &self.ended).into_iter().for_each(|what| journal.violate(what));
     }
 
     /// A unit was taken from a host that isn't registered. This is wrong during the grace period of a mass loss of
@@ -841,8 +845,10 @@ fn fits(cluster: &Cluster, host: &MachineId, name: &UnitName, stance: Stance) ->
 
 /// Whether a host has reported that a unit which runs once has run to its end, as it was asked to last.
 fn has_run_once(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
+    let is_hook = cluster.gates.get(name).is_some_and(|gate| gate.value.hook);
+    let cluster = &*effective(cluster);
     let Some(unit) = cluster.units.get(name) else { return false };
-    let runs_once = cluster.files.get(&unit.hash).is_some_and(|file| file.value.run_once);
+    let runs_once = is_hook || cluster.files.get(&unit.hash).is_some_and(|file| file.value.run_once);
     let ended = cluster.report(name, host).is_some_and(|report| {
         let is_over = report.active == "inactive" && report.result.as_deref() == Some("done") && report.job.is_none();
         is_over && report.target == Target::Launched && report.generation >= unit.generation

@@ -22,7 +22,7 @@ use super::log::Log;
 use super::marks::Reached;
 use super::pool::{Kind, pool};
 use super::random::Random;
-use super::rollouts::{self, GLOBAL, SET, UNIT};
+use super::rollouts::{self, GLOBAL, HOOK, HOOK_TEXT, SET, UNIT};
 use super::settled::{Health, compare, idle};
 use super::world::{BUS, MASS_LOSS_GRACE, SLOW_BUS, World, destroy, have, restart, scale};
 
@@ -310,7 +310,9 @@ impl Game {
             3 if is_known && name.is_template() => vec![scale(&name, u32::try_from(random.within(1..=4)).unwrap())],
             _ => {
                 let all = std::iter::once(&name).chain(members.map(|(member, _)| member));
-                all.map(|name| have(name, Some(&text), Some(Desired::Launched))).collect()
+                let all = all.map(|name| have(name, Some(&text), Some(Desired::Launched)));
+                let hook = text.contains(HOOK).then(|| have(&HOOK.parse().unwrap(), Some(HOOK_TEXT), None));
+                hook.into_iter().chain(all).collect()
             }
         };
         self.ask_each(&[intents]).await;

@@ -2,13 +2,14 @@
 //! spares serve before that. Owns the units that random seeds roll out. Knows the records, and nothing of how the
 //! leader decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flotilla::model::cluster::{Cluster, Versioned};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::revision::Revision;
 use flotilla::model::rollout::{Gate, Phase, Rollout};
-use flotilla::model::unit::{Assignment, Desired, Target, Unit};
+use flotilla::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
 use flotilla::plan::gate::hosts::launched_on;
 
 use super::random::Random;
@@ -17,6 +18,12 @@ use super::random::Random;
 pub(crate) const SET: &str = "tier@.service";
 pub(crate) const UNIT: &str = "solo.service";
 pub(crate) const GLOBAL: &str = "guard.service";
+
+/// A unit that runs once before some of their rollouts.
+pub(crate) const HOOK: &str = "tier-hook.service";
+
+/// Its file.
+pub(crate) const HOOK_TEXT: &str = "[Service]\nType=oneshot\nExecStart=/bin/tier-hook\n";
 
 /// How long a rollout of them waits for a member.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -32,6 +39,8 @@ pub(crate) fn text(name: &str, random: &mut Random, or_broken: bool) -> String {
     let spare = if name == SET { spare } else { "" };
     let canary = random.pick(&["", "", "Canary=1\nPromote=auto\n", "Canary=1\nPromote=5\n"]);
     let failure = random.pick(&["", "", "OnFailure=pause\n"]);
+    // Drawn from a generator of its own, so that other choices don't depend on it.
+    let hook = if random.fork("hooks").chance(300) { format!("Before={HOOK}\n") } else { String::new() };
     let fleet = match name {
         SET => "Replicas=3\n".to_owned(),
         GLOBAL => {
@@ -42,7 +51,7 @@ pub(crate) fn text(name: &str, random: &mut Random, or_broken: bool) -> String {
     let deadline = DEADLINE.as_secs();
     format!(
         "[Service]\n{program}[X-Fleet]\n{fleet}[X-Rollout]\nHealthySec=2\nDeadlineSec={deadline}\n\
-         {parallel}{spare}{canary}{failure}"
+         {parallel}{spare}{canary}{failure}{hook}"
     )
 }
 
@@ -81,6 +90,34 @@ pub(crate) fn judge<'a>(
         found.extend(too_few(before, after, past.clone(), rollout, &stopped));
         let stopped: Vec<&UnitName> = stopped.iter().map(|(name, _)| *name).collect();
         found.extend(too_soon(before, after, past.clone(), rollout, &stopped));
+    }
+    found
+}
+
+/// Who has run to its end with which generation, by a report.
+pub(crate) fn ended(name: &UnitName, report: &UnitReport) -> Option<(UnitName, Revision)> {
+    let has_ended = report.active == "inactive" && report.result.as_deref() == Some("done") && report.job.is_none();
+    (has_ended && report.target == Target::Launched).then(|| (name.clone(), report.generation))
+}
+
+/// No member may be let through to a new file before every unit that the file names in `Before=` has run for this
+/// rollout, and its host has reported that it `ended` well.
+pub(crate) fn judge_hooks(before: &Cluster, after: &Cluster, ended: &BTreeSet<(UnitName, Revision)>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, _, told) in launched(after) {
+        let gate = before.gates.get(name).map(|gate| &gate.value).filter(|gate| !gate.hook && !gate.spare);
+        let Some(gate) = gate.filter(|gate| gate.target == told.hash && !after.gates.contains_key(name)) else {
+            continue;
+        };
+        let Some(rollout) = after.rollouts.get(&gate.rollout).map(|rollout| &rollout.value) else { continue };
+        let policy = after.files.get(&told.hash).and_then(|file| file.value.rollout.as_deref().cloned());
+        let has_run = |hook: &UnitName| {
+            let runs = rollout.hooks.iter().filter(|run| run.unit == *hook && run.took.is_some());
+            runs.into_iter().any(|run| ended.contains(&(hook.clone(), run.generation)))
+        };
+        let hooks = policy.map(|policy| policy.before).unwrap_or_default();
+        let missing = hooks.into_iter().filter(|hook| rollout.target == told.hash && !has_run(hook));
+        found.extend(missing.map(|hook| format!("{name} is let through before {hook} has run")));
     }
     found
 }

@@ -66,12 +66,18 @@ pub struct PlannedRollout {
     pub name: UnitName,
     /// The hash of the new file.
     pub target: UnitHash,
+    /// The units that would run once before the members get it (`Before=`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<UnitName>,
     /// The members that would get it, in their order: those of a step together. Of a global unit, its name for each
     /// host, which `step_machines` names.
     pub steps: Vec<Vec<UnitName>>,
     /// The hosts of the steps, in the same order. Only of a global unit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub step_machines: Vec<Vec<MachineRef>>,
+    /// The units that would run once when all of them have it (`After=`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<UnitName>,
     /// The members that would keep the file before, because the rollout waits or ends. Of a global unit, its name for
     /// each host, which `held_machines` names.
     pub held: Vec<UnitName>,

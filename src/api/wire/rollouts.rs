@@ -38,13 +38,13 @@ pub struct RolloutView {
     /// Why it failed, was paused, or doesn't go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// The member that has failed with the new file.
+    /// The member that has failed with the new file, or the hook that has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<UnitName>,
     /// The host on which it has failed, if the unit is global.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_on: Option<MachineRef>,
-    /// The last lines of that member's journal, if its host has reported them.
+    /// The last lines of that unit's journal, if its host has reported them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
     /// What can be asked of it now.
@@ -55,9 +55,32 @@ pub struct RolloutView {
     /// What became of earlier files, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outcomes: Vec<FileOutcomeView>,
+    /// The hooks that it has run, in this order, and last the one that runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<RolloutHook>,
     /// The units that it is about, sorted by number, then by name; of a global unit the hosts that have it, sorted by
     /// their ids.
     pub members: Vec<RolloutMember>,
+}
+
+/// v2: one run of a hook of a rollout: a unit that runs once before its members get the new file (`Before=`), or when
+/// all of them have it (`After=`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RolloutHook {
+    /// The unit.
+    pub name: UnitName,
+    /// Whether it runs after the members.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after: bool,
+    /// The host on which it runs or has run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineRef>,
+    /// When it was begun, ms since the epoch.
+    pub since: u64,
+    /// How long it took, in ms, if it has ended well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<u64>,
 }
 
 /// v2: what was asked of a rollout.

@@ -368,7 +368,8 @@ pub struct ApplyUnit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Its desired state. If omitted, it is `inactive` for a new unit and unchanged for an existing one. Of a set, that
-    /// of its members.
+    /// of its members. `launched` counts as omitted for a hook (`Before=`, `After=`) of another unit of the request:
+    /// rollouts run it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<Desired>,
     /// Whether a file that differs replaces the stored one. Otherwise the stored file is kept, and the outcome is
@@ -385,6 +386,10 @@ pub struct ApplyUnit {
     /// otherwise it is an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<Revision>,
+    /// With `replace` and `revision`: whether the rollout of the file runs its hooks (`Before=`, `After=`), as it does
+    /// if this is omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<bool>,
     /// Stop it and start it in place, on every host that has it; start it if it is only loaded. Can't be combined with
     /// other fields.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -101,6 +101,9 @@ pub(in crate::cli) struct Rollback {
     /// Leave other units as they are, although their files were replaced in the same batch
     #[arg(long)]
     pub(in crate::cli) only: bool,
+    /// Run the hooks of the files that they go back to: the units of Before= and After= in [X-Rollout]
+    #[arg(long)]
+    pub(in crate::cli) hooks: bool,
     /// Replace all running members of a set together, not one after another
     #[arg(long)]
     pub(in crate::cli) at_once: bool,

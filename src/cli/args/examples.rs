@@ -68,6 +68,7 @@ const EXAMPLES: &[Examples] = &[
         "rollback",
         &[
             ("rollback web@", "the set has its last other file again, with what was changed in the same batch"),
+            ("rollback --hooks web@", "the same, and the units of Before= and After= in that file run"),
             ("rollback --only web.service 7", "the file of revision 7 in `fleetctl history`, and nothing else"),
         ],
     ),

@@ -86,10 +86,16 @@ fn rollout(rollout: &PlannedRollout) -> Vec<String> {
     };
     let longest = rollout.longest.map_or_else(String::new, |seconds| format!(", in at most {}", time(seconds)));
     let mut lines = vec![format!("{}  rolls out to {members}, {pace}{ready}{longest}", rollout.name)];
+    if !rollout.before.is_empty() {
+        lines.push(format!("  before it runs, once: {}", names(&rollout.before, &[])));
+    }
     if !rollout.steps.is_empty() {
         let machines = |at: usize| rollout.step_machines.get(at).map_or(&[][..], Vec::as_slice);
         let steps: Vec<String> = rollout.steps.iter().enumerate().map(|(at, step)| names(step, machines(at))).collect();
         lines.push(format!("  in this order: {}", steps.join("; ")));
+    }
+    if !rollout.after.is_empty() {
+        lines.push(format!("  after it runs, once: {}", names(&rollout.after, &[])));
     }
     let held = names(&rollout.held, &rollout.held_machines);
     match (rollout.phase, &rollout.why) {
@@ -286,6 +292,16 @@ mod tests {
                 "  in this order: n1; n2",
                 "  then it waits to be promoted; until then as now: n3",
                 "nothing would change",
+            ]
+        );
+        let mut hooked = rollout(json!([["web@1.service"]]), json!([]), "done");
+        (hooked[0]["before"], hooked[0]["after"]) = (json!(["migrate.service"]), json!(["a.service", "b.service"]));
+        assert_eq!(
+            shown(vec![], &hooked)[1..4],
+            [
+                "  before it runs, once: migrate.service",
+                "  in this order: web@1.service",
+                "  after it runs, once: a.service, b.service",
             ]
         );
         let mut units = member();

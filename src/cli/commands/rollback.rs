@@ -15,7 +15,9 @@ use crate::cli::input::batch::{Batch, Renewed};
 use crate::cli::input::names;
 use crate::cli::limit::Limit;
 use crate::cli::session::Session;
+use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
+use crate::model::rollout::policy::hooks_of;
 use crate::model::unit::Desired;
 
 /// `rollback`.
@@ -47,10 +49,13 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rollback) -> Result<Ex
         }
     }
     let mut batch = batch(&backs);
+    let mut said = vec![back::said(&backs[0], &backs[1..])];
+    if !args.hooks {
+        said.extend(without_hooks(&mut batch.units));
+    }
     let mut desired = desired(session, &backs).await?;
     desired.extend(instances::add(session, &mut batch, true, Desired::Inactive).await?);
     let operation = |name: &UnitName| instances::operation(desired.get(name).copied()?);
-    let said = [back::said(&backs[0], &backs[1..])];
     let plan = args.plan.plan;
     let how = How { plan, at_once: args.at_once, no_block: args.block.no_block, strict: false, limit, watch: None };
     deliver(session, batch, &said, &how, operation).await
@@ -92,6 +97,20 @@ fn batch(backs: &[Back<'_>]) -> Batch {
         });
     }
     batch
+}
+
+/// Ask for rollouts that run no hooks. Returns a line for each file that names any.
+fn without_hooks(units: &mut [ApplyUnit]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for unit in units {
+        let file = unit.text.as_ref().and_then(|text| UnitFile::parse(text.as_bytes()).ok());
+        let hooks: Vec<String> = file.iter().flat_map(hooks_of).map(|(_, hook)| hook.to_string()).collect();
+        if !hooks.is_empty() {
+            unit.hooks = Some(false);
+            lines.push(format!("{}: doesn't run {}; --hooks does", unit.name, hooks.join(" ")));
+        }
+    }
+    lines
 }
 
 /// What is wanted of these units, which stays as it is.

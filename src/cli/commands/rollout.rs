@@ -86,6 +86,7 @@ async fn ask(session: &Session, name: &UnitName, what: Request) -> Result<(), Er
 fn show(session: &Session, view: &RolloutView) {
     let now = Clock::system().now_ms();
     session.line(&headline(view, now));
+    view.hooks.iter().for_each(|hook| session.line(&format!("  {}", rolling::hook(hook))));
     let rows: Vec<Vec<Cell>> = in_order(view).into_iter().map(|member| row(view, member, now)).collect();
     if !rows.is_empty() {
         session.out.data(&fitted::render(&HEAD, &rows, session.out.width(), session.out.has_colours()));
@@ -152,7 +153,7 @@ fn next(view: &RolloutView) -> Option<String> {
         Phase::Reverted | Phase::Stuck => {
             Some(format!("next: send another file with `fleetctl start --replace {name}`, or {commands}"))
         }
-        Phase::Canary | Phase::Rolling | Phase::Reverting | Phase::Done => None,
+        Phase::Before | Phase::Canary | Phase::Rolling | Phase::After | Phase::Reverting | Phase::Done => None,
     }
 }
 

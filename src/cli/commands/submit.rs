@@ -1,7 +1,7 @@
 //! submit, load, start: sends unit files to the cluster and waits until they are carried out, for `rollback` too. Reads
 //! files through `files`; `replace` owns how several running units get a new file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::api::wire::{AppliedUnit, ApplyUnit, Operation, Outcome};
@@ -15,7 +15,9 @@ use crate::cli::input::select;
 use crate::cli::limit::Limit;
 use crate::cli::rolling;
 use crate::cli::session::Session;
+use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
+use crate::model::rollout::policy::hooks_of;
 use crate::model::unit::Desired;
 
 /// `submit`.
@@ -129,6 +131,23 @@ fn replacing(units: &[ApplyUnit]) -> BTreeMap<String, String> {
     replacing.filter_map(|unit| Some((unit.name.clone(), unit.text.clone()?))).collect()
 }
 
+/// Units that the files of others name as hooks aren't started with these. Returns those that were to be, and what to
+/// say of each.
+fn hold_hooks(units: &mut [ApplyUnit]) -> BTreeMap<UnitName, String> {
+    let files = units.iter().filter_map(|unit| UnitFile::parse(unit.text.as_ref()?.as_bytes()).ok());
+    let files: Vec<UnitFile> = files.collect();
+    let named: BTreeSet<UnitName> = files.iter().flat_map(hooks_of).map(|(_, hook)| hook).collect();
+    let mut held = BTreeMap::new();
+    for unit in units.iter_mut().filter(|unit| unit.desired == Some(Desired::Launched)) {
+        if let Some(hook) = unit.name.parse().ok().filter(|name| named.contains(name)) {
+            unit.desired = None;
+            let said = format!("{hook}: isn't started, because rollouts run it (Before=, After=)");
+            held.insert(hook, said);
+        }
+    }
+    held
+}
+
 /// Send the batch, wait, and look at what runs. Running units that get a new file follow one after another, if there
 /// are several. Once the batch is stored, `said` is printed instead of a line for each unit that runs nowhere.
 pub(super) async fn deliver(
@@ -141,12 +160,13 @@ pub(super) async fn deliver(
     if how.plan {
         return planned(session, &batch, said, how).await;
     }
+    let hooks = hold_hooks(&mut batch.units);
+    let operation = |name: &UnitName| operation(name).filter(|_| !hooks.contains_key(name));
     let one_by_one = batch.restarted.len() > 1 && !how.at_once && !how.no_block;
     let units = std::mem::take(&mut batch.units);
     let (mut later, now): (Vec<ApplyUnit>, Vec<ApplyUnit>) =
         units.into_iter().partition(|unit| one_by_one && batch.restarted.contains(unit.name.as_str()));
-    let asked = send::names(&now);
-    let texts = replacing(&now);
+    let (asked, texts) = (send::names(&now), replacing(&now));
     let applied = send::files(session, &batch, now).await?;
     // A smaller set has lost them with its new file.
     let lost = |unit: &ApplyUnit| {
@@ -154,7 +174,7 @@ pub(super) async fn deliver(
     };
     later.retain(|unit| !lost(unit));
     let replaced = applied.units.iter().find(|unit| unit.outcome == Outcome::Replaced).map(|unit| unit.name.clone());
-    said.iter().for_each(|line| session.line(line));
+    said.iter().chain(hooks.values()).for_each(|line| session.line(line));
     for (unit, replicas) in applied.units.iter().filter_map(|unit| Some((unit, unit.replicas?))) {
         session.line(&format!("{}: {}", unit.name, counted::instances(replicas)));
     }

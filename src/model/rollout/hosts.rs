@@ -104,6 +104,7 @@ mod tests {
             |hash: &str| HeldFile { hash: UnitHash::new(hash), text: None, generation: Revision(5), restart: None };
         let hosts: Hosts = [(host(1), None), (host(2), Some(file("bad"))), (host(3), Some(file("new")))].into();
         let gate = Gate {
+            hook: false,
             spare: false,
             rollout: "g.service".parse().unwrap(),
             target: UnitHash::new("new"),

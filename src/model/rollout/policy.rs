@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::model::file::UnitFile;
+use crate::model::file::{UnitFile, UnitOption};
+use crate::model::name::UnitName;
 use crate::model::section::{Problem, Section, boolean};
 use crate::model::span;
 
@@ -13,13 +14,27 @@ pub const SECTION: &str = "X-Rollout";
 /// Its options.
 const OPTIONS: Section = Section {
     name: SECTION,
-    options: &["Parallel", "Spare", "Canary", "Preview", "Promote", "HealthySec", "DeadlineSec", "OnFailure"],
+    options: &[
+        "Parallel",
+        "Spare",
+        "Canary",
+        "Preview",
+        "Promote",
+        "HealthySec",
+        "DeadlineSec",
+        "OnFailure",
+        "Before",
+        "After",
+    ],
     legacy: &[],
     specifiers: false,
 };
 
 /// The shortest deadline: a member that doesn't run by then has never had a chance.
 const SHORTEST_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How many units `Before=` can name, and `After=`.
+const MAX_HOOKS: usize = 20;
 
 /// How a rollout goes on from member to member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +56,10 @@ pub struct Policy {
     pub deadline: Duration,
     /// `OnFailure=`: what follows if a member fails.
     pub on_failure: OnFailure,
+    /// `Before=`: the units that run once before a member gets the new file, in their order.
+    pub before: Vec<UnitName>,
+    /// `After=`: the units that run once when all members have it.
+    pub after: Vec<UnitName>,
 }
 
 /// A number of members.
@@ -102,6 +121,8 @@ impl Default for Policy {
             healthy: Duration::from_secs(10),
             deadline: Duration::from_secs(600),
             on_failure: OnFailure::Revert,
+            before: Vec::new(),
+            after: Vec::new(),
         }
     }
 }
@@ -127,6 +148,12 @@ impl Policy {
         Self::read(file).0
     }
 
+    /// The same, without `Before=` and `After=`.
+    #[must_use]
+    pub fn without_hooks(self) -> Self {
+        Self { before: Vec::new(), after: Vec::new(), ..self }
+    }
+
     fn read(file: &UnitFile) -> (Option<Self>, Vec<Problem>) {
         let mut policy = Self::default();
         let problems = OPTIONS.read(file, |option, value| {
@@ -138,6 +165,8 @@ impl Policy {
                 "Promote" => promote(value).map(|promote| policy.promote = promote),
                 "HealthySec" => healthy(value).map(|healthy| policy.healthy = healthy),
                 "DeadlineSec" => deadline(value).map(|deadline| policy.deadline = deadline),
+                "Before" => hooks(value).and_then(|units| add(&mut policy.before, units)),
+                "After" => hooks(value).and_then(|units| add(&mut policy.after, units)),
                 _ => on_failure(value).map(|on_failure| policy.on_failure = on_failure),
             };
             taken.map_err(|why| format!("`{option}={value}`: {why}"))
@@ -214,6 +243,35 @@ fn on_failure(value: &str) -> Result<OnFailure, String> {
     }
 }
 
+/// The units that the section of `file` names as hooks, each with its option.
+pub fn hooks_of(file: &UnitFile) -> impl Iterator<Item = (&UnitOption, UnitName)> {
+    let options = file.section(SECTION).filter(|option| matches!(&*option.name, "Before" | "After"));
+    options.flat_map(|option| {
+        let units = option.value.split_ascii_whitespace().filter_map(|unit| unit.parse().ok());
+        units.map(move |unit| (option, unit))
+    })
+}
+
+/// Units, separated by blanks.
+fn hooks(value: &str) -> Result<Vec<UnitName>, String> {
+    let units: Result<Vec<UnitName>, String> = value.split_ascii_whitespace().map(hook).collect();
+    units.and_then(|units| if units.is_empty() { Err("must name a unit".into()) } else { Ok(units) })
+}
+
+fn add(hooks: &mut Vec<UnitName>, units: Vec<UnitName>) -> Result<(), String> {
+    hooks.extend(units);
+    if hooks.len() > MAX_HOOKS { Err(format!("at most {MAX_HOOKS} units can be named")) } else { Ok(()) }
+}
+
+fn hook(text: &str) -> Result<UnitName, String> {
+    let name: UnitName = text.parse().map_err(|error| format!("{error}"))?;
+    match name.kind() {
+        _ if name.is_template() => Err(format!("{name} is a template; name an instance")),
+        "service" => Ok(name),
+        _ => Err(format!("{name} is no service")),
+    }
+}
+
 fn finite(value: &str) -> Option<Duration> {
     span::parse(value).filter(|time| *time < Duration::MAX)
 }
@@ -241,7 +299,8 @@ mod tests {
         let of = |section: &str| Policy::parse(&file(section)).unwrap().unwrap();
         assert_eq!(of("OnFailure=revert"), Policy::default());
         let all = "Parallel=3\nParallel=25%\nSpare=50%\nCanary=1\nPreview=yes\nPromote=1h 30min\nHealthySec=0\n\
-                   DeadlineSec=infinity\nOnFailure=pause";
+                   DeadlineSec=infinity\nOnFailure=pause\nBefore=web-a.service\nBefore=web-b@1.service\n\
+                   After=web-c.service";
         let expected = Policy {
             parallel: Amount::Percent(25),
             spare: Amount::Percent(50),
@@ -251,6 +310,8 @@ mod tests {
             healthy: Duration::ZERO,
             deadline: Duration::MAX,
             on_failure: OnFailure::Pause,
+            before: vec!["web-a.service".parse().unwrap(), "web-b@1.service".parse().unwrap()],
+            after: vec!["web-c.service".parse().unwrap()],
         };
         assert_eq!(of(all), expected);
         assert_eq!(of("Promote=manual").promote, Promote::Manual);
@@ -264,6 +325,7 @@ mod tests {
     fn every_problem_is_named_with_its_line() {
         let share = "must be a number such as 2, or a share of the members such as 25%";
         let first = "must be a number such as 1, or a share of the members such as 10%";
+        let no_type = "it must end in .service, .socket, .timer or another of systemd's unit types";
         let never = |written: &str| format!("{written}: no member could ever be in time");
         for (section, expected) in [
             ("Parallel=0", "4: `Parallel=0`: must be at least 1".into()),
@@ -285,9 +347,13 @@ mod tests {
             ("DeadlineSec=5", never("4: `HealthySec=10` is longer than `DeadlineSec=5`")),
             ("DeadlineSec=5\nHealthySec=6", never("5: `HealthySec=6` is longer than `DeadlineSec=5`")),
             ("Paralel=1", "4: unknown option `Paralel` in [X-Rollout]; did you mean `Parallel`?".into()),
+            ("Before=", "4: `Before=`: must name a unit".into()),
+            ("After=a b.service", format!("4: `After=a b.service`: unit name `a` has no type: {no_type}")),
+            ("Before=m@.service", "4: `Before=m@.service`: m@.service is a template; name an instance".into()),
+            ("After=m.timer", "4: `After=m.timer`: m.timer is no service".into()),
             ("Spare=-1", format!("4: `Spare=-1`: {first}")),
             ("Spare=101%", format!("4: `Spare=101%`: {first}")),
-            ("Later=1\nCanary=x", format!("4: unknown option `Later` in [X-Rollout]; 5: `Canary=x`: {first}")),
+            ("Someday=1\nCanary=x", format!("4: unknown option `Someday` in [X-Rollout]; 5: `Canary=x`: {first}")),
             ("Preview=maybe\nCanary=1", "4: `Preview=maybe`: must be yes or no".into()),
             ("Preview=yes", "4: `Preview=yes` without `Canary=`: there is nothing to preview".into()),
             ("Canary=0%\nPreview=on", "5: `Preview=on` without `Canary=`: there is nothing to preview".into()),

@@ -19,8 +19,12 @@ use super::super::rollouts::{GateEvent, GateWrite, Writes};
 pub struct Course {
     /// The file that it brings.
     pub target: UnitHash,
+    /// The units that run once before the members get it.
+    pub before: Vec<UnitName>,
     /// The members that get it, in their order: those of a step together.
     pub steps: Vec<Vec<MemberName>>,
+    /// The units that run once when all of them have it.
+    pub after: Vec<UnitName>,
     /// The members that don't get it, because the rollout waits, or ends before.
     pub held: Vec<MemberName>,
     /// How many members may be unavailable at a time because of it.
@@ -92,7 +96,7 @@ impl Draft {
 
     fn ended(&self, cluster: &Cluster, name: &UnitName) -> Option<Course> {
         let rollout = &cluster.rollouts.get(name)?.value;
-        let is_held = |gate: &Gate| gate.rollout == *name && gate.target == self.target;
+        let is_held = |gate: &Gate| gate.rollout == *name && gate.target == self.target && !gate.hook;
         let gates = cluster.gates.iter().filter(|(_, gate)| is_held(&gate.value));
         let held: Vec<MemberName> = gates.flat_map(|(name, gate)| held_by(cluster, name, &gate.value)).collect();
         let members = self.steps.iter().map(Vec::len).sum::<usize>() + held.len();
@@ -101,16 +105,23 @@ impl Draft {
         }
         let policy = cluster.files.get(&self.target).and_then(|file| file.value.rollout.as_deref().cloned());
         let policy: Policy = policy.unwrap_or_default();
+        let run = |after| {
+            let runs = rollout.hooks.iter().filter(move |run| run.after == after);
+            runs.map(|run| run.unit.clone()).collect()
+        };
         let canaries = policy.canary.at_most_all_of(members);
         Some(Course {
             target: self.target.clone(),
+            before: run(false),
             steps: self.steps.clone(),
+            after: run(true),
             parallel: policy.parallel.at_least_one_of(members),
             canaries,
             least_ready: self.least_ready.unwrap_or_else(|| ready(cluster, name)),
             phase: rollout.phase,
             why: rollout.why.clone(),
-            longest: longest(&policy, self.steps.len(), canaries).filter(|_| rollout.phase == Phase::Done),
+            longest: longest(&policy, self.steps.len() + rollout.hooks.len(), canaries)
+                .filter(|_| rollout.phase == Phase::Done),
             held,
         })
     }

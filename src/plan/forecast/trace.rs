@@ -7,7 +7,7 @@ use crate::model::cluster::Cluster;
 use crate::model::forecast::What;
 use crate::model::name::{MachineId, UnitName};
 
-use super::super::rollouts::Writes;
+use super::super::rollouts::{GateEvent, Writes};
 use super::super::schedule::{Decision, Departure, Reason};
 use super::Effect;
 use super::course::{Course, Courses};
@@ -23,6 +23,10 @@ pub(super) struct Trace {
     globals: BTreeSet<UnitName>,
     /// Why units left their hosts.
     departures: BTreeMap<UnitName, String>,
+    /// Units that are done, and leave their hosts because of it.
+    done: BTreeSet<UnitName>,
+    /// Units that run as hooks of rollouts.
+    hooks: BTreeSet<UnitName>,
     courses: Courses,
 }
 
@@ -38,6 +42,9 @@ impl Trace {
         if let Some(because) = left.filter(|because| **because != Departure::Stopped) {
             self.departures.entry(decision.unit.clone()).or_insert_with(|| because.to_string());
         }
+        if let Reason::Done { .. } = &decision.why {
+            self.done.insert(decision.unit.clone());
+        }
         if let Reason::Placed { because, .. } = &decision.why {
             self.arrivals.insert(decision.unit.clone(), because.to_string());
         }
@@ -45,11 +52,22 @@ impl Trace {
 
     /// The rollouts went on; `cluster` shows what hosts were told since.
     pub(super) fn rolled(&mut self, writes: &Writes, cluster: &Cluster) {
+        let hooks = writes.gates.values().filter(|gate| gate.why == GateEvent::HookBegun);
+        self.hooks.extend(hooks.map(|gate| gate.unit.clone()));
         self.courses.follow(writes, cluster);
+    }
+
+    /// Whether a unit runs as a hook of a rollout.
+    pub(super) fn is_hook(&self, name: &UnitName) -> bool {
+        self.hooks.contains(name)
     }
 
     /// A host has done something with a unit, which is global or isn't.
     pub(super) fn done(&mut self, name: &UnitName, host: &MachineId, deed: Deed, is_global: bool) {
+        if matches!(deed, Deed::Leaves(_)) && self.done.remove(name) {
+            // It belongs to the run.
+            return;
+        }
         if is_global && matches!(deed, Deed::Arrives(_)) {
             self.globals.insert(name.clone());
         }

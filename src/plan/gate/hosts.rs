@@ -47,6 +47,7 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
     };
     let hosts: Hosts = runs.into_iter().filter_map(differs).collect();
     Some(Gate {
+        hook: false,
         spare: false,
         rollout: name.clone(),
         target: record.hash.clone(),
@@ -93,7 +94,7 @@ pub fn with(gate: &Gate, these: impl IntoIterator<Item = (MachineId, Option<Held
 pub fn in_phase(cluster: &Cluster, name: &UnitName, gate: &Gate, phase: Phase) -> Gate {
     let is_absent = |host: &&MachineId| !launched_on_it(cluster, name, host);
     match phase {
-        Phase::Rolling | Phase::Done => {
+        Phase::Rolling | Phase::After | Phase::Done => {
             let held = |host: &&MachineId| gate.held_on(host).is_some();
             with(gate, cluster.machines.keys().filter(held).filter(is_absent).map(|host| (host.clone(), None)))
         }
@@ -102,7 +103,7 @@ pub fn in_phase(cluster: &Cluster, name: &UnitName, gate: &Gate, phase: Phase) -
             gate.hosts.iter_mut().for_each(|hosts| hosts.retain(|host, _| !is_absent(&host)));
             gate
         }
-        Phase::Canary | Phase::Waiting | Phase::Paused => gate.clone(),
+        Phase::Before | Phase::Canary | Phase::Waiting | Phase::Paused => gate.clone(),
     }
 }
 
@@ -148,6 +149,7 @@ mod tests {
         let file =
             |hash: &str| HeldFile { hash: UnitHash::new(hash), text: None, generation: Revision(3), restart: None };
         let gate = Gate {
+            hook: false,
             spare: false,
             rollout: name(),
             target: UnitHash::new("new"),

@@ -55,7 +55,7 @@ impl Pace<'_> {
                     !serves && is_back || spare.gated && fails
                 }
                 Phase::Canary | Phase::Rolling => !serves && at >= called,
-                Phase::Waiting | Phase::Paused => false,
+                Phase::Before | Phase::Waiting | Phase::After | Phase::Paused => false,
             }
         };
         let ended = self.spares().enumerate().filter(|(at, (spare, timed))| ends(*at, spare, timed));

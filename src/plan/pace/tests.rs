@@ -1,7 +1,8 @@
 //! Tables of how a rollout goes on: phases and budgets, members that come and go; `failing` has the failures, `hosts`
-//! global units, and `sparing` the spares.
+//! global units, `sparing` the spares, and `hooking` what runs before and after the members.
 
 mod failing;
+mod hooking;
 mod hosts;
 mod sparing;
 
@@ -9,7 +10,7 @@ use super::*;
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::rollout::File;
+use crate::model::rollout::{File, HookRun};
 
 use MemberState::{Assigned, Away, Failed, FitsNowhere, Healthy, Pending, Unplaced};
 
@@ -20,6 +21,10 @@ struct World {
     ask: Option<Ask>,
     members: Vec<Member>,
     unfit: Vec<u32>,
+    /// The hook that runs.
+    hook: Option<Member>,
+    /// Units that can't run as hooks.
+    missing: Vec<UnitName>,
     timers: Timers,
     /// In seconds.
     now: u64,
@@ -55,6 +60,8 @@ fn web(members: u32, policy: &str) -> World {
         ask: None,
         members: members.collect(),
         unfit: Vec::new(),
+        hook: None,
+        missing: Vec::new(),
         timers: Timers::default(),
         now: 0,
     }
@@ -63,7 +70,7 @@ fn web(members: u32, policy: &str) -> World {
 impl World {
     /// Look, and do what was decided: the numbers of the members that are let through, and of those that go back.
     fn look(&mut self) -> (Vec<u32>, Vec<u32>) {
-        let unfit = self.unfit.clone();
+        let (unfit, missing) = (self.unfit.clone(), self.missing.clone());
         let fits = |member: &Member| match member.name.number() {
             Some(number) if unfit.contains(&number) => Err(format!("{} fits no host", member.name)),
             _ => Ok(()),
@@ -74,12 +81,19 @@ impl World {
             ask: self.ask.as_ref(),
             members: &self.members,
             fits: &fits,
+            hook: self.hook.as_ref(),
+            can_run: &|unit| if missing.contains(unit) { Err(format!("there is no {unit}")) } else { Ok(()) },
         };
         let step = advance(&look, &mut self.timers, self.now * 1000);
         assert!(step.wake.is_none_or(|wake| wake > self.now * 1000), "no look is wanted at once: {step:?}");
         assert!(step.wake.is_none() || !step.rollout.phase.is_over(), "what is over sets no timer: {step:?}");
         assert!(step.wake.is_none() || step.rollout.phase != Phase::Paused, "nor does what is paused: {step:?}");
         self.rollout = step.rollout;
+        if let Some(unit) = step.run {
+            self.begin(unit);
+        } else if self.rollout.running().is_none() {
+            self.hook = None;
+        }
         for (names, gated) in [(&step.let_through, false), (&step.revert, true)] {
             for member in self.members.iter_mut().filter(|member| names.contains(&member.name)) {
                 assert_ne!(member.gated, gated, "{} has it already", member.name);
@@ -96,11 +110,29 @@ impl World {
         (numbers(step.let_through), numbers(step.revert))
     }
 
+    /// Have a unit run as a hook.
+    fn begin(&mut self, unit: UnitName) {
+        let (generation, since) = (Revision(10 + self.now), self.now * 1000);
+        let after = self.rollout.phase == Phase::After;
+        let run = HookRun { unit: unit.clone(), after, generation, since, host: None, took: None };
+        self.rollout.hooks.push(run);
+        self.hook = Some(Member {
+            name: unit.into(),
+            hostname: None,
+            spare: false,
+            gated: true,
+            leaves: false,
+            host: Some(host(9)),
+            state: Assigned(None),
+        });
+    }
+
     /// When it wants to look again if nothing happens, in seconds.
     fn wake(&self) -> Option<u64> {
         let fits = |_: &Member| Ok(());
         let (rollout, policy, members) = (&self.rollout, &self.policy, &self.members);
-        let look = Look { rollout, policy, ask: None, members, fits: &fits };
+        let (hook, can_run) = (self.hook.as_ref(), &|_: &UnitName| Ok(()));
+        let look = Look { rollout, policy, ask: None, members, fits: &fits, hook, can_run };
         advance(&look, &mut self.timers.clone(), self.now * 1000).wake.map(|wake| wake / 1000)
     }
 

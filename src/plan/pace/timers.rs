@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::name::MachineId;
+use crate::model::revision::Revision;
 use crate::model::rollout::policy::Policy;
 use crate::model::rollout::{MemberName, Phase};
 
@@ -14,6 +15,8 @@ use super::{Look, Member, MemberState};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timers {
     members: BTreeMap<MemberName, Seen>,
+    /// The run of a hook, by its generation.
+    hook: Option<(Revision, Seen)>,
     /// When it looked last.
     at: u64,
 }
@@ -72,9 +75,23 @@ impl Timers {
         timed
     }
 
-    /// Members have all of their time again.
+    /// Take in the hook that runs, before the members. Returns what follows for it.
+    pub(super) fn observe_hook(&mut self, look: &Look<'_>, now: u64) -> Option<Timed> {
+        let (run, hook) = look.rollout.running().zip(look.hook)?;
+        let known = self.hook.take().filter(|(begun, seen)| (*begun, &seen.host) == (run.generation, &hook.host));
+        let mut seen = known.map_or_else(|| Seen::new(hook), |(_, seen)| seen);
+        if seen.is_running && matches!(look.rollout.phase, Phase::Before | Phase::After) {
+            seen.spent = seen.spent.saturating_add(now.saturating_sub(self.at));
+        }
+        seen.take(&hook.state, look.policy, now);
+        let timed = seen.timed(look.policy, now);
+        self.hook = Some((run.generation, seen));
+        Some(timed)
+    }
+
+    /// Members have all of their time again, and so has the hook that runs.
     pub(super) fn begin_again(&mut self) {
-        self.members.values_mut().for_each(|seen| seen.spent = 0);
+        self.members.values_mut().chain(self.hook.iter_mut().map(|(_, seen)| seen)).for_each(|seen| seen.spent = 0);
     }
 }
 
@@ -82,9 +99,9 @@ impl Timers {
 /// while it goes back.
 fn uses_time(phase: Phase, gated: bool) -> bool {
     match phase {
-        Phase::Canary | Phase::Rolling => !gated,
+        Phase::Canary | Phase::Rolling | Phase::After => !gated,
         Phase::Reverting => gated,
-        Phase::Waiting | Phase::Paused | Phase::Reverted | Phase::Stuck | Phase::Done => false,
+        Phase::Before | Phase::Waiting | Phase::Paused | Phase::Reverted | Phase::Stuck | Phase::Done => false,
     }
 }
 

@@ -48,6 +48,10 @@ pub enum GateEvent {
     TakenBack,
     /// Of a global unit: hosts without it are to have the new file if they get it, or no longer.
     HostsSeen,
+    /// The unit runs as a hook.
+    HookBegun,
+    /// It does so no longer.
+    HookEnded,
     /// A spare is added, or gets another file.
     SpareGiven,
     /// A spare isn't needed any more.
@@ -171,6 +175,8 @@ impl fmt::Display for GateWrite {
             GateEvent::Opened => write!(f, "{unit} no longer waits for the rollout of {target}"),
             GateEvent::LetThrough => write!(f, "rollout of {target} lets {unit} through"),
             GateEvent::HostsSeen => write!(f, "rollout of {target} decides for hosts without {unit}: {hosts}"),
+            GateEvent::HookBegun => write!(f, "rollout of {target} runs {unit}"),
+            GateEvent::HookEnded => write!(f, "rollout of {target} no longer runs {unit}"),
             GateEvent::SpareGiven => write!(f, "rollout of {target} has {unit} as a spare"),
             GateEvent::SpareEnded => write!(f, "rollout of {target} needs the spare {unit} no longer"),
             GateEvent::SpareTaken => write!(f, "{unit} is no spare of the rollout of {target} any more"),
@@ -194,9 +200,11 @@ impl fmt::Display for RolloutWrite {
         let Some(rollout) = &self.write.after else { return f.write_str("its rollout is forgotten") };
         write!(f, "rollout of {}", rollout.target.short())?;
         match rollout.phase {
+            Phase::Before => write!(f, " begins with what runs before it")?,
             Phase::Canary => write!(f, " begins with its canaries")?,
             Phase::Waiting => write!(f, " waits to be promoted")?,
             Phase::Rolling => write!(f, " goes on with all members")?,
+            Phase::After => write!(f, " goes on with what runs after it")?,
             Phase::Paused => write!(f, " is paused")?,
             Phase::Reverting => write!(f, " failed, and is taken back")?,
             Phase::Reverted => write!(f, " failed, and was taken back")?,

@@ -14,7 +14,7 @@ use super::super::gate::hosts::launched_on;
 use super::super::gate::{instances, is_global, launched, rollout_of};
 use super::super::pace::{self, Look, Member, Step};
 use super::super::schedule::Scheduler;
-use super::{GateEvent, Rollouts, member, spares};
+use super::{GateEvent, Rollouts, hooks, member, spares};
 
 /// How often one look can change a rollout: from its begin to its end, and back.
 const STEPS: usize = 8;
@@ -40,7 +40,7 @@ impl Rollouts {
                 return self.end_spares(scheduler, name);
             };
             self.set_rollout(scheduler, name, Some(rollout.clone()));
-            if !matches!(rollout.phase, Phase::Rolling | Phase::Done) {
+            if !matches!(rollout.phase, Phase::Rolling | Phase::After | Phase::Done) {
                 self.start_fresh(scheduler, &rollout, name, &members);
             }
             let (after, added) = self.advance(scheduler, name, &subject, &members, now);
@@ -106,6 +106,7 @@ impl Rollouts {
             why,
             heeded: heeded.unwrap_or_default(),
             outcomes: known.map(|known| known.outcomes.clone()).unwrap_or_default(),
+            stopping: known.and_then(|known| known.running()).map(|run| run.unit.clone()),
             ..Rollout::begun(subject.hash.clone(), from, phase, now)
         })
     }
@@ -126,6 +127,7 @@ impl Rollouts {
             };
             let record = record.clone();
             let gate = Gate {
+                hook: false,
                 spare: false,
                 rollout: name.clone(),
                 target: rollout.target.clone(),
@@ -141,7 +143,8 @@ impl Rollouts {
         }
     }
 
-    /// Do the next step of a rollout. Returns the rollout after it, and whether it has more spares.
+    /// Do the next step of a rollout. Returns the rollout after it, and whether it has more spares or another hook
+    /// runs.
     fn advance(
         &mut self,
         scheduler: &mut Scheduler,
@@ -154,6 +157,7 @@ impl Rollouts {
         let rollout = &cluster.rollouts[name].value;
         let file = cluster.files.get(&rollout.target).map(|file| Arc::clone(&file.value));
         let policy = file.as_ref().and_then(|file| file.rollout.as_deref().cloned()).unwrap_or_default();
+        let policy = if subject.without_hooks { policy.without_hooks() } else { policy };
         let spares = spares::of(cluster, name);
         let spare = |spare: &UnitName| member::spare(cluster, spare, &rollout.target);
         let state = |name: &MemberName| member::member(cluster, name, file.as_ref());
@@ -163,7 +167,9 @@ impl Rollouts {
             None => Ok(()),
         };
         let (ask, members) = (subject.ask.as_deref(), &states[..]);
-        let look = Look { rollout, policy: &policy, ask, members, fits: &fits };
+        let hook = hooks::running(cluster, rollout);
+        let can_run = |unit: &UnitName| hooks::can_run(cluster, unit);
+        let look = Look { rollout, policy: &policy, ask, members, fits: &fits, hook: hook.as_ref(), can_run: &can_run };
         let mut step = pace::advance(&look, self.timers.entry(name.clone()).or_default(), now);
         let failed = |rollout: &Rollout| (rollout.failed.clone(), rollout.failed_on.clone());
         if failed(&step.rollout) != failed(rollout) {
@@ -176,7 +182,10 @@ impl Rollouts {
             self.wakes.insert(name.clone(), wake);
         }
         self.carry_out(scheduler, (name, subject), &step);
-        (step.rollout, step.add > 0)
+        let after = step.rollout.phase == Phase::After;
+        let begins = |unit: &UnitName| self.begin_hook(scheduler, (name, subject), (unit, after), now);
+        let has_begun = step.run.as_ref().is_some_and(begins);
+        (step.rollout, step.add > 0 || has_begun)
     }
 
     /// Do to the members and spares of the set or unit `name`, which has this record, what was decided.
@@ -215,6 +224,7 @@ impl Rollouts {
         let Some(record) = self.record(cluster, member).cloned() else { return };
         let runs = launched(cluster, member).map(|(_, runs)| runs.generation.next());
         let gate = Gate {
+            hook: false,
             spare: false,
             rollout: name.clone(),
             target: rollout.target.clone(),

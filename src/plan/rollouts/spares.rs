@@ -62,6 +62,7 @@ impl Rollouts {
         // Greater than that of any assignment before.
         let generation = cluster.revision.max(runs.unwrap_or_default());
         let gate = Gate {
+            hook: false,
             spare: true,
             rollout: name.clone(),
             target: target.clone(),

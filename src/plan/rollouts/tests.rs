@@ -1,5 +1,6 @@
 //! Who gets which file and when, through changes of the store, with a leader that may change at any time.
 
+mod hooking;
 mod hosts;
 mod sparing;
 
@@ -28,6 +29,10 @@ struct Bench {
     restless: bool,
     /// Programs that fail when they are started.
     bad: Vec<UnitHash>,
+    /// Programs that end by themselves, and haven't yet.
+    busy: Vec<UnitHash>,
+    /// The starts of programs that end by themselves.
+    starts: Vec<UnitName>,
     log: Vec<String>,
 }
 
@@ -58,6 +63,8 @@ impl Bench {
             now: 1_000_000,
             restless: false,
             bad: Vec::new(),
+            busy: Vec::new(),
+            starts: Vec::new(),
             log: Vec::new(),
         };
         for at in 1..=hosts {
@@ -155,7 +162,10 @@ impl Bench {
             .flat_map(|(host, slice)| slice.iter().map(|(name, told)| (host.clone(), name.clone(), told.value.clone())))
             .collect();
         for (host, name, told) in all {
+            let ends = self.store.files.get(&told.hash).is_some_and(|file| file.value.ends);
             let active = match told.target {
+                Target::Launched if ends && self.busy.contains(&told.hash) => "activating",
+                Target::Launched if ends && !self.bad.contains(&told.hash) => "inactive",
                 Target::Launched if self.bad.contains(&told.hash) => "failed",
                 Target::Launched => "active",
                 _ => "inactive",
@@ -166,8 +176,12 @@ impl Bench {
             }))
             .unwrap();
             let failure = || Failure { lines: vec!["web[7]: no such table".into()], ..Failure::default() };
+            report.result = (ends && active == "inactive").then(|| "done".into());
             report.failure = (active == "failed").then(|| Box::new(failure()));
             let known = self.store.report(&name, &host);
+            if ends && told.target == Target::Launched && known.is_none_or(|it| it.generation < told.generation) {
+                self.starts.push(name.clone());
+            }
             if known != Some(&report) {
                 let revision = self.store.revision.next();
                 let report = Some(Versioned { value: report, revision });

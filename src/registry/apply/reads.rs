@@ -16,6 +16,7 @@ use crate::model::unit::{Desired, Unit, UnitReport};
 use crate::store::{Error as StoreError, Kv, Store};
 
 use crate::registry::decode;
+use crate::registry::hooks;
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Reader;
 use crate::registry::records::{Family as _, rollout};
@@ -39,6 +40,7 @@ pub(super) async fn read<S: Store>(
         try_join!(units, files_under(reader, sent.keys().cloned().collect()), histories(reader, &losing))?;
     let mut read = Read { revision, files, sent, histories, ..Read::default() };
     take(reader, &mut read, kvs, |name| names.contains(name));
+    read.hooks = hook_files(reader, intents).await?;
     let sets = sets::concerned(intents, &read);
     if !sets.is_empty() {
         read.files.extend(files_under(reader, texts(&sets, &read)).await?);
@@ -47,6 +49,23 @@ pub(super) async fn read<S: Store>(
         members(reader, &mut read, &sets.union(&related).cloned().collect()).await?;
     }
     Ok(read)
+}
+
+/// The files that the units have which the batch names as hooks.
+async fn hook_files<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+) -> Result<BTreeMap<UnitName, Arc<UnitFile>>, StoreError> {
+    let keys: BTreeSet<String> = hooks::named(intents).into_iter().map(|name| Key::Unit(name).to_string()).collect();
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut found = Read::default();
+    take(reader, &mut found, reader.points(&keys).await?.1, |_| true);
+    let records = found.units.into_iter().filter_map(|(name, found)| Some((name, found.unit?.hash)));
+    let hashes: BTreeMap<UnitName, UnitHash> = records.collect();
+    let files = files_under(reader, hashes.values().cloned().collect()).await?;
+    Ok(hashes.into_iter().filter_map(|(name, hash)| Some((name, files.get(&hash)?.clone()))).collect())
 }
 
 /// Read these templates and their files, unless they are known.

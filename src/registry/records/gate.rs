@@ -34,6 +34,14 @@ impl Family for Records {
                 r#""asked":9}"#,
             ),
         ),
+        // Of a unit that runs as a hook.
+        Form::today(
+            "gate/web-migrate.service",
+            concat!(
+                r#"{"hook":true,"rollout":"web@.service","target":"5b1e0b2f","hash":"77c0e12a","generation":9,"#,
+                r#""restart":9,"asked":4}"#,
+            ),
+        ),
         Form::today(
             "gate/agent.service",
             concat!(

@@ -29,6 +29,17 @@ impl Family for Records {
                 r#"{"hash":"5b1e0b2f","verdict":"failed","why":"web@3.service on n1: failed"}]}"#,
             ),
         ),
+        // One hook has run, and another one runs.
+        Form::today(
+            "rollout/hooked@.service",
+            concat!(
+                r#"{"target":"5b1e0b2f","from":{"hash":"3750b3e9"},"phase":"before","since":9,"began":5,"#,
+                r#""failed":"a.service","lines":["a[7]: no"],"hooks":[{"unit":"a.service","generation":9,"since":5,"#,
+                r#""host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","took":3400},"#,
+                r#"{"unit":"b.service","after":true,"generation":10,"since":9}],"stopping":"c.service","heeded":0}"#,
+            ),
+        ),
+        // Without hooks, as before there were any.
         Form::today(
             "rollout/agent.service",
             concat!(

@@ -50,6 +50,14 @@ impl Family for Records {
                 r#""riders":["led-announce@.service"],"submitted":5}"#,
             ),
         ),
+        // A file that somebody went back to.
+        Form::today(
+            "unit/back@.service",
+            concat!(
+                r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"replicas":3,"without_hooks":true,"#,
+                r#""submitted":5}"#,
+            ),
+        ),
         // A rollout that was paused.
         Form::today(
             "unit/paused@.service",

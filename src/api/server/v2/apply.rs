@@ -142,6 +142,9 @@ fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
     if unit.revision.is_some() && !unit.replace && (unit.replicas.is_none() || unit.text.is_some()) {
         problems.push(problem(unit, "`revision` goes with `replace`, or with `replicas` of a template without a file"));
     }
+    if unit.hooks.is_some() && !(unit.replace && unit.revision.is_some()) {
+        problems.push(problem(unit, "`hooks` goes with `replace` and `revision`"));
+    }
     let file = unit.text.as_ref().and_then(|text| {
         let file = UnitFile::parse(text.as_bytes());
         file.map_err(|error| problems.push(file_problem(&unit.name, &error))).ok()
@@ -151,6 +154,7 @@ fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
         return Err(problems);
     }
     let on_different_file = match (unit.replace, unit.revision) {
+        (true, Some(revision)) if unit.hooks == Some(false) => OnDifferentFile::ReplaceWithoutHooks(revision),
         (_, Some(revision)) => OnDifferentFile::ReplaceAt(revision),
         (true, None) => OnDifferentFile::Replace,
         (false, None) => OnDifferentFile::Keep,

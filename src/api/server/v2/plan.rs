@@ -81,7 +81,7 @@ fn effect(hosts: &Cluster, effect: &Effect) -> PlannedEffect {
 }
 
 fn rollout(hosts: &Cluster, name: UnitName, course: Course) -> PlannedRollout {
-    let Course { target, steps, held, parallel, canaries, least_ready, phase, why, longest } = course;
+    let Course { target, before, steps, after, held, parallel, canaries, least_ready, phase, why, longest } = course;
     let units = |members: &[MemberName]| members.iter().map(|member| member.unit.clone()).collect();
     let machines = |members: &[MemberName]| -> Vec<MachineRef> {
         members.iter().filter_map(|member| Some(views::machine_ref(hosts, member.host.as_ref()?))).collect()
@@ -93,8 +93,10 @@ fn rollout(hosts: &Cluster, name: UnitName, course: Course) -> PlannedRollout {
     PlannedRollout {
         name,
         target,
+        before,
         steps: steps.iter().map(|step| units(step)).collect(),
         step_machines,
+        after,
         held_machines: machines(&held),
         held: units(&held),
         parallel,

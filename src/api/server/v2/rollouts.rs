@@ -16,10 +16,10 @@ use crate::api::server::error::Failure;
 use crate::api::server::extract::must_be_json;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FileSummaries};
-use crate::api::wire::{AskRollout, AskView, FileOutcomeView, RolloutList, RolloutMember, RolloutView};
+use crate::api::wire::{AskRollout, AskView, FileOutcomeView, RolloutHook, RolloutList, RolloutMember, RolloutView};
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::rollout::Rollout;
+use crate::model::rollout::{HookRun, Rollout};
 use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport};
 use crate::plan::gate::hosts::launched_on;
 use crate::plan::gate::{instances, rollout_of, spares_of};
@@ -88,7 +88,7 @@ async fn rollouts<S: Store>(api: &Api<S>, scope: &Scope) -> Result<RolloutList, 
     loop {
         let (mut cluster, summaries, _) = units::joined(api, &sets::with_members(&names)).await?;
         let keys = names.iter().cloned().map(Key::Rollout).collect();
-        match api.reader.add(&mut cluster, &keys).await {
+        match add(api, &mut cluster, &keys).await {
             // The revision of the first read was compacted: start over with a new one.
             Err(Error::Compacted) => {}
             Err(error) => return Err(error),
@@ -101,6 +101,31 @@ async fn rollouts<S: Store>(api: &Api<S>, scope: &Scope) -> Result<RolloutList, 
             }
         }
     }
+}
+
+/// Add the records of these rollouts, and what they show of their hooks.
+async fn add<S: Store>(api: &Api<S>, cluster: &mut Cluster, rollouts: &BTreeSet<Key>) -> Result<(), Error> {
+    api.reader.add(cluster, rollouts).await?;
+    let running = cluster.rollouts.values().filter_map(|rollout| rollout.value.running());
+    let placements: BTreeSet<Key> = running.map(|run| Key::Placement(run.unit.clone())).collect();
+    if !placements.is_empty() {
+        api.reader.add(cluster, &placements).await?;
+    }
+    let runs = || cluster.rollouts.values().flat_map(|rollout| &rollout.value.hooks);
+    let hosts: BTreeSet<Key> = runs().filter_map(|run| hook_host(cluster, run)).cloned().map(Key::Machine).collect();
+    if hosts.is_empty() { Ok(()) } else { api.reader.add(cluster, &hosts).await }
+}
+
+/// The host on which a hook runs or has run.
+fn hook_host<'a>(cluster: &'a Cluster, run: &'a HookRun) -> Option<&'a MachineId> {
+    let ran = || cluster.placements.get(&run.unit)?.value.done().map(|done| &done.host);
+    run.host.as_ref().or_else(|| cluster.placed_on(&run.unit)).or_else(ran)
+}
+
+fn hook(cluster: &Cluster, run: &HookRun) -> RolloutHook {
+    let machine = hook_host(cluster, run).map(|host| views::machine_ref(cluster, host));
+    let HookRun { unit, after, since, took, .. } = run;
+    RolloutHook { name: unit.clone(), after: *after, machine, since: *since, took: *took }
 }
 
 fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: &Rollout) -> RolloutView {
@@ -127,6 +152,7 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
         lines: rollout.lines.clone(),
         accepts: rollout.phase.accepts().to_vec(),
         ask,
+        hooks: rollout.hooks.iter().map(|run| hook(cluster, run)).collect(),
         outcomes: rollout.outcomes.iter().cloned().map(FileOutcomeView::from).collect(),
         members,
     }
@@ -199,7 +225,7 @@ fn shown(
     let runs = |report: &&UnitReport| report.hash == hash && report.target == Target::Launched;
     let report = report.filter(runs);
     let ends = summaries.get(&hash).is_some_and(|summary| summary.constraints.ends);
-    let is_healthy = report.is_some_and(|report| report.is_healthy(ends));
+    let is_healthy = cluster.done(unit).is_some() || report.is_some_and(|report| report.is_healthy(ends));
     RolloutMember {
         name: unit.clone(),
         spare: false,
