@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 
 use futures_util::future::{try_join, try_join_all};
 
+use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::format::ReportKeyForm;
 use crate::model::machine::KnownHost;
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::rollout::Gate;
 use crate::model::unit::{Desired, Unit, UnitReport};
+use crate::plan::gate;
 use crate::plan::host::Input;
 use crate::registry::keys::Key;
 use crate::registry::records::file::FileRecord;
@@ -59,20 +62,30 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 
     /// Read the leader's key, what it remembers of this host, and which of these units have a desired state other than
-    /// `inactive`.
+    /// `inactive`, with the file that each goes on with here while its rollout holds another one back.
     pub(super) async fn decisions(&self, names: Vec<UnitName>) -> Result<Input, Error> {
-        let found = self.read(names, Key::Unit).await?;
-        let wanted = |(name, record): (UnitName, Option<Kv>)| {
-            let unit = decode::<Unit>(&record?).ok()?;
-            (unit.desired != Desired::Inactive).then_some((name, unit.hash))
+        let (units, gates) = try_join(self.read(names.clone(), Key::Unit), self.read(names, Key::Gate)).await?;
+        let mut cluster = Cluster::default();
+        for (name, record) in units {
+            cluster.apply(Change::Unit(name, record.and_then(|record| decode::<Unit>(&record).ok())));
+        }
+        for (name, record) in gates {
+            let gate = |record: Kv| Some(Versioned { value: decode::<Gate>(&record).ok()?, revision: record.revision });
+            cluster.apply(Change::Gate(name, record.and_then(gate)));
+        }
+        gate::apply(&mut cluster);
+        let wanted = |(name, unit): (&UnitName, &Unit)| {
+            let hash = cluster.file_on(name, &self.options.machine.id).filter(|_| unit.desired != Desired::Inactive)?;
+            Some((name.clone(), hash.clone()))
         };
+        let wanted = cluster.units.iter().filter_map(wanted).collect();
         let (leader, roster) = (Key::Leader.to_string(), Key::Roster(self.options.machine.id.clone()).to_string());
         let (leader, roster) = try_join(point(&self.store, &leader, None), point(&self.store, &roster, None)).await?;
         let known = roster.1.and_then(|record| decode::<KnownHost>(&record).ok());
         Ok(Input::Decisions {
             leader: leader.1.map(|record| record.revision),
             seen: known.is_some_and(|known| known.gone.is_none()),
-            wanted: found.into_iter().filter_map(wanted).collect(),
+            wanted,
         })
     }
 
