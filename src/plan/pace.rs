@@ -137,6 +137,7 @@ pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
         next: Rollout { preview: look.policy.preview, ..look.rollout.clone() },
         hook,
         timed: timers.observe(look, now),
+        rolling_since: timers.rolling_since(look.rollout.phase, now),
         now,
         run: None,
         let_through: Vec::new(),
@@ -158,6 +159,7 @@ pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
         }
     }
     pace.end_spares();
+    timers.rolling_since(pace.next.phase, now);
     let Pace { next, let_through, revert, add, end, run, wake, .. } = pace;
     Step { rollout: next, let_through, revert, add, end, run, wake }
 }
@@ -168,6 +170,8 @@ struct Pace<'a> {
     next: Rollout,
     timed: Vec<Timed>,
     hook: Option<Timed>,
+    /// Since when this leader has seen it in `rolling`; now, if it hasn't.
+    rolling_since: u64,
     now: u64,
     let_through: Vec<MemberName>,
     revert: Vec<MemberName>,
@@ -338,7 +342,7 @@ impl Pace<'_> {
 
     /// When balancers may be expected to send new connections to what was only previewed before.
     fn taken_up(&self) -> u64 {
-        if self.next.preview { after(self.next.since, self.look.policy.healthy) } else { self.next.since }
+        if self.next.preview { after(self.rolling_since, self.look.policy.healthy) } else { 0 }
     }
 
     /// Let at most so many members through, within the budget; those that have no host, or lose theirs, only if

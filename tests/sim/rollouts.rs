@@ -82,7 +82,7 @@ pub(crate) fn judge<'a>(
         let takes_part = before.gates.contains_key(name) || after.gates.contains_key(name);
         // A leader may have known less, and taken it for one that isn't healthy.
         let was_healthy = || past.clone().chain(std::iter::once(before)).all(|cluster| is_healthy_in(cluster, member));
-        if takes_part && was_healthy() {
+        if takes_part && !is_at_once(before, name, told) && was_healthy() {
             away.entry(rollout_name).or_default().push(member);
         }
     }
@@ -92,6 +92,13 @@ pub(crate) fn judge<'a>(
         found.extend(too_soon(before, after, past.clone(), rollout, &stopped));
     }
     found
+}
+
+/// Whether all hosts of a global unit get the file at once, because it, or one that they run, excludes other units.
+fn is_at_once(before: &Cluster, name: &UnitName, told: &Assignment) -> bool {
+    let runs = launched(before).filter(|(other, ..)| *other == name).map(|(.., told)| &told.hash);
+    let mut files = runs.chain([&told.hash]).filter_map(|hash| before.files.get(hash));
+    told.global && files.any(|file| !file.value.conflicts.is_empty())
 }
 
 /// Who has run to its end with which generation, by a report.
@@ -250,11 +257,21 @@ fn spares_of<'a>(cluster: &'a Cluster, rollout: &'a UnitName) -> impl Iterator<I
 }
 
 /// The rollouts that go on although nothing prevents their end. A spare that a person has stopped on its host does: no
-/// healthy member is stopped while it doesn't serve.
+/// healthy member is stopped while it doesn't serve. So does that no member fits a host: the file is proven nowhere.
 pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
     let goes_on = |phase: Phase| !phase.is_over() && !matches!(phase, Phase::Paused | Phase::Waiting);
     let is_stopped = |spare: &UnitName| cluster.reports(spare).any(|(_, report)| report.missing);
-    let is_held_up = move |name: &UnitName| spares_of(cluster, name).any(is_stopped);
+    let waits =
+        |unit: &UnitName| cluster.placements.get(unit).is_some_and(|placement| placement.value.host().is_none());
+    let takes_part = |of: &UnitName, (unit, record): &(&UnitName, &Unit)| {
+        let launched = record.desired == Desired::Launched && !unit.is_template();
+        launched && rollout_of(cluster, unit).is_some_and(|(name, _)| name == of)
+    };
+    let is_nowhere = move |name: &UnitName| {
+        let mut members = cluster.units.iter().filter(|member| takes_part(name, member)).peekable();
+        members.peek().is_some() && members.all(|(unit, _)| waits(unit))
+    };
+    let is_held_up = move |name: &UnitName| spares_of(cluster, name).any(is_stopped) || is_nowhere(name);
     let all = cluster.rollouts.iter().filter(move |(name, rollout)| goes_on(rollout.value.phase) && !is_held_up(name));
     all.map(|(name, rollout)| format!("the rollout of {name} is {:?}", rollout.value.phase))
 }

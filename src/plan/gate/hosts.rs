@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::cluster::Cluster;
-use crate::model::name::{MachineId, UnitName};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::rollout::hosts::{HeldFile, Hosts};
 use crate::model::rollout::{Gate, Phase};
 use crate::model::unit::{Assignment, Target, Unit};
@@ -27,7 +27,8 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
     let is_same = |file: &HeldFile| is_same_body(cluster, &file.hash, &record.hash);
     let runs: BTreeMap<&MachineId, HeldFile> =
         launched_on(cluster, name).map(|(host, told)| (host, file_of(told))).collect();
-    if runs.values().all(is_same) {
+    let all = runs.values().map(|file| &file.hash).chain([&record.hash]);
+    if runs.values().all(is_same) || all.into_iter().any(|hash| excludes_others(cluster, hash)) {
         return None;
     }
     let known = cluster.gates.get(name).map(|gate| &gate.value).filter(|gate| gate.is_by_host());
@@ -58,6 +59,12 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
         asked: record.generation,
         hosts: Some(Box::new(hosts)),
     })
+}
+
+/// Whether a unit with this file excludes others from its host. That is the same on all hosts of a global unit: a host
+/// that has yet to get a file, or gets the one before again, must not be one from which it excludes what is there.
+fn excludes_others(cluster: &Cluster, hash: &UnitHash) -> bool {
+    cluster.files.get(hash).is_some_and(|file| !file.value.conflicts.is_empty())
 }
 
 fn file_of(told: &Assignment) -> HeldFile {
@@ -117,7 +124,6 @@ mod tests {
     use super::*;
     use crate::model::cluster::Versioned;
     use crate::model::machine::Machine;
-    use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
 
     fn host(at: u8) -> MachineId {

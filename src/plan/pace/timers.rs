@@ -17,6 +17,8 @@ pub struct Timers {
     members: BTreeMap<MemberName, Seen>,
     /// The run of a hook, by its generation.
     hook: Option<(Revision, Seen)>,
+    /// Since when it has been seen in `rolling`. The time in the record may be by the clock of another leader.
+    rolling: Option<u64>,
     /// When it looked last.
     at: u64,
 }
@@ -87,6 +89,12 @@ impl Timers {
         let timed = seen.timed(look.policy, now);
         self.hook = Some((run.generation, seen));
         Some(timed)
+    }
+
+    /// Since when the rollout, which is in this phase, has been seen in `rolling`; `now` if it isn't in that.
+    pub(super) fn rolling_since(&mut self, phase: Phase, now: u64) -> u64 {
+        self.rolling = (phase == Phase::Rolling).then(|| self.rolling.unwrap_or(now));
+        self.rolling.unwrap_or(now)
     }
 
     /// Members have all of their time again, and so has the hook that runs.

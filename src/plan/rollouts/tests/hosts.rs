@@ -215,10 +215,10 @@ fn hosts_that_the_new_file_doesnt_fit_lose_the_unit_last() {
 
 /// Conflicts hold on each host as the file there says.
 #[test]
-fn files_with_other_conflicts_and_instances_are_in_force_where_hosts_have_them() {
+fn files_with_other_instances_are_in_force_where_hosts_have_them() {
     for restless in [false, true] {
-        let old = file("old", "[Unit]\nWants=helper@1.service\n[X-Fleet]\nGlobal=true\nConflicts=left.service\n");
-        let new = agent_with("new", "Conflicts=right.service", "Canary=1");
+        let old = file("old", "[Unit]\nWants=helper@1.service\n[X-Fleet]\nGlobal=true\n");
+        let new = agent_with("new", "", "Canary=1");
         let files = [&old, &new];
         let mut bench = Bench { restless, ..Bench::of_agent(2, &old) };
         bench.ask("helper@.service", &file("helper", ""), |unit| unit.desired = Desired::Inactive);
@@ -229,17 +229,25 @@ fn files_with_other_conflicts_and_instances_are_in_force_where_hosts_have_them()
         bench.settle();
         assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("no".into(), Phase::Waiting));
         assert_eq!((templates(&bench, 1), templates(&bench, 2)), (0, 1));
-        for (unit, host) in [("left.service", 1), ("right.service", 2)] {
-            bench.ask(unit, &file("x", ""), |_| {});
-            bench.settle();
-            assert_eq!(launched(&bench.store, &name(unit)).map(|(host, _)| host), Some(&id(host)), "{unit}");
-        }
         // A change of the template reaches the host that has it.
         bench.ask("helper@.service", &file("helper2", ""), |unit| unit.desired = Desired::Inactive);
         bench.settle();
         let helper = file("helper2", "").hash();
         let told = &bench.store.schedule[&id(2)][&name(UNIT)].value;
         assert_eq!(told.templates.values().collect::<Vec<_>>(), [&helper]);
+    }
+}
+
+/// What excludes others is the same on all hosts.
+#[test]
+fn a_file_that_excludes_others_reaches_all_hosts_at_once_and_so_does_the_one_after_it() {
+    let plain = agent_with("new", "", "Canary=1");
+    let excludes = agent_with("x", "Conflicts=other.service", "Canary=1");
+    for (old, new, all) in [(&agent("old"), &excludes, "xx"), (&excludes, &plain, "nn")] {
+        let mut bench = Bench::of_agent(2, old);
+        bench.ask(UNIT, new, |_| {});
+        bench.settle();
+        assert_eq!((bench.on_hosts(&[old, new]), bench.gated().len()), (all.into(), 0));
     }
 }
 
