@@ -18,6 +18,7 @@ use flotilla::model::format::Format;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
+use flotilla::model::rollout::{File, Gate};
 use flotilla::model::systemd::ActiveState;
 use flotilla::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
 use flotilla::registry::keys::{self, Key};
@@ -855,7 +856,7 @@ fn a_restart_that_could_not_be_saved_is_not_done_again() {
 /// unit that can run nowhere else isn't touched meanwhile.
 #[test]
 fn a_host_that_returns_restarts_nothing_that_ran_nowhere_else() {
-    for leader_takes in [0, 20, 5000] {
+    for (leader_takes, is_held_back) in [(0, false), (20, false), (5000, false), (5000, true)] {
         run(async {
             let mut world = World::new().await;
             let global = "[Service]\nExecStart=/bin/g\n[X-Fleet]\nGlobal=true\n";
@@ -868,6 +869,16 @@ fn a_host_that_returns_restarts_nothing_that_ran_nowhere_else() {
                 let ops = vec![put(&Key::Unit(unit(name)), &wanted, None)];
                 world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
                 world.until_active(name).await;
+            }
+            if is_held_back {
+                // It is asked for another file, which its rollout hasn't let through to this host.
+                let (name, new) = (unit("g.service"), UnitHash::new("new"));
+                let old = File { hash: UnitFile::parse(global.as_bytes()).unwrap().hash(), text: None };
+                let gate = Gate::new(&name, &new, old.held(Revision(1), None), Revision(2));
+                let gate = Gate { hosts: Some(Box::default()), ..gate };
+                let wanted = Unit::new(Desired::Launched, new, Revision(2));
+                let ops = vec![put(&Key::Unit(name.clone()), &wanted, None), put(&Key::Gate(name), &gate, None)];
+                world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
             }
             let pid = |world: &World, name: &str| world.host.main_pid(&unit(name));
             let before = [pid(&world, "g.service"), pid(&world, "p.service")];

@@ -365,6 +365,7 @@ pub enum Outcome {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rollout::File;
     use super::*;
 
     /// A version without sets ignores the count.
@@ -393,18 +394,9 @@ mod tests {
     #[test]
     fn behind_a_gate_a_unit_keeps_its_file_and_what_is_asked_later_is_done() {
         let (old, new) = (UnitHash::new("aa"), UnitHash::new("bb"));
-        let gate = Gate {
-            hook: false,
-            spare: false,
-            rollout: "web@.service".parse().unwrap(),
-            target: new.clone(),
-            hash: old.clone(),
-            text: Some(UnitHash::new("cc")),
-            generation: Revision(3),
-            restart: Some(Revision(2)),
-            asked: Revision(7),
-            hosts: None,
-        };
+        let file = File { hash: old.clone(), text: Some(UnitHash::new("cc")) };
+        let held = file.held(Revision(3), Some(Revision(2)));
+        let gate = Gate::new(&"web@.service".parse().unwrap(), &new, held, Revision(7));
         let asked = Unit { restart: Some(Revision(7)), ..Unit::new(Desired::Launched, new, Revision(7)) };
         let behind = asked.behind(&gate);
         assert_eq!((behind.hash, behind.text), (old.clone(), Some(UnitHash::new("cc"))));

@@ -132,18 +132,7 @@ pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate>
     if is_same_body(cluster, &runs.hash, &record.hash) {
         return None;
     }
-    Some(Gate {
-        hook: false,
-        spare: false,
-        rollout,
-        target: record.hash.clone(),
-        hash: runs.hash.clone(),
-        text: runs.text.clone(),
-        generation: runs.generation,
-        restart: runs.restart,
-        asked: record.generation,
-        hosts: None,
-    })
+    Some(Gate::new(&rollout, &record.hash, hosts::file_of(runs), record.generation))
 }
 
 /// Whether a leader that didn't know gates has let the unit through to the file of `record` since `gate` was closed.
@@ -179,6 +168,7 @@ mod tests {
     use super::*;
     use crate::model::cluster::Versioned;
     use crate::model::revision::Revision;
+    use crate::model::rollout::File;
 
     #[test]
     fn a_unit_behind_a_gate_is_scheduled_with_the_file_of_the_gate() {
@@ -188,18 +178,8 @@ mod tests {
             cluster.units.insert(name.clone(), Unit::new(Desired::Launched, UnitHash::new("new"), Revision(7)));
         }
         assert!(matches!(effective(&cluster), Cow::Borrowed(_)), "without gates, nothing is copied");
-        let gate = Gate {
-            hook: false,
-            spare: false,
-            rollout: name.clone(),
-            target: UnitHash::new("new"),
-            hash: UnitHash::new("old"),
-            text: None,
-            generation: Revision(3),
-            restart: None,
-            asked: Revision(7),
-            hosts: None,
-        };
+        let old = File { hash: UnitHash::new("old"), text: None };
+        let gate = Gate::new(&name, &UnitHash::new("new"), old.held(Revision(3), None), Revision(7));
         cluster.gates.insert(name.clone(), Versioned { value: gate, revision: Revision(9) });
         let scheduled = effective(&cluster).into_owned();
         assert_eq!(

@@ -13,7 +13,7 @@ const EAGER: Duration = Duration::from_millis(250);
 const EAGER_COMMAND: Duration = Duration::from_secs(1);
 
 /// Probes of different units are made together at multiples of this time: a process that wakes up for each of them uses
-/// four times as much processor time for it (docs/performance.md).
+/// four times as much processor time for it.
 const GRID: Duration = Duration::from_millis(100);
 
 /// How long after a start probes are made that often. A unit that needs longer is probed at its interval.

@@ -608,19 +608,8 @@ mod tests {
         let (old, new) = (UnitHash::new("1"), UnitHash::new("0"));
         let versioned = |value| Versioned { value, revision: Revision(9) };
         let mut cluster = cluster(Desired::Launched, true, &["3 loaded active running"]);
-        let (rollout, text, generation, restart) = (name(), None, Revision(3), None);
-        let gate = Gate {
-            hook: false,
-            spare: false,
-            rollout,
-            target: new.clone(),
-            hash: old.clone(),
-            text,
-            generation,
-            restart,
-            asked: Revision(7),
-            hosts: None,
-        };
+        let held = File { hash: old.clone(), text: None }.held(Revision(3), None);
+        let gate = Gate::new(&name(), &new, held, Revision(7));
         cluster.gates.insert(name(), versioned(gate));
         let start = |cluster: &Cluster| {
             progress(cluster, &Expectation { unit: &name(), operation: Operation::Start, global: false })

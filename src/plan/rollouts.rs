@@ -403,6 +403,13 @@ impl Rollouts {
     }
 }
 
+/// A generation for a gate that the leader decides about: greater than that of the unit's `record`, and of what its
+/// hosts were told `before`.
+fn next_generation(cluster: &Cluster, record: Option<&Unit>, before: impl IntoIterator<Item = Revision>) -> Revision {
+    let known = before.into_iter().chain(record.map(|record| record.generation));
+    known.map(Revision::next).fold(cluster.revision, Revision::max)
+}
+
 /// The keys of the files that a unit's record refers to.
 fn files_of_unit(unit: &Unit) -> impl Iterator<Item = &UnitHash> {
     std::iter::once(&unit.hash).chain(&unit.text)

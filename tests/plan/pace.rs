@@ -439,6 +439,17 @@ fn quality() -> impl Strategy<Value = Quality> {
     ]
 }
 
+/// After these events, a rollout is over or waits for a person, and no timer runs.
+fn comes_to_an_end(mut world: World, events: &[Event]) -> Result<(), TestCaseError> {
+    world.look();
+    events.iter().for_each(|event| world.event(event));
+    world.end();
+    let phase = world.rollout.phase;
+    prop_assert!(phase.is_over() || matches!(phase, Phase::Waiting | Phase::Paused), "{phase:?}");
+    prop_assert_eq!(world.wake, None);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -450,13 +461,7 @@ proptest! {
         new in quality(),
         events in proptest::collection::vec(event(), 0..40),
     ) {
-        let mut world = World::new(members, policy, new);
-        world.look();
-        events.iter().for_each(|event| world.event(event));
-        world.end();
-        let phase = world.rollout.phase;
-        prop_assert!(phase.is_over() || matches!(phase, Phase::Waiting | Phase::Paused), "{phase:?}");
-        prop_assert_eq!(world.wake, None);
+        comes_to_an_end(World::new(members, policy, new), &events)?;
     }
 
     /// The same of a global unit, whose hosts may die, and some of which the new file doesn't fit.
@@ -467,13 +472,7 @@ proptest! {
         new in quality(),
         events in proptest::collection::vec(event(), 0..40),
     ) {
-        let mut world = World::on_hosts(hosts, leaving, policy, new);
-        world.look();
-        events.iter().for_each(|event| world.event(event));
-        world.end();
-        let phase = world.rollout.phase;
-        prop_assert!(phase.is_over() || matches!(phase, Phase::Waiting | Phase::Paused), "{phase:?}");
-        prop_assert_eq!(world.wake, None);
+        comes_to_an_end(World::on_hosts(hosts, leaving, policy, new), &events)?;
     }
 
     /// Without faults, a good file reaches everybody and a bad one nobody.

@@ -94,11 +94,11 @@ pub(crate) fn judge<'a>(
     found
 }
 
-/// Whether all hosts of a global unit get the file at once, because it, or one that they run, excludes other units.
+/// Whether all hosts of a global unit get the file at once, because it excludes other units than one that they run.
 fn is_at_once(before: &Cluster, name: &UnitName, told: &Assignment) -> bool {
-    let runs = launched(before).filter(|(other, ..)| *other == name).map(|(.., told)| &told.hash);
-    let mut files = runs.chain([&told.hash]).filter_map(|hash| before.files.get(hash));
-    told.global && files.any(|file| !file.value.conflicts.is_empty())
+    let conflicts = |hash: &UnitHash| before.files.get(hash).map(|file| &file.value.conflicts);
+    let mut runs = launched(before).filter(|(other, ..)| *other == name);
+    told.global && runs.any(|(.., runs)| conflicts(&runs.hash) != conflicts(&told.hash))
 }
 
 /// Who has run to its end with which generation, by a report.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Gate;
-use crate::model::name::{MachineId, UnitHash};
+use super::{File, Gate};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
 
 /// The hosts for which the gate of a global unit says something else than for all others: `None` was let through, and
@@ -41,6 +41,21 @@ pub struct Held<'a> {
     pub restart: Option<Revision>,
 }
 
+impl File {
+    /// The same as what a unit goes on with, which this generation is to be assigned with.
+    #[must_use]
+    pub fn held(&self, generation: Revision, restart: Option<Revision>) -> HeldFile {
+        HeldFile { hash: self.hash.clone(), text: self.text.clone(), generation, restart }
+    }
+}
+
+impl From<Held<'_>> for HeldFile {
+    fn from(held: Held<'_>) -> Self {
+        let Held { hash, text, generation, restart } = held;
+        Self { hash: hash.clone(), text: text.cloned(), generation, restart }
+    }
+}
+
 impl<'a> From<&'a HeldFile> for Held<'a> {
     fn from(file: &'a HeldFile) -> Self {
         let HeldFile { hash, text, generation, restart } = file;
@@ -49,6 +64,26 @@ impl<'a> From<&'a HeldFile> for Held<'a> {
 }
 
 impl Gate {
+    /// One of the rollout `rollout` to `target`, behind which a unit goes on with `file`. `asked` is the generation of
+    /// the unit's record.
+    #[must_use]
+    pub fn new(rollout: &UnitName, target: &UnitHash, file: HeldFile, asked: Revision) -> Self {
+        let HeldFile { hash, text, generation, restart } = file;
+        let (hook, spare, hosts) = (false, false, None);
+        Self {
+            hook,
+            spare,
+            rollout: rollout.clone(),
+            target: target.clone(),
+            hash,
+            text,
+            generation,
+            restart,
+            asked,
+            hosts,
+        }
+    }
+
     /// Whether it is that of a global unit, and says for each host which file that goes on with.
     #[must_use]
     pub fn is_by_host(&self) -> bool {
@@ -103,18 +138,8 @@ mod tests {
         let file =
             |hash: &str| HeldFile { hash: UnitHash::new(hash), text: None, generation: Revision(5), restart: None };
         let hosts: Hosts = [(host(1), None), (host(2), Some(file("bad"))), (host(3), Some(file("new")))].into();
-        let gate = Gate {
-            hook: false,
-            spare: false,
-            rollout: "g.service".parse().unwrap(),
-            target: UnitHash::new("new"),
-            hash: UnitHash::new("old"),
-            text: None,
-            generation: Revision(3),
-            restart: None,
-            asked: Revision(7),
-            hosts: Some(Box::new(hosts)),
-        };
+        let gate = Gate::new(&"g.service".parse().unwrap(), &UnitHash::new("new"), file("old"), Revision(7));
+        let gate = Gate { hosts: Some(Box::new(hosts)), ..gate };
         let held = |gate: &Gate| (1..=4).map(|at| gate.held_on(&host(at)).map(|held| held.hash.to_string())).collect();
         let all: Vec<Option<String>> = held(&gate);
         assert_eq!(all, [None, Some("bad".into()), None, Some("old".into())]);

@@ -178,14 +178,16 @@ fn a_rollout_says_its_order_and_how_many_stay_ready() {
 /// As with sets; a host that doesn't have the unit is none of its members.
 #[test]
 fn a_global_unit_is_rolled_out_host_by_host() {
-    const AGENT: &str = "[X-Fleet]\nGlobal=true\n[X-Rollout]\nHealthySec=5\nDeadlineSec=60";
-    for (more, steps, held, least, phase) in [
-        ("", &[&[1][..], &[2], &[3]][..], &[][..], 2, Phase::Done),
-        ("Parallel=2", &[&[1, 2], &[3]], &[], 1, Phase::Done),
-        ("Canary=1", &[&[1]], &[2, 3], 2, Phase::Waiting),
+    const AGENT: &str = "[X-Fleet]\nGlobal=true\nConflicts=apart.service\n[X-Rollout]\nHealthySec=5\nDeadlineSec=60";
+    let apart = ("apart.service", "apart", "[X-Fleet]\nMachineID=00000003000000000000000000000003", LAUNCHED);
+    for (units, more, steps, held, least, phase) in [
+        (&[][..], "", &[&[1][..], &[2], &[3]][..], &[][..], 2, Phase::Done),
+        (&[], "Parallel=2", &[&[1, 2], &[3]], &[], 1, Phase::Done),
+        (&[], "Canary=1", &[&[1]], &[2, 3], 2, Phase::Waiting),
+        (&[apart], "", &[&[1], &[2]], &[], 1, Phase::Done),
     ] {
         let agent = |program, sections| ("agent.service", program, sections, LAUNCHED);
-        let cluster = cluster(&[agent("old", AGENT)]);
+        let cluster = cluster(&[units, &[agent("old", AGENT)]].concat());
         let sections = format!("{AGENT}\n{more}");
         let forecast = of(&cluster, &[agent("new", &sections)]);
         let course = &forecast.rollouts[&name("agent.service")];

@@ -27,17 +27,11 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
     let is_same = |file: &HeldFile| is_same_body(cluster, &file.hash, &record.hash);
     let runs: BTreeMap<&MachineId, HeldFile> =
         launched_on(cluster, name).map(|(host, told)| (host, file_of(told))).collect();
-    let all = runs.values().map(|file| &file.hash).chain([&record.hash]);
-    if runs.values().all(is_same) || all.into_iter().any(|hash| excludes_others(cluster, hash)) {
+    if runs.values().all(is_same) || runs.values().any(|file| excludes_others(cluster, &file.hash, &record.hash)) {
         return None;
     }
     let known = cluster.gates.get(name).map(|gate| &gate.value).filter(|gate| gate.is_by_host());
-    let known = known.map(|gate| HeldFile {
-        hash: gate.hash.clone(),
-        text: gate.text.clone(),
-        generation: gate.generation,
-        restart: gate.restart,
-    });
+    let known = known.map(|gate| gate.held().into());
     let file = known.or_else(|| most_common(runs.values().filter(|file| !is_same(file))))?;
     // Systemd would read the same from it: nobody has to wait for this one.
     let file =
@@ -47,27 +41,19 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
         (is_through || runs != file).then(|| (host.clone(), (!is_through).then_some(runs)))
     };
     let hosts: Hosts = runs.into_iter().filter_map(differs).collect();
-    Some(Gate {
-        hook: false,
-        spare: false,
-        rollout: name.clone(),
-        target: record.hash.clone(),
-        hash: file.hash,
-        text: file.text,
-        generation: file.generation,
-        restart: file.restart,
-        asked: record.generation,
-        hosts: Some(Box::new(hosts)),
-    })
+    let gate = Gate::new(name, &record.hash, file, record.generation);
+    Some(Gate { hosts: Some(Box::new(hosts)), ..gate })
 }
 
-/// Whether a unit with this file excludes others from its host. That is the same on all hosts of a global unit: a host
-/// that has yet to get a file, or gets the one before again, must not be one from which it excludes what is there.
-fn excludes_others(cluster: &Cluster, hash: &UnitHash) -> bool {
-    cluster.files.get(hash).is_some_and(|file| !file.value.conflicts.is_empty())
+/// Whether two files exclude different units from their hosts. What a global unit excludes is the same on all hosts:
+/// one that has yet to get a file, or gets the one before again, must not have what that excludes.
+fn excludes_others(cluster: &Cluster, one: &UnitHash, other: &UnitHash) -> bool {
+    let conflicts = |hash: &UnitHash| cluster.files.get(hash).map(|file| &file.value.conflicts);
+    conflicts(one) != conflicts(other)
 }
 
-fn file_of(told: &Assignment) -> HeldFile {
+/// What a unit runs that is told this.
+pub(super) fn file_of(told: &Assignment) -> HeldFile {
     let Assignment { hash, text, generation, restart, .. } = told;
     HeldFile { hash: hash.clone(), text: text.clone(), generation: *generation, restart: *restart }
 }
@@ -154,18 +140,8 @@ mod tests {
         let cluster = cluster();
         let file =
             |hash: &str| HeldFile { hash: UnitHash::new(hash), text: None, generation: Revision(3), restart: None };
-        let gate = Gate {
-            hook: false,
-            spare: false,
-            rollout: name(),
-            target: UnitHash::new("new"),
-            hash: UnitHash::new("old"),
-            text: None,
-            generation: Revision(3),
-            restart: None,
-            asked: Revision(7),
-            hosts: Some(Box::default()),
-        };
+        let gate = Gate::new(&name(), &UnitHash::new("new"), file("old"), Revision(7));
+        let gate = Gate { hosts: Some(Box::default()), ..gate };
         let through = with(&gate, [(host(1), None), (host(3), None), (host(4), None)]);
         let back = with(&gate, [(host(1), Some(file("old")))]);
         for (phase, before, expected) in [

@@ -457,3 +457,16 @@ fn nothing_is_concluded_from_the_silence_of_a_host() {
     let refused = (2, Assigned(Some("it can't be installed".into())));
     assert_eq!(web.at(2, &[refused]), through([2]), "a host that can't start it has said so");
 }
+
+#[test]
+fn nobody_waits_for_the_clock_of_another_leader() {
+    for (policy, waits) in [("", false), ("Canary=1\nPreview=yes", true)] {
+        let mut web = web(2, policy);
+        // It has been rolling since a time that is yet to come here.
+        let since = 9_000_000;
+        (web.rollout.phase, web.rollout.since, web.rollout.promoted) = (Phase::Rolling, since, true);
+        assert_eq!(web.look(), if waits { none() } else { through([2]) }, "{policy}");
+        assert_eq!(web.at(9, &[]), none());
+        assert_eq!(web.at(10, &[]), if waits { through([2]) } else { none() }, "{policy}");
+    }
+}

@@ -5,13 +5,13 @@
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
-use crate::model::rollout::{Gate, HookRun, Rollout};
+use crate::model::rollout::{File, Gate, HookRun, Rollout};
 use crate::model::unit::{Placement, Unit};
 
 use super::super::gate::is_hook;
 use super::super::pace::{Member, MemberState};
 use super::super::schedule::Scheduler;
-use super::{GateEvent, Rollouts, member};
+use super::{GateEvent, Rollouts, member, next_generation};
 
 /// The hook that a rollout waits for, in a cluster with the units as they are scheduled. `None` if its gate is lost.
 pub(super) fn running(cluster: &Cluster, rollout: &Rollout) -> Option<Member> {
@@ -65,20 +65,10 @@ impl Rollouts {
             Some(gate) if gate.generation >= asked && gate.hash == record.hash => gate.generation,
             Some(_) if self.is_awaited(cluster, unit) => return false,
             _ => {
-                let gate = Gate {
-                    hook: true,
-                    spare: false,
-                    rollout: name.clone(),
-                    target: rollout.target.clone(),
-                    hash: record.hash.clone(),
-                    text: record.text.clone(),
-                    generation: next_generation(cluster, unit, &record),
-                    restart: None,
-                    asked: record.generation,
-                    hosts: None,
-                };
-                let generation = gate.generation;
-                let gate = Gate { restart: Some(generation), ..gate };
+                let generation = next_generation(cluster, Some(&record), runs_of(cluster, unit));
+                let file = File { hash: record.hash.clone(), text: record.text.clone() };
+                let held = file.held(generation, Some(generation));
+                let gate = Gate { hook: true, ..Gate::new(name, &rollout.target, held, record.generation) };
                 self.set_gate(scheduler, unit, Some(gate), GateEvent::HookBegun);
                 self.schedule(scheduler, unit, record);
                 generation
@@ -138,10 +128,9 @@ fn is_somewhere(cluster: &Cluster, unit: &UnitName) -> bool {
     cluster.schedule.iter().any(|(host, told)| told.contains_key(unit) && cluster.machines.contains_key(host))
 }
 
-/// A generation greater than that of any assignment of the unit, and of its last run.
-fn next_generation(cluster: &Cluster, unit: &UnitName, record: &Unit) -> Revision {
-    let assigned = cluster.schedule.values().filter_map(|host| host.get(unit)).map(|told| told.value.generation.next());
+/// The generations of all assignments of a unit, and of its last run.
+fn runs_of<'a>(cluster: &'a Cluster, unit: &'a UnitName) -> impl Iterator<Item = Revision> + 'a {
+    let assigned = cluster.schedule.values().filter_map(|host| host.get(unit)).map(|told| told.value.generation);
     let done = cluster.placements.get(unit).and_then(|placement| placement.value.done());
-    let done = done.map(|done| done.generation.next());
-    assigned.chain(done).fold(cluster.revision.max(record.generation.next()), Revision::max)
+    assigned.chain(done.map(|done| done.generation))
 }

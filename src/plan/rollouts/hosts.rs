@@ -8,7 +8,7 @@ use crate::model::unit::Unit;
 
 use super::super::gate::hosts::{in_phase, with};
 use super::super::schedule::Scheduler;
-use super::{GateEvent, Rollouts};
+use super::{GateEvent, Rollouts, next_generation};
 
 impl Rollouts {
     /// Hosts may have joined, or lost the unit, since the rollout `name` was looked at.
@@ -39,14 +39,8 @@ impl Rollouts {
         let cluster = scheduler.cluster();
         let back = |host: &MachineId| {
             let told = cluster.schedule.get(host).and_then(|slice| slice.get(name));
-            let told = told.map(|told| told.value.generation.next()).unwrap_or_default();
-            HeldFile {
-                hash: before.hash.clone(),
-                text: before.text.clone(),
-                // Greater than that of any assignment before.
-                generation: cluster.revision.max(subject.generation.next()).max(told),
-                restart: subject.restart,
-            }
+            let told = told.map(|told| told.value.generation);
+            before.held(next_generation(cluster, Some(subject), told), subject.restart)
         };
         let back = hosts.into_iter().map(|host| (host.clone(), Some(back(host))));
         self.change_hosts(scheduler, name, back.collect(), GateEvent::TakenBack);

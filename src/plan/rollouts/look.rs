@@ -14,7 +14,7 @@ use super::super::gate::hosts::launched_on;
 use super::super::gate::{instances, is_global, launched, rollout_of};
 use super::super::pace::{self, Look, Member, Step};
 use super::super::schedule::Scheduler;
-use super::{GateEvent, Rollouts, hooks, member, spares};
+use super::{GateEvent, Rollouts, hooks, member, next_generation, spares};
 
 /// How often one look can change a rollout: from its begin to its end, and back.
 const STEPS: usize = 8;
@@ -113,8 +113,8 @@ impl Rollouts {
 
     /// Members that are new, or were started, get the file before until the new one has proved itself.
     fn start_fresh(&mut self, scheduler: &mut Scheduler, rollout: &Rollout, name: &UnitName, members: &[MemberName]) {
-        let File { hash, text } = &rollout.from;
-        if *hash == rollout.target || !scheduler.cluster().files.contains_key(hash) {
+        let before = &rollout.from.hash;
+        if *before == rollout.target || !scheduler.cluster().files.contains_key(before) {
             return;
         }
         // The gate of a global unit holds back hosts that are new by itself.
@@ -126,18 +126,8 @@ impl Rollouts {
                 continue;
             };
             let record = record.clone();
-            let gate = Gate {
-                hook: false,
-                spare: false,
-                rollout: name.clone(),
-                target: rollout.target.clone(),
-                hash: hash.clone(),
-                text: text.clone(),
-                generation: record.generation,
-                restart: record.restart,
-                asked: record.generation,
-                hosts: None,
-            };
+            let held = rollout.from.held(record.generation, record.restart);
+            let gate = Gate::new(name, &rollout.target, held, record.generation);
             self.set_gate(scheduler, member, Some(gate), GateEvent::Closed);
             self.schedule(scheduler, member, record);
         }
@@ -222,20 +212,9 @@ impl Rollouts {
     fn take_back(&mut self, scheduler: &mut Scheduler, name: &UnitName, rollout: &Rollout, member: &UnitName) {
         let cluster = scheduler.cluster();
         let Some(record) = self.record(cluster, member).cloned() else { return };
-        let runs = launched(cluster, member).map(|(_, runs)| runs.generation.next());
-        let gate = Gate {
-            hook: false,
-            spare: false,
-            rollout: name.clone(),
-            target: rollout.target.clone(),
-            hash: rollout.from.hash.clone(),
-            text: rollout.from.text.clone(),
-            // Greater than that of any assignment before.
-            generation: cluster.revision.max(record.generation.next()).max(runs.unwrap_or_default()),
-            restart: record.restart,
-            asked: record.generation,
-            hosts: None,
-        };
+        let runs = launched(cluster, member).map(|(_, runs)| runs.generation);
+        let held = rollout.from.held(next_generation(cluster, Some(&record), runs), record.restart);
+        let gate = Gate::new(name, &rollout.target, held, record.generation);
         self.set_gate(scheduler, member, Some(gate), GateEvent::TakenBack);
         self.schedule(scheduler, member, record);
     }

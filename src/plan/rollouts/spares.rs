@@ -8,7 +8,7 @@ use crate::model::unit::{Desired, Unit};
 
 use super::super::gate::{instances, is_spare, launched, spares_of};
 use super::super::schedule::Scheduler;
-use super::{GateEvent, Rollouts};
+use super::{GateEvent, Rollouts, next_generation};
 
 /// Whether `gate` is that of a spare of the rollout `name`, or of a rider of one.
 fn is_of(gate: &Gate, name: &UnitName) -> bool {
@@ -58,21 +58,9 @@ impl Rollouts {
         file: &File,
     ) {
         let cluster = scheduler.cluster();
-        let runs = launched(cluster, spare).map(|(_, runs)| runs.generation.next());
-        // Greater than that of any assignment before.
-        let generation = cluster.revision.max(runs.unwrap_or_default());
-        let gate = Gate {
-            hook: false,
-            spare: true,
-            rollout: name.clone(),
-            target: target.clone(),
-            hash: file.hash.clone(),
-            text: file.text.clone(),
-            generation,
-            restart: None,
-            asked: generation,
-            hosts: None,
-        };
+        let runs = launched(cluster, spare).map(|(_, runs)| runs.generation);
+        let generation = next_generation(cluster, None, runs);
+        let gate = Gate { spare: true, ..Gate::new(name, target, file.held(generation, None), generation) };
         let unit = Unit::spare(&gate);
         self.set_gate(scheduler, spare, Some(gate), GateEvent::SpareGiven);
         scheduler.apply(Change::Unit(spare.clone(), Some(unit)));

@@ -240,14 +240,18 @@ fn files_with_other_instances_are_in_force_where_hosts_have_them() {
 
 /// What excludes others is the same on all hosts.
 #[test]
-fn a_file_that_excludes_others_reaches_all_hosts_at_once_and_so_does_the_one_after_it() {
+fn a_file_that_excludes_other_units_than_the_one_before_reaches_all_hosts_at_once() {
     let plain = agent_with("new", "", "Canary=1");
-    let excludes = agent_with("x", "Conflicts=other.service", "Canary=1");
-    for (old, new, all) in [(&agent("old"), &excludes, "xx"), (&excludes, &plain, "nn")] {
+    let excludes = |program: &str| agent_with(program, "Conflicts=other.service", "Canary=1");
+    for (old, new, all, gates) in [
+        (&agent("old"), &excludes("x"), "xx", 0),
+        (&excludes("x"), &plain, "nn", 0),
+        (&excludes("old"), &excludes("x"), "xo", 1),
+    ] {
         let mut bench = Bench::of_agent(2, old);
         bench.ask(UNIT, new, |_| {});
         bench.settle();
-        assert_eq!((bench.on_hosts(&[old, new]), bench.gated().len()), (all.into(), 0));
+        assert_eq!((bench.on_hosts(&[old, new]), bench.gated().len()), (all.into(), gates));
     }
 }
 
