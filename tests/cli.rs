@@ -27,6 +27,8 @@ mod real;
 mod records;
 #[path = "cli/revisions.rs"]
 mod revisions;
+#[path = "cli/rollouts.rs"]
+mod rollouts;
 #[path = "cli/safety.rs"]
 mod safety;
 #[path = "cli/sets.rs"]

@@ -17,7 +17,7 @@ pub use plans::{Plan, PlannedEffect, PlannedRollout, PlannedUnit};
 pub use rollouts::{
     AskRollout, AskView, FileOutcomeView, RolloutHook, RolloutLine, RolloutList, RolloutMember, RolloutView,
 };
-pub use status::{ClusterView, LeaderView};
+pub use status::{ClusterView, LeaderView, OpenRollout};
 pub use units::{
     Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons,
     PresentRevision, ReplacingBatch, SetList, SetView, StateView, UnitDetail, UnitHistory, UnitList, UnitView,

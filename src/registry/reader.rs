@@ -254,8 +254,11 @@ impl<S: Store> Reader<S> {
         read.await.map(drop)
     }
 
-    /// Those of `keys` that exist, in order.
-    async fn some(&self, keys: &BTreeSet<String>, at: Option<Revision>) -> Result<Vec<Kv>, Error> {
+    /// Those of `keys` that exist, in order; at one revision, if one is named.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] if that revision was compacted. [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn some(&self, keys: &BTreeSet<String>, at: Option<Revision>) -> Result<Vec<Kv>, Error> {
         let mut found = Vec::new();
         self.each(keys, at, |kv| found.push(kv)).await?;
         Ok(found)

@@ -63,6 +63,43 @@ async fn a_rollout_is_shown_with_its_members() {
     assert_eq!((listed("web*").await, listed("db*").await), (1, 0));
 }
 
+/// What `GET /fleet/v2/status` says of rollouts.
+async fn open(daemon: &Daemon) -> Value {
+    daemon.get("/fleet/v2/status").await.json().get("rollouts").cloned().unwrap_or(json!([]))
+}
+
+#[tokio::test]
+async fn the_state_of_the_cluster_names_the_rollouts_that_are_not_done() {
+    for (phase, shown, after_another_file) in
+        [("rolling", true, true), ("waiting", true, true), ("done", false, false), ("reverted", true, false)]
+    {
+        let daemon = rolling(phase).await;
+        let expected = json!([{ "name": "web@.service", "phase": phase, "since": 7 }]);
+        assert_eq!(open(&daemon).await, if shown { expected.clone() } else { json!([]) }, "{phase}");
+        // The leader hasn't seen it yet; one that went back is over then.
+        let text = format!("{}[X-Fleet]\nReplicas=2\n", FILE.replace("true", "false"));
+        daemon.apply(json!([{ "name": "web@.service", "text": text, "replace": true }])).await;
+        assert_eq!(open(&daemon).await, if after_another_file { expected } else { json!([]) }, "{phase}");
+    }
+    let daemon = rolling("rolling").await;
+    daemon.apply(json!([{ "name": "web@.service", "destroy": true }])).await;
+    assert_eq!(open(&daemon).await, json!([]), "it goes with its set");
+}
+
+#[tokio::test]
+async fn a_rollout_that_promotes_itself_says_so() {
+    for (promote, itself) in [("manual", false), ("auto", true), ("10min", true)] {
+        let daemon = Daemon::start().await;
+        let file = format!("{FILE}[X-Rollout]\nCanary=1\nPromote={promote}\n");
+        daemon.apply(json!([{ "name": "db.service", "text": file, "desired": "launched" }])).await;
+        let target = daemon.get("/fleet/v2/units/db.service").await.json()["hash"].clone();
+        let rollout =
+            json!({ "target": target, "from": { "hash": "abc" }, "phase": "waiting", "since": 7, "began": 5 });
+        daemon.write_raw("rollout/db.service", rollout.to_string().as_bytes()).await;
+        assert_eq!(open(&daemon).await[0]["promotes_itself"] == true, itself, "{promote}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_asked_is_in_the_record_and_restarts_nothing() {
     let daemon = rolling("waiting").await;

@@ -213,7 +213,8 @@ async fn sets_are_listed_with_how_many_members_are_up() {
     let list = daemon.get("/fleet/v2/sets").await.json();
     let members = ["web@1.service", "web@2.service", "web@3.service"];
     let set = json!({
-        "name": "web@.service", "replicas": 3, "file": 3, "ready": 1, "waiting": 1, "members": members,
+        "name": "web@.service", "replicas": 3, "file": 3, "ready": 1, "waiting": 1, "done": 0, "revision": 1,
+        "members": members,
     });
     assert_eq!(list["sets"], json!([set]));
     daemon.apply(json!([{ "name": "web@.service", "replicas": 4 }])).await;
@@ -225,6 +226,40 @@ async fn sets_are_listed_with_how_many_members_are_up() {
     assert_eq!(daemon.get("/fleet/v2/units/web@.service").await.json()["replicas"], 4);
     assert!(daemon.get("/fleet/v2/units/web@1.service").await.json().get("replicas").is_none());
     assert_eq!(daemon.get("/fleet/v1/units/web@.service").await.json()["desiredState"], "inactive");
+}
+
+#[tokio::test]
+async fn a_set_says_how_many_are_done_which_revision_it_has_and_how_far_its_rollout_is() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    let once = |start: &str| {
+        let file = format!("[Service]\nType=oneshot\nExecStart={start}\n[X-Fleet]\nReplicas=3\nRunOnce=yes\n");
+        json!([{ "name": "web@.service", "text": file, "desired": "launched", "replace": true }])
+    };
+    daemon.apply(once("/bin/true")).await;
+    let told = async || {
+        let set = daemon.get("/fleet/v2/sets").await.json()["sets"][0].clone();
+        ["ready", "waiting", "done", "revision", "rollout"].map(|field| set[field].clone())
+    };
+    assert_eq!(told().await, [json!(0), json!(3), json!(0), json!(1), Value::Null]);
+    let generation = daemon.get("/fleet/v2/units/web@1.service").await.json()["generation"].clone();
+    for unit in ["web@1.service", "web@2.service"] {
+        let done = json!({ "host": N1, "generation": generation });
+        let done = json!({ "waiting": { "why": "it has run once, and is done", "done": done, "since": 5 } });
+        daemon.write_raw(&format!("placement/{unit}"), done.to_string().as_bytes()).await;
+    }
+    assert_eq!(told().await, [json!(0), json!(1), json!(2), json!(1), Value::Null]);
+    daemon.apply(once("/bin/false")).await;
+    let rollout = async |phase: &str| {
+        let record = json!({ "target": "a", "from": { "hash": "b" }, "phase": phase, "since": 7, "began": 5 });
+        daemon.write_raw("rollout/web@.service", record.to_string().as_bytes()).await;
+        told().await
+    };
+    assert_eq!(rollout("rolling").await[3..], [json!(2), json!("rolling")]);
+    assert_eq!(rollout("done").await[3..], [json!(2), Value::Null]);
+    // A history that can't be read hides the number only.
+    daemon.write_raw("history/web@.service", b"{").await;
+    assert_eq!(rollout("stuck").await[3..], [Value::Null, json!("stuck")]);
 }
 
 #[tokio::test]

@@ -242,7 +242,7 @@ fn described(args: &[String], out: &str) {
 }
 
 /// What `child` prints up to and with `seen`.
-fn read_until(child: &mut Child, seen: &str) -> String {
+pub(crate) fn read_until(child: &mut Child, seen: &str) -> String {
     let stdout = child.stdout.as_mut().unwrap();
     let mut read = Vec::new();
     while !String::from_utf8_lossy(&read).contains(seen) {

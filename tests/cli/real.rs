@@ -104,6 +104,11 @@ impl Real {
         self.write(vec![Op::Put { key: key.into(), value: value.to_string().into(), lease: None }]);
     }
 
+    /// A record as somebody else deletes it.
+    pub(crate) fn erase(&self, key: &str) {
+        self.write(vec![Op::Delete(key.into())]);
+    }
+
     fn write(&self, ops: Vec<Op>) {
         self.runtime.block_on(self.store.commit(Txn { guards: vec![], ops })).unwrap();
     }

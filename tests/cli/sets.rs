@@ -25,18 +25,21 @@ fn a_set_is_submitted_scaled_and_destroyed() {
     let gone = "web@.service: 4 -> 2 instances\nDestroyed web@3.service\nDestroyed web@4.service\n";
     let scaled = fleetd.run("scale web@ -2");
     assert_eq!((scaled.code, sorted(&scaled.out), scaled.err.as_str()), (Some(0), sorted(gone), ""));
-    let list = "SET\t\tWANTED\tREADY\tWAITING\nweb@.service\t2\t0\t0\n";
+    let list = "SET\t\tWANTED\tREADY\tWAITING\tDONE\tREVISION\tROLLOUT\n\
+                web@.service\t2\t0\t0\t0\t1\t\t-\n";
     fleetd.expect("list-sets", 0, list, "");
     fleetd.expect("list-sets --no-legend --fields=set,file,members", 0, "web@.service\t2\t2\n", "");
     let json = fleetd.run("list-sets --output json");
     let expected = serde_json::json!([{
-        "set": "web@.service", "wanted": 2, "ready": 0, "waiting": 0, "members": 2, "file": 2, "lead": null,
+        "set": "web@.service", "wanted": 2, "ready": 0, "waiting": 0, "done": 0, "revision": 1, "rollout": null,
+        "members": 2, "file": 2, "lead": null,
     }]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json.out).unwrap(), expected);
-    fleetd.expect("list-sets nothing", 1, "SET\tWANTED\tREADY\tWAITING\n", "no set matches `nothing`\n");
+    let head = "SET\tWANTED\tREADY\tWAITING\tDONE\tREVISION\tROLLOUT\n";
+    fleetd.expect("list-sets nothing", 1, head, "no set matches `nothing`\n");
     fleetd.expect("destroy web@2", 0, "Destroyed web@2.service\n", "");
     let remark = "web@.service: 1 instance, its file says Replicas=2\n";
-    fleetd.expect("list-sets --no-legend", 0, "web@.service\t1\t0\t0\n", remark);
+    fleetd.expect("list-sets --no-legend", 0, "web@.service\t1\t0\t0\t0\t1\t-\n", remark);
     let destroyed = fleetd.run("destroy web@.service");
     let all = "Destroyed web@.service\nDestroyed web@1.service\n";
     assert_eq!((destroyed.code, sorted(&destroyed.out)), (Some(0), sorted(all)));
@@ -59,7 +62,7 @@ fn commands_on_a_template_with_a_count_mean_its_members() {
         fleetd.place(unit, HOST, "active");
     }
     fleetd.expect("start web@", 0, "web@.service: 2 instances\n", "");
-    fleetd.expect("list-sets --no-legend", 0, "web@.service\t2\t2\t0\n", "");
+    fleetd.expect("list-sets --no-legend", 0, "web@.service\t2\t2\t0\t0\t1\t-\n", "");
     let triggered = |what: &str| format!("Triggered unit web@1.service {what}\nTriggered unit web@2.service {what}\n");
     fleetd.expect("restart --no-block web@", 0, &triggered("restart"), "");
     // Twice: a member that is named as well is one unit.

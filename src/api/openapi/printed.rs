@@ -39,12 +39,28 @@ fn overview() -> Value {
         "required": ["host", "since"],
         "additionalProperties": false,
     });
-    let problems = ["leaderless", "damaged", "failed", "dead", "restarting", "unready", "gone", "clock", "waiting"];
+    let problems = [
+        "leaderless",
+        "mass-loss",
+        "damaged",
+        "stuck",
+        "failed",
+        "dead",
+        "restarting",
+        "unready",
+        "reverted",
+        "gone",
+        "clock",
+        "waiting",
+        "paused",
+        "unpromoted",
+        "slow",
+    ];
     let finding = json!({
         "type": "object",
         "properties": {
             "problem": { "enum": problems },
-            "name": { "type": "string", "description": "The unit or the host." },
+            "name": { "type": "string", "description": "The unit, the set or the host." },
             "host": { "type": "string", "description": "The host of the unit, or the address of the host." },
             "text": text(),
             "since": { "type": "integer", "minimum": 0, "description": "In ms since the epoch; 0 if unknown." },
@@ -62,10 +78,11 @@ fn overview() -> Value {
             "versions": numbers(),
             "units": number(),
             "states": numbers(),
+            "rollouts": numbers(),
             "findings": all_of(finding),
             "offline": of("Offline"),
         },
-        "required": ["healthy", "leader", "hosts", "gone", "versions", "units", "states", "findings"],
+        "required": ["healthy", "leader", "hosts", "gone", "versions", "units", "states", "rollouts", "findings"],
         "additionalProperties": false,
     })
 }
@@ -123,6 +140,9 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("wanted", number.clone()),
         ("ready", number.clone()),
         ("waiting", number.clone()),
+        ("done", number.clone()),
+        ("revision", or_null(number.clone())),
+        ("rollout", or_null(of("Phase"))),
         ("members", number.clone()),
         ("file", or_null(number.clone())),
         ("lead", or_null(unit.clone())),

@@ -7,6 +7,8 @@ use crate::model::cluster::{Cluster, Versioned};
 use crate::model::machine::{KnownHost, Machine};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::progress::Operation;
+use crate::model::rollout::policy::Promote;
+use crate::model::rollout::{Phase, Rollout};
 use crate::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
 use crate::plan::gate::is_previewed;
 use crate::plan::progress::{Expectation, progress};
@@ -15,7 +17,7 @@ use crate::registry::reader::Damaged;
 use crate::registry::records::leader::LeaderRecord;
 use crate::registry::summaries::FileSummary;
 
-use crate::api::wire::{DamagedUnit, HostOrder, LeaderView, MachineRef, MachineView, StateView, UnitView};
+use crate::api::wire::{DamagedUnit, HostOrder, LeaderView, MachineRef, MachineView, OpenRollout, StateView, UnitView};
 
 /// The families of keys from which a [`UnitView`] is made. It names hosts as well, and tells of the rollouts that units
 /// behind gates wait for.
@@ -149,6 +151,34 @@ pub(super) fn gone(cluster: &Cluster) -> Vec<MachineView> {
         gone: Some(known.value.gone.unwrap_or_default()),
     };
     absent.map(view).collect()
+}
+
+/// The rollouts that aren't done, in short. Of one that went back, nothing is open any more once another file was asked
+/// for.
+pub(super) fn open_rollouts(cluster: &Cluster, summaries: &FileSummaries) -> Vec<OpenRollout> {
+    let asked = |name: &UnitName| {
+        let behind = cluster.gates.get(name).map(|gate| &gate.value.target);
+        behind.or_else(|| cluster.units.get(name).map(|unit| &unit.hash))
+    };
+    let is_open = |name: &UnitName, rollout: &Rollout| match rollout.phase {
+        Phase::Done => false,
+        Phase::Reverted => asked(name) == Some(&rollout.target),
+        // Its set or unit may have been destroyed, which the leader is about to see.
+        _ => cluster.units.contains_key(name),
+    };
+    let promotes_itself = |rollout: &Rollout| {
+        let policy = summaries.get(&rollout.target).and_then(|summary| summary.constraints.rollout.as_deref());
+        policy.is_some_and(|policy| policy.promote != Promote::Manual)
+    };
+    let rollouts = cluster.rollouts.iter().map(|(name, rollout)| (name, &rollout.value));
+    let view = |(name, rollout): (&UnitName, &Rollout)| OpenRollout {
+        name: name.clone(),
+        phase: rollout.phase,
+        since: rollout.since,
+        why: rollout.why.clone(),
+        promotes_itself: promotes_itself(rollout),
+    };
+    rollouts.filter(|(name, rollout)| is_open(name, rollout)).map(view).collect()
 }
 
 fn state_view(cluster: &Cluster, name: &UnitName, host: &MachineId, state: &UnitReport) -> StateView {

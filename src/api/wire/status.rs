@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::name::UnitName;
+use crate::model::rollout::Phase;
+
 use super::machines::{MachineList, MachineRef};
 use super::units::{DamagedUnit, UnitView};
 
@@ -20,6 +23,28 @@ pub struct ClusterView {
     /// Units whose records are damaged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedUnit>,
+    /// The rollouts that aren't done, sorted by name. One that went back is left out once another file was asked for.
+    /// Earlier versions don't send them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollouts: Vec<OpenRollout>,
+}
+
+/// v2: a rollout that isn't done, in short. `GET /fleet/v2/rollouts/NAME` answers all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct OpenRollout {
+    /// The template of the set, or the unit.
+    pub name: UnitName,
+    /// How far it has got.
+    pub phase: Phase,
+    /// Since when, ms since the epoch.
+    pub since: u64,
+    /// Why it failed, was paused, or doesn't go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Whether it goes on beyond its canaries by itself, after a time (`Promote=`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub promotes_itself: bool,
 }
 
 /// v2: the leader.

@@ -233,6 +233,15 @@ pub struct SetView {
     pub ready: usize,
     /// How many members should be on a host and are on none.
     pub waiting: usize,
+    /// How many members are done: they run once (`RunOnce=`), and have.
+    #[serde(default)]
+    pub done: usize,
+    /// The number of the template's present text, as in its history. Earlier versions don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// How far its rollout has got, unless that is done or there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Phase>,
     /// The members that there are, sorted by number. There are fewer or more than `replicas` if a request that changed
     /// the count was interrupted: the same request again completes it. A rider also keeps members that somebody
     /// has changed by hand, which such a request names.

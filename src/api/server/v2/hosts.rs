@@ -68,7 +68,7 @@ pub(super) async fn forget_metadata<S: Store>(
     if found { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
 }
 
-/// Leader, hosts and units at one revision.
+/// Leader, hosts, units and rollouts at one revision.
 pub(super) async fn status<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<ClusterView>, Failure> {
     let (offline, rest) = split_offline(&uri)?;
     if let Some((key, _)) = rest.first() {
@@ -81,7 +81,8 @@ pub(super) async fn status<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Res
     let units = cluster.units.iter().map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
     let leader = leader.map(views::leader);
     let damaged = views::damaged(&cluster, damaged);
-    Ok(Json(ClusterView { hosts: machines(&api, &cluster), leader, units, damaged }))
+    let rollouts = views::open_rollouts(&cluster, &summaries);
+    Ok(Json(ClusterView { hosts: machines(&api, &cluster), leader, units, damaged, rollouts }))
 }
 
 async fn whole<S: Store>(api: &Api<S>) -> Result<(Cluster, Option<LeaderRecord>, FileSummaries, Damaged), Error> {
@@ -96,10 +97,11 @@ async fn whole<S: Store>(api: &Api<S>) -> Result<(Cluster, Option<LeaderRecord>,
     }
 }
 
-/// Add what is known of hosts, and return the leader, at the revision that `cluster` shows.
+/// Add what is known of hosts and of rollouts, and return the leader, at the revision that `cluster` shows.
 async fn complete<S: Store>(api: &Api<S>, cluster: &mut Cluster) -> Result<Option<LeaderRecord>, Error> {
     api.reader.add_family(cluster, keys::ROSTER).await?;
     api.reader.add_family(cluster, keys::METADATA).await?;
+    api.reader.add_family(cluster, keys::ROLLOUTS).await?;
     let (_, leader) = point(api.reader.store(), keys::LEADER, Some(cluster.revision)).await?;
     // A damaged record is the next leader's to write again.
     Ok(leader.and_then(|kv| decode(&kv).ok()))

@@ -64,7 +64,8 @@ pub(super) async fn status<S: Store>(api: &Api<S>) -> Result<ClusterView, Failur
     let units = known.units();
     let (machines, gone) = (views::machines(&known.cluster), views::gone(&known.cluster));
     let hosts = MachineList { here: api.here().0, machines, gone, offline: Some(known.mark) };
-    Ok(ClusterView { hosts, leader: api.last_leader().map(views::leader), units, damaged: Vec::new() })
+    let rollouts = views::open_rollouts(&known.cluster, &known.summaries);
+    Ok(ClusterView { hosts, leader: api.last_leader().map(views::leader), units, damaged: Vec::new(), rollouts })
 }
 
 async fn known<S: Store>(api: &Api<S>, scope: &Scope) -> Result<Known, Failure> {

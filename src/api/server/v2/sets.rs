@@ -1,4 +1,5 @@
-//! v2: sets and how many of their members are up. Owns what is counted; a member is a unit like any other.
+//! v2: sets, how many of their members are up, and how far their rollouts are. Owns what is counted; a member is a unit
+//! like any other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +9,18 @@ use axum::http::Uri;
 
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
-use crate::api::server::views;
+use crate::api::server::views::{self, FileSummaries};
 use crate::api::wire::{SetList, SetView, StateView, UnitView};
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
+use crate::model::history::History;
 use crate::model::name::UnitName;
 use crate::model::placement::Replicas;
+use crate::model::rollout::Phase;
 use crate::model::unit::{Desired, Unit};
 use crate::plan::gate::is_spare;
-use crate::registry::keys;
+use crate::registry::decode;
+use crate::registry::keys::{self, Key};
 use crate::registry::scope::Scope;
 use crate::store::{Error, Store};
 
@@ -36,17 +40,58 @@ async fn sets<S: Store>(api: &Api<S>, scope: &Scope) -> Result<SetList, Error> {
     if templates.is_empty() {
         return Ok(SetList { revision: known.revision, sets: Vec::new() });
     }
-    let (cluster, summaries, _) = units::joined(api, &with_members(&templates)).await?;
-    let mut members = members(&cluster);
+    loop {
+        let (mut cluster, summaries, _) = units::joined(api, &with_members(&templates)).await?;
+        match add(api, &mut cluster, &templates).await {
+            // The revision of the first read was compacted: start over with a new one.
+            Err(Error::Compacted) => {}
+            Err(error) => return Err(error),
+            Ok(numbers) => {
+                let sets = views(&cluster, &summaries, &templates, &numbers);
+                return Ok(SetList { revision: cluster.revision, sets });
+            }
+        }
+    }
+}
+
+/// Add the rollouts of these sets, and return the numbers of their templates' present texts.
+async fn add<S: Store>(
+    api: &Api<S>,
+    cluster: &mut Cluster,
+    templates: &BTreeSet<UnitName>,
+) -> Result<BTreeMap<UnitName, u64>, Error> {
+    api.reader.add(cluster, &templates.iter().cloned().map(Key::Rollout).collect()).await?;
+    let key = |name: &UnitName| Key::History(name.clone()).to_string();
+    let found = api.reader.some(&templates.iter().map(key).collect(), Some(cluster.revision)).await?;
+    let number = |name: &UnitName| {
+        let history: Option<Result<History, _>> = found.iter().find(|kv| kv.key == key(name)).map(decode);
+        let history = history.transpose().map_err(|corrupt| api.reader.warn(&corrupt)).ok()?;
+        Some((name.clone(), history.unwrap_or_default().present(cluster.units.get(name)?).n))
+    };
+    Ok(templates.iter().filter_map(number).collect())
+}
+
+fn views(
+    cluster: &Cluster,
+    summaries: &FileSummaries,
+    templates: &BTreeSet<UnitName>,
+    numbers: &BTreeMap<UnitName, u64>,
+) -> Vec<SetView> {
+    let mut members = members(cluster);
     let set = |template: &UnitName| {
         let record = cluster.units.get(template)?;
         let file = summaries.get(&record.hash).and_then(|summary| summary.constraints.replicas.clone());
         let members = members.remove(template).unwrap_or_default().into_values();
-        let members = members.map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
-        let riders = record.riders().cloned().collect();
-        Some(SetView { riders, ..view(template, (record.replicas?, file), members) })
+        let members = members.map(|(name, unit)| views::unit(cluster, summaries, name, unit, None)).collect();
+        let phase = cluster.rollouts.get(template).map(|rollout| rollout.value.phase);
+        Some(SetView {
+            riders: record.riders().cloned().collect(),
+            revision: numbers.get(template).copied(),
+            rollout: phase.filter(|phase| *phase != Phase::Done),
+            ..view(template, (record.replicas?, file), members)
+        })
     };
-    Ok(SetList { revision: cluster.revision, sets: templates.iter().filter_map(set).collect() })
+    templates.iter().filter_map(set).collect()
 }
 
 /// These units, and all instances of those that are templates.
@@ -74,7 +119,8 @@ fn members(cluster: &Cluster) -> BTreeMap<UnitName, BTreeMap<u32, (&UnitName, &U
 fn view(template: &UnitName, (replicas, file): (u32, Option<Replicas>), members: Vec<UnitView>) -> SetView {
     let count = |is: &dyn Fn(&UnitView) -> bool| members.iter().filter(|member| is(member)).count();
     let is_up = |member: &UnitView| member.states.iter().any(StateView::is_ready);
-    let waits = |member: &UnitView| member.desired > Desired::Inactive && member.machine.is_none();
+    let is_done = |member: &UnitView| member.done.is_some();
+    let waits = |member: &UnitView| member.desired > Desired::Inactive && member.machine.is_none() && !is_done(member);
     SetView {
         name: template.clone(),
         replicas,
@@ -83,6 +129,9 @@ fn view(template: &UnitName, (replicas, file): (u32, Option<Replicas>), members:
         riders: Vec::new(),
         ready: count(&is_up),
         waiting: count(&waits),
+        done: count(&is_done),
+        revision: None,
+        rollout: None,
         members: members.into_iter().map(|member| member.name).collect(),
     }
 }

@@ -13,8 +13,10 @@ use crate::cli::input::select;
 use crate::cli::output::fitted::{Cell, Tone};
 use crate::cli::output::people::{count, natural};
 use crate::cli::session::Session;
+use crate::model::rollout::Phase;
 
-const SETS: &str = "set,wanted,ready,waiting";
+/// The columns without `--fields`.
+const SETS: &str = "set,wanted,ready,waiting,done,revision,rollout";
 
 pub(super) fn fields() -> Vec<Field<SetView>> {
     vec![
@@ -22,6 +24,9 @@ pub(super) fn fields() -> Vec<Field<SetView>> {
         Field { name: "wanted", text: |set, _| set.replicas.to_string(), value: |set| json!(set.replicas) },
         Field { name: "ready", text: |set, _| set.ready.to_string(), value: |set| json!(set.ready) },
         Field { name: "waiting", text: |set, _| set.waiting.to_string(), value: |set| json!(set.waiting) },
+        Field { name: "done", text: |set, _| set.done.to_string(), value: |set| json!(set.done) },
+        Field { name: "revision", text: |set, _| or_dash(&revision(set)), value: |set| json!(set.revision) },
+        Field { name: "rollout", text: |set, _| or_dash(rollout(set)), value: |set| json!(set.rollout) },
         Field { name: "members", text: |set, _| set.members.len().to_string(), value: |set| json!(set.members.len()) },
         Field { name: "file", text: |set, _| or_dash(&file(set)), value: |set| json!(set.file) },
         Field { name: "lead", text: |set, _| or_dash(&lead(set)), value: |set| json!(set.lead) },
@@ -30,6 +35,14 @@ pub(super) fn fields() -> Vec<Field<SetView>> {
 
 fn file(set: &SetView) -> String {
     set.file.map(|count| count.to_string()).unwrap_or_default()
+}
+
+fn revision(set: &SetView) -> String {
+    set.revision.map(|number| number.to_string()).unwrap_or_default()
+}
+
+fn rollout(set: &SetView) -> &'static str {
+    set.rollout.map(Phase::key).unwrap_or_default()
 }
 
 fn lead(set: &SetView) -> String {
@@ -61,7 +74,8 @@ pub(in crate::cli) async fn sets(session: &Session, args: &List) -> Result<Exit,
 /// The table for a terminal.
 fn table(sets: &[SetView]) -> Shown {
     let kind = |set: &SetView| match set.replicas {
-        wanted if set.ready >= wanted as usize => Kind::Running,
+        wanted if set.ready == 0 && set.done > 0 && set.done >= wanted as usize => Kind::Done,
+        wanted if set.ready + set.done >= wanted as usize => Kind::Running,
         _ if set.waiting > 0 => Kind::Waiting,
         _ => Kind::Inactive,
     };
@@ -73,15 +87,27 @@ fn table(sets: &[SetView]) -> Shown {
             Cell::plain(set.replicas.to_string()),
             Cell::plain(set.ready.to_string()),
             Cell::new(set.waiting.to_string(), waiting),
-            Cell::plain(or_dash(&if set.lead.is_some() { lead(set) } else { file(set) })),
+            Cell::plain(set.done.to_string()),
+            Cell::plain(or_dash(&revision(set))),
+            Cell::new(or_dash(rollout(set)), tone_of(set.rollout)),
+            set.lead.as_ref().map_or_else(|| Cell::plain(or_dash(&file(set))), |lead| Cell::unit(lead.as_str())),
         ]
     };
     let members: usize = sets.iter().map(|set| set.members.len()).sum();
     Shown {
-        head: &["", "SET", "WANTED", "READY", "WAITING", "FILE"],
+        head: &["", "SET", "WANTED", "READY", "WAITING", "DONE", "REVISION", "ROLLOUT", "FILE"],
         rows: sets.iter().map(row).collect(),
         kinds: sets.iter().map(kind).collect(),
         footer: format!("{}, {}", count(sets.len(), "set"), count(members, "member")),
+    }
+}
+
+/// The emphasis of a rollout in this phase: whether somebody has to look after it.
+fn tone_of(phase: Option<Phase>) -> Tone {
+    match phase {
+        Some(Phase::Stuck | Phase::Reverting | Phase::Reverted) => Tone::Bad,
+        Some(Phase::Waiting | Phase::Paused) => Tone::Busy,
+        Some(Phase::Before | Phase::Canary | Phase::Rolling | Phase::After | Phase::Done) | None => Tone::Plain,
     }
 }
 
@@ -103,11 +129,24 @@ fn remarks(sets: &[SetView]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::fitted::render;
 
     fn set(replicas: u32, ready: usize, waiting: usize, members: u32) -> SetView {
         let name = "web@.service".parse().unwrap();
         let members = (1..=members).map(|number| format!("web@{number}.service").parse().unwrap()).collect();
-        SetView { name, replicas, file: Some(3), lead: None, riders: Vec::new(), ready, waiting, members }
+        SetView {
+            name,
+            replicas,
+            file: Some(3),
+            lead: None,
+            riders: Vec::new(),
+            ready,
+            waiting,
+            done: 0,
+            revision: Some(7),
+            rollout: None,
+            members,
+        }
     }
 
     #[test]
@@ -117,9 +156,32 @@ mod tests {
             (set(0, 0, 0, 0), Kind::Running),
             (set(3, 2, 1, 3), Kind::Waiting),
             (set(3, 2, 0, 3), Kind::Inactive),
+            (SetView { done: 1, ..set(3, 2, 0, 3) }, Kind::Running),
+            (SetView { done: 1, ..set(3, 1, 0, 3) }, Kind::Inactive),
+            (SetView { done: 3, ..set(3, 0, 0, 3) }, Kind::Done),
         ] {
             assert_eq!(table(std::slice::from_ref(&set)).kinds, [kind], "{set:?}");
         }
+    }
+
+    #[test]
+    fn a_row_fits_on_eighty_columns() {
+        let waiting = SetView { rollout: Some(Phase::Reverting), ..set(1000, 998, 2, 1000) };
+        let jobs = SetView {
+            name: "nightly-reports@.service".parse().unwrap(),
+            done: 20,
+            revision: Some(1),
+            file: None,
+            lead: Some("nightly-inputs@.service".parse().unwrap()),
+            ..set(20, 0, 0, 20)
+        };
+        let table = table(&[waiting, jobs]);
+        assert_eq!(
+            render(table.head, &table.rows, Some(80), false),
+            "   SET           WANTED  READY  WAITING  DONE  REVISION  ROLLOUT    FILE\n\
+             …  web@          1000    998    2        0     7         reverting  3\n\
+             ✓  nightl…orts@  20      0      0        20    1         -          night…puts@\n"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::api::wire::{ClusterView, MachineRef, MachineView, Offline, StateView};
+use crate::api::wire::{ClusterView, DamagedUnit, MachineRef, MachineView, Offline, OpenRollout, StateView};
 use crate::cli::commands::list::UnitFile;
 use crate::cli::commands::list::people::{Line, of_unit};
 use crate::cli::condition::{Condition, Kind, summary};
@@ -14,6 +14,7 @@ use crate::cli::output::fitted::{Cell, Tone};
 use crate::cli::output::people::{ago, count, natural};
 use crate::clock::utc;
 use crate::model::name::MachineId;
+use crate::model::rollout::Phase;
 
 /// A unit that systemd has restarted this often is in a crash loop
 const LOOP: u32 = 3;
@@ -24,6 +25,9 @@ const RECENTLY: u64 = 10 * 60 * 1000;
 /// How long a unit may take to get ready, in ms.
 const START: u64 = 60 * 1000;
 
+/// How long a rollout may be in a phase in which it goes on by itself, in ms.
+const LONG: u64 = 60 * 60 * 1000;
+
 /// By how much the clocks of hosts may differ, in ms.
 const TOLERANCE: u64 = 5000;
 
@@ -32,7 +36,7 @@ const MOST_LINES: usize = 20;
 
 /// What needs a person; the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Problem {
     /// No host leads.
     Leaderless,
@@ -40,6 +44,8 @@ pub(super) enum Problem {
     MassLoss,
     /// A unit's record in the store can't be decoded.
     Damaged,
+    /// A rollout has failed, and members aren't healthy with the file before either.
+    Stuck,
     /// systemd or the host gave up on a unit.
     Failed,
     /// A unit should run and doesn't.
@@ -48,29 +54,54 @@ pub(super) enum Problem {
     Restarting,
     /// A unit runs, and its probes say that it isn't ready.
     Unready,
+    /// A rollout has failed: its set or unit went back to the file before, and nobody has asked for another one since.
+    Reverted,
     /// A host is gone.
     Gone,
     /// The clock of a host is ahead.
     Clock,
     /// A unit fits no host.
     Waiting,
+    /// A rollout is paused, by a person or because a member has failed.
+    Paused,
+    /// A rollout waits until somebody promotes it.
+    Unpromoted,
+    /// A rollout has been in the same phase for long.
+    Slow,
+}
+
+/// What a problem is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// Hosts, or the cluster.
+    Hosts,
+    /// One unit.
+    Units,
+    /// A rollout.
+    Rollouts,
 }
 
 impl Problem {
-    /// Whether it is about hosts or the cluster, rather than about one unit.
-    fn is_of_hosts(self) -> bool {
-        matches!(self, Self::Leaderless | Self::MassLoss | Self::Gone | Self::Clock)
+    fn about(self) -> About {
+        match self {
+            Self::Leaderless | Self::MassLoss | Self::Gone | Self::Clock => About::Hosts,
+            Self::Damaged | Self::Failed | Self::Dead | Self::Restarting | Self::Unready | Self::Waiting => {
+                About::Units
+            }
+            Self::Stuck | Self::Reverted | Self::Paused | Self::Unpromoted | Self::Slow => About::Rollouts,
+        }
     }
 
     fn mark(self) -> (&'static str, Tone) {
         match self {
             Self::Leaderless | Self::MassLoss | Self::Gone => ("!", Tone::Bad),
-            Self::Damaged | Self::Failed => (Kind::Failed.mark(), Tone::Bad),
+            Self::Damaged | Self::Failed | Self::Stuck => (Kind::Failed.mark(), Tone::Bad),
+            Self::Reverted => ("!", Tone::Bad),
             Self::Dead => (Kind::Dead.mark(), Tone::Bad),
             Self::Clock => ("!", Tone::Busy),
             Self::Restarting => (Kind::Restarting.mark(), Tone::Busy),
             Self::Unready => (Kind::Unready.mark(), Tone::Busy),
-            Self::Waiting => (Kind::Waiting.mark(), Tone::Busy),
+            Self::Waiting | Self::Paused | Self::Unpromoted | Self::Slow => (Kind::Waiting.mark(), Tone::Busy),
         }
     }
 
@@ -80,13 +111,18 @@ impl Problem {
             Self::Leaderless => "leaderless",
             Self::MassLoss => "mass-loss",
             Self::Damaged => "damaged",
+            Self::Stuck => "stuck",
             Self::Failed => "failed",
             Self::Dead => "dead",
             Self::Restarting => "restarting",
             Self::Unready => "unready",
+            Self::Reverted => "reverted",
             Self::Gone => "gone",
             Self::Clock => "clock",
             Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Unpromoted => "unpromoted",
+            Self::Slow => "slow",
         }
     }
 
@@ -98,6 +134,7 @@ impl Problem {
             Self::MassLoss | Self::Gone | Self::Clock => "list-machines",
             Self::Waiting => "list-units --state=waiting",
             Self::Unready => "list-units --state=unready",
+            Self::Stuck | Self::Reverted | Self::Paused | Self::Unpromoted | Self::Slow => "rollout",
             Self::Leaderless | Self::Damaged | Self::Restarting => "list-units",
         }
     }
@@ -108,7 +145,7 @@ impl Problem {
 pub(super) struct Finding {
     /// What kind of problem it is.
     pub(super) problem: Problem,
-    /// The unit or the host.
+    /// The unit, the set or the host.
     pub(super) name: String,
     /// The host of the unit, or the address of the host; empty if there is none.
     pub(super) host: String,
@@ -144,6 +181,8 @@ pub(super) struct Overview {
     pub(super) units: usize,
     /// How many of them are in which state. Of a unit on several hosts, the worst counts.
     pub(super) states: BTreeMap<&'static str, usize>,
+    /// How many rollouts are in which phase, without those that are done.
+    pub(super) rollouts: BTreeMap<&'static str, usize>,
     /// The worst first.
     pub(super) findings: Vec<Finding>,
     /// Set if the cluster couldn't be asked: this is what one host knows of it.
@@ -156,25 +195,16 @@ pub(super) struct Overview {
 impl Overview {
     /// What `cluster` shows at `now`, in ms since the epoch.
     pub(super) fn of(cluster: ClusterView, now: u64) -> Self {
-        let ClusterView { hosts, leader, units, damaged } = cluster;
+        let ClusterView { hosts, leader, units, damaged, rollouts } = cluster;
         let units: Vec<UnitFile> = units.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
         let (mut kinds, mut findings) = (Vec::new(), Vec::new());
         for unit in &units {
             let lines = of_unit(unit, &Default::default());
             kinds.push(lines.iter().map(|line| line.condition.kind).min().unwrap_or(Kind::Inactive));
             findings.extend(lines.iter().filter_map(|line| of_line(line, now)));
-            if let Err(damaged) = unit {
-                let host = damaged.machine.as_ref().map(MachineRef::name).unwrap_or_default();
-                let text = format!("its record in the store is damaged: {}", damaged.why);
-                findings.push(Finding {
-                    problem: Problem::Damaged,
-                    name: damaged.name.to_string(),
-                    host,
-                    text,
-                    since: 0,
-                });
-            }
+            findings.extend(unit.as_ref().err().map(damage));
         }
+        findings.extend(rollouts.iter().filter_map(|rollout| of_rollout(rollout, now)));
         findings.extend(hosts.gone.iter().map(gone));
         findings.extend(clocks(&hosts.machines, &units, now));
         if let Some(loss) = MassLoss::of(&hosts) {
@@ -192,13 +222,11 @@ impl Overview {
                 since: 0,
             });
         }
-        let latest = |a: &Finding, b: &Finding| b.since.cmp(&a.since);
-        findings.sort_by(|a, b| {
-            let by_name = || natural(&a.name, &b.name).then_with(|| natural(&a.host, &b.host));
-            a.problem.cmp(&b.problem).then_with(|| latest(a, b)).then_with(by_name)
-        });
+        sort(&mut findings);
         let mut versions = BTreeMap::new();
         hosts.machines.iter().for_each(|machine| *versions.entry(machine.version.clone()).or_default() += 1);
+        let mut phases = BTreeMap::new();
+        rollouts.iter().for_each(|rollout| *phases.entry(rollout.phase.key()).or_default() += 1);
         let number = |kind: Kind| kinds.iter().filter(|other| **other == kind).count();
         Self {
             healthy: findings.is_empty() && hosts.offline.is_none(),
@@ -208,6 +236,7 @@ impl Overview {
             versions,
             units: units.len(),
             states: Kind::ALL.iter().map(|kind| (kind.word(), number(*kind))).collect(),
+            rollouts: phases,
             findings,
             offline: hosts.offline,
             kinds,
@@ -216,7 +245,7 @@ impl Overview {
 
     /// The lines that sum it up: a mark, and a text.
     pub(super) fn head(&self, now: u64) -> Vec<Vec<Cell>> {
-        let bad = |of_hosts| self.findings.iter().any(|finding| finding.problem.is_of_hosts() == of_hosts);
+        let bad = |about| self.findings.iter().any(|finding| finding.problem.about() == about);
         let mark = |bad| if bad { Cell::new("×", Tone::Bad) } else { Cell::new("●", Tone::Good) };
         let mut hosts = count(self.hosts, "host");
         if self.gone > 0 {
@@ -239,8 +268,16 @@ impl Overview {
             hosts += &format!("; {}", versions.join(", "));
         }
         let units = summary(&count(self.units, "unit"), self.kinds.iter().copied());
-        let hosts_are_bad = self.offline.is_some() || bad(true);
-        vec![vec![mark(hosts_are_bad), Cell::plain(hosts)], vec![mark(bad(false)), Cell::plain(units)]]
+        let hosts_are_bad = self.offline.is_some() || bad(About::Hosts);
+        let mut head =
+            vec![vec![mark(hosts_are_bad), Cell::plain(hosts)], vec![mark(bad(About::Units)), Cell::plain(units)]];
+        if !self.rollouts.is_empty() {
+            let phases: Vec<String> = self.rollouts.iter().map(|(phase, number)| format!("{number} {phase}")).collect();
+            let all = count(self.rollouts.values().sum(), "rollout");
+            let rollouts = format!("{all}: {}", phases.join(", "));
+            head.push(vec![mark(bad(About::Rollouts)), Cell::plain(rollouts)]);
+        }
+        head
     }
 
     /// The findings for a terminal, and below each kind how many others there are.
@@ -277,6 +314,9 @@ impl Overview {
         for kind in Kind::ALL {
             line(&[kind.word(), &self.states[kind.word()].to_string()]);
         }
+        for (phase, rollouts) in &self.rollouts {
+            line(&["rollout", phase, &rollouts.to_string()]);
+        }
         for Finding { problem, name, host, text, since } in &self.findings {
             let host = if host.is_empty() { "-" } else { host };
             line(&["problem", problem.word(), name, host, &since.to_string(), text]);
@@ -304,6 +344,21 @@ fn most(kinds: &[usize]) -> usize {
     (1..=MOST_LINES).rev().find(|each| lines(*each) <= MOST_LINES).unwrap_or(1)
 }
 
+/// The worst first, and of each kind the latest.
+fn sort(findings: &mut [Finding]) {
+    let latest = |a: &Finding, b: &Finding| b.since.cmp(&a.since);
+    findings.sort_by(|a, b| {
+        let by_name = || natural(&a.name, &b.name).then_with(|| natural(&a.host, &b.host));
+        a.problem.cmp(&b.problem).then_with(|| latest(a, b)).then_with(by_name)
+    });
+}
+
+fn damage(unit: &DamagedUnit) -> Finding {
+    let host = unit.machine.as_ref().map(MachineRef::name).unwrap_or_default();
+    let text = format!("its record in the store is damaged: {}", unit.why);
+    Finding { problem: Problem::Damaged, name: unit.name.to_string(), host, text, since: 0 }
+}
+
 /// What is wrong with a unit on a host, if it needs a person.
 fn of_line(line: &Line<'_>, now: u64) -> Option<Finding> {
     let Condition { kind, text, since } = &line.condition;
@@ -325,6 +380,32 @@ fn of_line(line: &Line<'_>, now: u64) -> Option<Finding> {
     };
     let host = if line.host == "-" { String::new() } else { line.host.clone() };
     Some(Finding { problem, name: line.name.to_string(), host, text: text.clone(), since: *since })
+}
+
+/// What is wrong with a rollout, if it needs a person: it doesn't go on by itself, or has gone on for long.
+fn of_rollout(rollout: &OpenRollout, now: u64) -> Option<Finding> {
+    let OpenRollout { name, phase, since, why, promotes_itself } = rollout;
+    let problem = match phase {
+        Phase::Stuck => Problem::Stuck,
+        Phase::Reverted => Problem::Reverted,
+        Phase::Paused => Problem::Paused,
+        Phase::Waiting if !promotes_itself => Problem::Unpromoted,
+        Phase::Before | Phase::Canary | Phase::Rolling | Phase::After | Phase::Reverting
+            if now.saturating_sub(*since) >= LONG =>
+        {
+            Problem::Slow
+        }
+        Phase::Before
+        | Phase::Canary
+        | Phase::Waiting
+        | Phase::Rolling
+        | Phase::After
+        | Phase::Reverting
+        | Phase::Done => return None,
+    };
+    let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let text = format!("{phase}{why}");
+    Some(Finding { problem, name: name.to_string(), host: String::new(), text, since: *since })
 }
 
 /// Whether systemd restarts it again and again: a unit that was restarted long ago is well.
@@ -372,7 +453,7 @@ fn gone(host: &MachineView) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::{DamagedUnit, LeaderView, MachineList, UnitView};
+    use crate::api::wire::{LeaderView, MachineList, UnitView};
     use crate::cli::condition::tests::unit;
     use crate::cli::mass_loss::tests::host;
     use crate::cli::output::fitted::render;
@@ -407,7 +488,14 @@ mod tests {
             leader,
             units,
             damaged: vec![],
+            rollouts: vec![],
         }
+    }
+
+    /// Since 60 s after the epoch.
+    fn rollout(phase: Phase, why: Option<&str>) -> OpenRollout {
+        let (name, why) = ("web@.service".parse().unwrap(), why.map(str::to_owned));
+        OpenRollout { name, phase, since: 60_000, why, promotes_itself: false }
     }
 
     fn waiting(name: &str) -> UnitView {
@@ -452,6 +540,67 @@ mod tests {
         let mut mixed = cluster(vec![]);
         mixed.hosts.machines[1].version = "0.2.0".into();
         assert_eq!(found(mixed), []);
+    }
+
+    #[test]
+    fn a_rollout_that_does_not_go_on_by_itself_needs_a_person() {
+        let found = |rollout: OpenRollout, now: u64| {
+            let rollouts = vec![rollout];
+            let overview = Overview::of(ClusterView { rollouts, ..cluster(vec![]) }, now);
+            assert_eq!(overview.healthy, overview.findings.is_empty());
+            overview.findings.into_iter().map(|finding| (finding.problem, finding.text)).collect::<Vec<_>>()
+        };
+        let soon = |phase: Phase| found(rollout(phase, None), 60_000 + LONG - 1);
+        let later = |phase: Phase| found(rollout(phase, None), 60_000 + LONG);
+        for (phase, at_once, after_long) in [
+            (Phase::Before, None, Some(Problem::Slow)),
+            (Phase::Canary, None, Some(Problem::Slow)),
+            (Phase::Waiting, Some(Problem::Unpromoted), Some(Problem::Unpromoted)),
+            (Phase::Rolling, None, Some(Problem::Slow)),
+            (Phase::After, None, Some(Problem::Slow)),
+            (Phase::Paused, Some(Problem::Paused), Some(Problem::Paused)),
+            (Phase::Reverting, None, Some(Problem::Slow)),
+            (Phase::Reverted, Some(Problem::Reverted), Some(Problem::Reverted)),
+            (Phase::Stuck, Some(Problem::Stuck), Some(Problem::Stuck)),
+            (Phase::Done, None, None),
+        ] {
+            let problems = |found: Vec<(Problem, String)>| found.into_iter().map(|(problem, _)| problem);
+            assert_eq!(problems(soon(phase)).collect::<Vec<_>>(), Vec::from_iter(at_once), "{phase:?}");
+            assert_eq!(problems(later(phase)).collect::<Vec<_>>(), Vec::from_iter(after_long), "{phase:?}");
+        }
+        let by_itself = OpenRollout { promotes_itself: true, ..rollout(Phase::Waiting, None) };
+        assert_eq!(found(by_itself, NOW), []);
+        let why = rollout(Phase::Stuck, Some("web@2.service on n2: failed"));
+        assert_eq!(found(why, NOW), [(Problem::Stuck, "stuck: web@2.service on n2: failed".to_owned())]);
+    }
+
+    #[test]
+    fn rollouts_have_a_line_of_their_own() {
+        let running = || unit("a.service", Launched, &["n1 active running"]);
+        let mut cluster = cluster(vec![running()]);
+        cluster.rollouts = vec![rollout(Phase::Rolling, None)];
+        let head = "●  3 hosts; leader n1 for 2 min; version 0.1.0\n●  1 unit: 1 running\n";
+        assert_eq!(shown(cluster.clone(), 80), format!("{head}●  1 rollout: 1 rolling\n"));
+        cluster.rollouts.push(rollout(Phase::Waiting, None));
+        let rest = "×  2 rollouts: 1 rolling, 1 waiting\n…  web@.service  -  waiting for promotion  2 min\n";
+        assert_eq!(shown(cluster.clone(), 80), format!("{head}{rest}"));
+        let lines = Overview::of(cluster, NOW).lines();
+        assert!(lines.ends_with(&[
+            "rollout\trolling\t1".into(),
+            "rollout\twaiting\t1".into(),
+            "problem\tunpromoted\tweb@.service\t-\t60000\twaiting for promotion".into(),
+        ]));
+    }
+
+    #[test]
+    fn a_problem_has_one_name_for_programs() {
+        use Problem::*;
+        for problem in [
+            Leaderless, MassLoss, Damaged, Stuck, Failed, Dead, Restarting, Unready, Reverted, Gone, Clock, Waiting,
+            Paused, Unpromoted, Slow,
+        ] {
+            assert_eq!(serde_json::to_value(problem).unwrap(), problem.word());
+        }
     }
 
     #[test]
