@@ -16,6 +16,7 @@ mod election;
 mod grace;
 mod lead;
 mod planner;
+mod sets;
 mod state;
 
 use std::collections::BTreeMap;

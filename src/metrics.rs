@@ -76,6 +76,19 @@ impl LeaseOf {
     }
 }
 
+/// How many members of a set stand in which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetCounts {
+    /// They should run.
+    pub wanted: usize,
+    /// They serve.
+    pub ready: usize,
+    /// No host fits them.
+    pub waiting: usize,
+    /// They run once, and have.
+    pub done: usize,
+}
+
 /// An open stream, counted until it is dropped.
 #[derive(Debug)]
 pub struct Open(Metrics);
@@ -109,6 +122,8 @@ impl Metrics {
             self.0.waiting.set(0);
             self.0.held.set(0);
             self.0.rollouts.clear();
+            self.0.sets.set(0);
+            self.0.clear_members();
         }
     }
 
@@ -124,6 +139,17 @@ impl Metrics {
         for (phase, count) in phases {
             self.0.rollouts.get_or_create(&[("phase", phase)]).set(signed(count));
         }
+    }
+
+    /// The number of sets.
+    pub fn sets(&self, sets: usize) {
+        self.0.sets.set(signed(sets));
+    }
+
+    /// How the members of a set stand; `None` if it isn't counted any more.
+    pub fn set_members(&self, set: &str, counts: Option<SetCounts>) {
+        let numbers = counts.map(|SetCounts { wanted, ready, waiting, done }| [wanted, ready, waiting, done]);
+        self.0.count_members(set, numbers.map(|numbers| numbers.map(signed)));
     }
 
     /// The number of hosts whose units the leader holds after a mass loss.
@@ -295,14 +321,22 @@ mod tests {
         metrics.cluster_size(3, 212, 1);
         metrics.hosts_held(2);
         metrics.rollouts([("stuck", 1), ("done", 2)]);
+        metrics.sets(1);
+        metrics.set_members("web@.service", Some(SetCounts { wanted: 3, ready: 2, waiting: 1, done: 0 }));
+        let members = |what: &str| value(&metrics, &format!("fleet_engine_set_{what}{{set=\"web@.service\"}}"));
+        assert_eq!(["wanted", "ready", "waiting", "done"].map(members), [3.0, 2.0, 1.0, 0.0].map(Some));
+        metrics.set_members("web@.service", None);
+        assert_eq!(["wanted", "ready", "waiting", "done"].map(members), [None; 4]);
+        metrics.set_members("web@.service", Some(SetCounts { wanted: 3, ready: 2, waiting: 1, done: 0 }));
         assert_eq!(value(&metrics, "fleet_engine_rollouts{phase=\"stuck\"}"), Some(1.0));
         assert_eq!(value(&metrics, "fleet_engine_leader_start_time"), Some(1.5));
         metrics.leads(None);
-        let series = ["leader_start_time", "hosts", "units", "units_waiting", "hosts_held"];
+        let series = ["leader_start_time", "hosts", "units", "units_waiting", "hosts_held", "sets"];
         for series in series.map(|name| format!("fleet_engine_{name}")) {
             assert_eq!(value(&metrics, &series), Some(0.0), "{series}");
         }
         assert_eq!(value(&metrics, "fleet_engine_rollouts{phase=\"stuck\"}"), None);
+        assert_eq!(["wanted", "ready", "waiting", "done"].map(members), [None; 4]);
     }
 
     #[test]

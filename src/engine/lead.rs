@@ -26,6 +26,7 @@ use super::cost::Suspect;
 use super::election::Claim;
 use super::grace::PresenceGrace;
 use super::planner::Planner;
+use super::sets::Taken;
 use super::state::LeaderState;
 use super::{Engine, Status};
 
@@ -390,6 +391,7 @@ impl<'a, S: Store> Term<'a, S> {
         self.braked = braked;
         self.engine.metrics.cluster_size(hosts, units, self.waiting);
         self.engine.metrics.rollouts(Phase::ALL.map(|phase| (phase.key(), self.state.rollouts(phase))));
+        self.publish_sets();
         self.engine.metrics.hosts_held(braked.map_or(0, |braked| braked.hosts));
         let now = Status::Leading { since: self.since, hosts, units, waiting: self.waiting, braked };
         self.engine.status.send_if_modified(|status| {
@@ -397,6 +399,12 @@ impl<'a, S: Store> Term<'a, S> {
             *status = now;
             changed
         });
+    }
+
+    fn publish_sets(&mut self) {
+        let Some(Taken { all, counts }) = self.state.take_sets() else { return };
+        self.engine.metrics.sets(all);
+        counts.iter().for_each(|(set, counts)| self.engine.metrics.set_members(set.as_str(), *counts));
     }
 
     /// If it is due and nothing is dirty: plan from scratch and check the invariants. Both must find nothing.

@@ -20,6 +20,7 @@ use crate::store::{Event, Kv, LeaseId};
 
 use super::commit::Fence;
 use super::cost::{Cost, Suspect};
+use super::sets::{Sets, Taken};
 
 /// The leader's state of the cluster.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub(super) struct LeaderState {
     scheduler: Option<Scheduler>,
     /// What stands between the units as they are requested and the scheduler.
     rollouts: Rollouts,
+    /// How the members of sets stand.
+    sets: Sets,
     /// What has been followed so far.
     at: Moment,
     /// Whether the store was restored from a backup or replaced since somebody asked.
@@ -77,6 +80,11 @@ impl LeaderState {
     /// How many rollouts are in this phase.
     pub(super) fn rollouts(&self, phase: Phase) -> usize {
         self.rollouts.count(phase)
+    }
+
+    /// How the members of sets stand that something has happened to since the last call.
+    pub(super) fn take_sets(&mut self) -> Option<Taken> {
+        Some(self.sets.take(self.scheduler.as_ref()?.cluster()))
     }
 
     /// Whether what is decided depends on how much time passes.
@@ -131,6 +139,7 @@ impl LeaderState {
                                 if let Change::Unit(name, Some(unit)) = &change {
                                     self.suspect.consider(Cost::of(scheduler.cluster(), name, &unit.hash));
                                 }
+                                self.sets.see(&change);
                                 self.rollouts.apply(scheduler, change);
                             }
                         }
@@ -179,6 +188,7 @@ impl LeaderState {
         self.rollouts = Rollouts::of(&mut cluster, unreadable, rollouts);
         let mut scheduler = Scheduler::leaving_out(cluster, self.left_out.clone());
         self.rollouts.hold_files(&mut scheduler);
+        self.sets.listed(scheduler.cluster());
         self.scheduler = Some(scheduler.with_brake(self.brake.unwrap_or_else(Brake::off)));
     }
 

@@ -15,6 +15,8 @@ use super::{LeaseOf, Task};
 
 type One = [(&'static str, &'static str); 1];
 type Two = [(&'static str, &'static str); 2];
+/// The template of a set.
+type Set = [(&'static str, String); 1];
 type Counters<L> = Family<L, Counter>;
 type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -44,6 +46,11 @@ pub(super) struct Series {
     pub(super) waiting: Gauge,
     pub(super) held: Gauge,
     pub(super) rollouts: Family<One, Gauge>,
+    pub(super) sets: Gauge,
+    set_wanted: Family<Set, Gauge>,
+    set_ready: Family<Set, Gauge>,
+    set_waiting: Family<Set, Gauge>,
+    set_done: Family<Set, Gauge>,
     pub(super) engine_changes: Histogram,
     pub(super) tasks: Counters<One>,
     pub(super) task_failures: Counters<One>,
@@ -103,6 +110,16 @@ impl Series {
                 "Sets and units whose last rollout is in that phase; none unless this fleetd leads",
                 Family::default(),
             ),
+            sets: add(&mut r, "engine_sets", "Sets; 0 unless this fleetd leads", Gauge::default()),
+            set_wanted: add(
+                &mut r,
+                "engine_set_wanted",
+                "Members of a set that should run; of the first 256 sets, and none unless this fleetd leads",
+                Family::default(),
+            ),
+            set_ready: add(&mut r, "engine_set_ready", "Those that are ready", Family::default()),
+            set_waiting: add(&mut r, "engine_set_waiting", "Those that are on no host", Family::default()),
+            set_done: add(&mut r, "engine_set_done", "Those that run once and have", Family::default()),
             engine_changes: add(
                 &mut r,
                 "engine_changes",
@@ -225,6 +242,26 @@ impl Series {
             drop(self.lease_losses.get_or_create(&[("lease", lease.name())]));
         }
         self.count_states(std::iter::empty());
+    }
+
+    fn members(&self) -> [&Family<Set, Gauge>; 4] {
+        [&self.set_wanted, &self.set_ready, &self.set_waiting, &self.set_done]
+    }
+
+    /// How many members of a set are wanted, ready, waiting and done; `None` removes its series.
+    pub(super) fn count_members(&self, set: &str, counts: Option<[i64; 4]>) {
+        let label = [("set", set.to_owned())];
+        for (at, family) in self.members().into_iter().enumerate() {
+            match counts {
+                Some(counts) => drop(family.get_or_create(&label).set(counts[at])),
+                None => drop(family.remove(&label)),
+            }
+        }
+    }
+
+    /// No set is counted any more.
+    pub(super) fn clear_members(&self) {
+        self.members().into_iter().for_each(Family::clear);
     }
 
     pub(super) fn count_states<'a>(&self, active: impl Iterator<Item = &'a str>) {
