@@ -14,10 +14,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("config", targets::config::target),
     ("fleet_section", targets::fleet_section::target),
     ("glob", targets::glob::target),
+    ("health_section", targets::health_section::target),
     ("journal", targets::journal::target),
     ("known_hosts", targets::known_hosts::target),
     ("names", targets::names::target),
     ("record", targets::record::target),
+    ("rollout_section", targets::rollout_section::target),
     ("ssh_config", targets::ssh_config::target),
     ("unit_file", targets::unit_file::target),
 ];

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use flotilla::model::disconnect::OnDisconnect;
 use flotilla::model::file::UnitFile;
 use flotilla::model::placement::limits::{self, MAX_PATTERNS};
-use flotilla::model::placement::{Constraints, SECTION};
+use flotilla::model::placement::{Constraints, Replicas, SECTION};
 
 use super::assert_refusal;
 
@@ -36,12 +37,24 @@ pub fn target(data: &[u8]) {
 /// Everything but the instances, which other sections name.
 fn fields(constraints: &Constraints) -> impl PartialEq + std::fmt::Debug + '_ {
     let Constraints { machine_id, metadata, machine_of, conflicts, replaces, global, .. } = constraints;
-    (machine_id, metadata, machine_of, conflicts, replaces, global)
+    let Constraints { on_disconnect, replicas, run_once, .. } = constraints;
+    (machine_id, metadata, machine_of, conflicts, replaces, global, (on_disconnect, replicas, run_once))
 }
 
 /// The section with one option for each value.
 fn print(constraints: &Constraints) -> String {
     let mut text = format!("[{SECTION}]\nGlobal={}\n", constraints.global);
+    match &constraints.replicas {
+        Some(Replicas::Number(number)) => drop(writeln!(text, "Replicas={number}")),
+        Some(Replicas::Of(lead)) => drop(writeln!(text, "Replicas={lead}")),
+        None => {}
+    }
+    if constraints.run_once {
+        text.push_str("RunOnce=yes\n");
+    }
+    if constraints.on_disconnect == OnDisconnect::Stop {
+        text.push_str("OnDisconnect=stop\n");
+    }
     if let Some(id) = &constraints.machine_id {
         let _ = writeln!(text, "MachineID={id}");
     }
