@@ -16,13 +16,18 @@ pub fn launched_on<'a>(
     cluster: &'a Cluster,
     name: &'a UnitName,
 ) -> impl Iterator<Item = (&'a MachineId, &'a Assignment)> {
+    told_on(cluster, name).filter(|(_, told)| told.target == Target::Launched)
+}
+
+/// The hosts to which a global unit is assigned, alive or not, and what they are told.
+fn told_on<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item = (&'a MachineId, &'a Assignment)> {
     let told = cluster.schedule.iter().filter_map(|(host, slice)| Some((host, &slice.get(name)?.value)));
-    told.filter(|(_, told)| told.global && told.target == Target::Launched)
+    told.filter(|(_, told)| told.global)
 }
 
 /// A new gate for a global unit with this record, which asks for another file than some of its hosts run. Each host
 /// goes on with the file that it runs. All others, also those that are yet to join, have the file that an earlier gate
-/// names, or else the one that most of the hosts run.
+/// names, or else the one that most of the hosts run; a host on which it was stopped is asked anew to start that.
 pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
     let is_same = |file: &HeldFile| is_same_body(cluster, &file.hash, &record.hash);
     let runs: BTreeMap<&MachineId, HeldFile> =
@@ -40,7 +45,10 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
         let is_through = is_same(&runs);
         (is_through || runs != file).then(|| (host.clone(), (!is_through).then_some(runs)))
     };
-    let hosts: Hosts = runs.into_iter().filter_map(differs).collect();
+    let asked = HeldFile { generation: record.generation, restart: record.restart, ..file.clone() };
+    let stopped = told_on(cluster, name).filter(|(_, told)| told.target == Target::Loaded);
+    let stopped = stopped.filter(|_| file.hash != record.hash).map(|(host, _)| (host.clone(), Some(asked.clone())));
+    let hosts: Hosts = stopped.chain(runs.into_iter().filter_map(differs)).collect();
     let gate = Gate::new(name, &record.hash, file, record.generation);
     Some(Gate { hosts: Some(Box::new(hosts)), ..gate })
 }
@@ -181,5 +189,20 @@ mod tests {
         assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at)), [None, Some("own".into()), Some("new".into()), None]);
         cluster.schedule.retain(|at, _| *at == host(1));
         assert_eq!(needed(&cluster, &name(), &record("old")), None);
+    }
+
+    #[test]
+    fn a_host_on_which_it_was_stopped_is_asked_anew_to_start_the_file_before() {
+        let mut cluster = cluster();
+        let stopped = &mut cluster.schedule.get_mut(&host(1)).unwrap().get_mut(&name()).unwrap().value;
+        (stopped.target, stopped.generation) = (Target::Loaded, Revision(5));
+        let record = Unit::new(crate::model::unit::Desired::Launched, UnitHash::new("new"), Revision(9));
+        let gate = needed(&cluster, &name(), &record).unwrap();
+        let held = |at: u8| gate.held_on(&host(at)).map(|held| (held.hash.to_string(), held.generation));
+        // It has carried out a greater generation than that of the file which the others run.
+        assert_eq!(
+            [1, 2, 3].map(|at| held(at).unwrap()),
+            [("old".into(), Revision(9)), ("old".into(), Revision(3)), ("old".into(), Revision(3))]
+        );
     }
 }
