@@ -34,6 +34,7 @@ use super::forge;
 use super::health::Answers;
 use super::journal::Journal;
 use super::machines::Machines;
+use super::marks::JUDGE;
 use super::rollouts;
 use super::told::{Point, Reader};
 use super::world::{MASS_LOSS_GRACE, MASS_LOSS_SHARE, TTL};
@@ -350,6 +351,18 @@ impl Judge {
         self.facts().machines.start_answered(host, unit);
     }
 
+    /// A call of the agent of `host` has failed, or its answer was lost.
+    pub(crate) fn call_failed(&self, host: usize) {
+        let now = self.journal.now();
+        self.facts().machines.call_failed(host, now);
+    }
+
+    /// There are no faults from now on.
+    pub(crate) fn calms(&self) {
+        let now = self.journal.now();
+        self.facts().machines.calms(now);
+    }
+
     /// The agent of `host` requests the stop of `units`.
     pub(crate) fn stops(&self, host: usize, units: &[UnitName]) {
         self.look();
@@ -474,7 +487,11 @@ impl Facts {
                 if self.leader.is_none() {
                     self.term = revision;
                 }
+                let before = self.leader.take();
                 self.leader = decode::<LeaderRecord>(kv).ok().map(|leader| leader.machine);
+                if before != self.leader {
+                    self.mark_rollouts("another leader begins", journal);
+                }
                 journal.note(format!("#{revision} leader {}", self.name(self.leader.as_ref())));
             }
             Event::Delete(key) if *key == leader => {
@@ -544,7 +561,10 @@ impl Facts {
                     Some(_) => drop(self.lost.remove(id)),
                     // It has said so, after its units had stopped.
                     None if leaves => {}
-                    None => drop(self.lost.insert(id.clone(), now)),
+                    None => {
+                        self.lost.insert(id.clone(), now);
+                        self.mark_rollouts("a host is lost", journal);
+                    }
                 }
             }
             Change::Roster(host, known) => {
@@ -598,9 +618,12 @@ impl Facts {
                 if lived && entry.is_none() && !registered {
                     moved.push((host.clone(), name.clone()));
                 }
-                let now = entry.as_ref().map(|entry| entry.value.clone());
+                if entry.is_none() {
+                    self.machines.unassigned(host, name, now);
+                }
+                let told = entry.as_ref().map(|entry| entry.value.clone());
                 let at = Point::new(self.epoch, revision);
-                self.machines.told.written(host, name, at, now, registered);
+                self.machines.told.written(host, name, at, told, registered);
                 if live {
                     self.machines.assigned(host, name);
                 }
@@ -608,6 +631,13 @@ impl Facts {
         }
         self.cluster.apply(change);
         plans
+    }
+
+    /// Something happens to the cluster while rollouts are in their phases, which is a mark for each of these.
+    fn mark_rollouts(&self, what: &str, journal: &Journal) {
+        for rollout in self.cluster.rollouts.values() {
+            journal.logged(JUDGE, &format!("{what} while a rollout is {}", rollout.value.phase.key()));
+        }
     }
 
     /// A report that a unit was removed must be true, and so must a report that a unit was restarted.
@@ -668,8 +698,9 @@ impl Facts {
         let from = self.past.iter().rposition(|(_, at, _)| *at <= oldest).unwrap_or_default();
         let past =
             self.past[from..].iter().map(|(.., cluster)| cluster).filter(|past| past.revision < self.cluster.revision);
-        rollouts::judge(before, &self.cluster, past).into_iter().for_each(|what| journal.violate(what));
-        rollouts::judge_hooks(before, &self.cluster, &self.ended).into_iter().for_each(|what| journal.violate(what));
+        rollouts::judge(before, &self.cluster, past.clone()).into_iter().for_each(|what| journal.violate(what));
+        let hooks = rollouts::judge_hooks(before, &self.cluster, past, &self.ended);
+        hooks.into_iter().for_each(|what| journal.violate(what));
     }
 
     /// A unit was taken from a host that isn't registered. This is wrong during the grace period of a mass loss of

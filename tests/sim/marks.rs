@@ -1,5 +1,6 @@
 //! Rare branches, and whether a run has reached them. Owns the list of those that matter, each with the trace that it
-//! leaves: a line of the daemons' log, which `debug` lines belong to. A branch without a trace gets such a line. It
+//! leaves: a line of the daemons' log, which `debug` lines belong to. A branch without a trace gets such a line. What
+//! happens to a cluster in a certain state is no branch of a daemon; that is told by the judge, which sees both. It
 //! must never change anything.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,9 @@ pub(crate) enum By {
 }
 
 use By::{OtherTests, Scenarios, Seeds};
+
+/// The part that tells of what happens to a cluster in a certain state.
+pub(crate) const JUDGE: &str = "judge";
 
 /// The part of the daemon that logs it, what the line contains, and what reaches it. The text names the mark.
 const MARKS: &[(&str, &str, By)] = &[
@@ -77,6 +81,36 @@ const MARKS: &[(&str, &str, By)] = &[
     ("agent", "the store has lost data", Scenarios),
     ("engine", "may have lost the last commit", Scenarios),
     ("registry", "restored from a backup or replaced; listing again", Scenarios),
+    // Rollouts.
+    ("engine", "begins with what runs before it", Seeds),
+    ("engine", "begins with its canaries", Seeds),
+    ("engine", "waits to be promoted", Seeds),
+    ("engine", "goes on with all members", Seeds),
+    ("engine", "goes on with what runs after it", Seeds),
+    ("engine", "is paused", Seeds),
+    ("engine", "failed, and is taken back", Seeds),
+    ("engine", "failed, and was taken back", Seeds),
+    ("engine", "failed, and the file before fails too", Seeds),
+    ("engine", "is done", Seeds),
+    ("engine", "as a spare", Seeds),
+    ("engine", "fits no host with its new file", Seeds),
+    ("engine", "isn't ready after", Seeds),
+    (JUDGE, "another leader begins while a rollout is before", Seeds),
+    (JUDGE, "another leader begins while a rollout is canary", Seeds),
+    (JUDGE, "another leader begins while a rollout is waiting", Seeds),
+    (JUDGE, "another leader begins while a rollout is rolling", Seeds),
+    (JUDGE, "another leader begins while a rollout is after", Scenarios),
+    (JUDGE, "another leader begins while a rollout is paused", Seeds),
+    (JUDGE, "another leader begins while a rollout is reverting", Seeds),
+    (JUDGE, "another leader begins while a rollout is stuck", Seeds),
+    (JUDGE, "a host is lost while a rollout is before", Seeds),
+    (JUDGE, "a host is lost while a rollout is canary", Seeds),
+    (JUDGE, "a host is lost while a rollout is waiting", Seeds),
+    (JUDGE, "a host is lost while a rollout is rolling", Seeds),
+    (JUDGE, "a host is lost while a rollout is after", Scenarios),
+    (JUDGE, "a host is lost while a rollout is paused", Seeds),
+    (JUDGE, "a host is lost while a rollout is reverting", Seeds),
+    (JUDGE, "a host is lost while a rollout is stuck", Seeds),
     // Watches.
     ("registry", "changes were compacted unread", Seeds),
 ];

@@ -22,9 +22,9 @@ use super::log::Log;
 use super::marks::Reached;
 use super::pool::{Kind, pool};
 use super::random::Random;
-use super::rollouts::{self, GLOBAL, HOOK, HOOK_TEXT, SET, UNIT};
+use super::rolled;
 use super::settled::{Health, compare, idle};
-use super::world::{BUS, MASS_LOSS_GRACE, SLOW_BUS, World, destroy, have, restart, scale};
+use super::world::{BUS, MASS_LOSS_GRACE, SLOW_BUS, World, destroy, have, restart};
 
 /// How soon after the last fault everything must be settled, including [`QUIET`]: a TTL, the longest hold of a unit and
 /// the longest stop, some of which occur one after another.
@@ -232,7 +232,6 @@ impl Game {
                 self.accident().await;
             }
             self.roll_out().await;
-            self.roll_out_a_global_unit().await;
             self.set_clocks();
             self.sicken();
             self.look();
@@ -291,49 +290,35 @@ impl Game {
         join(self.ask_each(&[intents, twice, again]), self.ask_each(&[meanwhile])).await;
     }
 
-    /// Sometimes a set or a unit that is rolled out gets another file, or something else is asked of it.
+    /// Sometimes a set, a unit or a global unit that is rolled out gets another file, or something else happens to it.
     async fn roll_out(&mut self) {
-        let Some(random) = self.rollouts.as_mut() else { return };
-        if !random.chance(300) {
-            return;
+        if let Some(random) = self.rollouts.as_mut()
+            && random.chance(300)
+        {
+            let event = rolled::next(&self.world.judge.cluster(), random);
+            self.happens(event).await;
         }
-        let cluster = self.world.judge.cluster();
-        let name: UnitName = random.pick(&[SET, SET, UNIT]).parse().unwrap();
-        let is_known = cluster.units.contains_key(&name);
-        let text = rollouts::text(name.as_str(), random, is_known);
-        let members = cluster.units.iter().filter(|(member, _)| member.number_in(&name).is_some());
-        let one = members.clone().map(|(member, _)| member.clone()).next().unwrap_or(name.clone());
-        let intents = match random.within(0..=9) {
-            0 if is_known => vec![destroy(&name)],
-            1 if is_known => vec![have(&one, None, Some(Desired::Loaded))],
-            2 if is_known => vec![restart(&one)],
-            3 if is_known && name.is_template() => vec![scale(&name, u32::try_from(random.within(1..=4)).unwrap())],
-            _ => {
-                let all = std::iter::once(&name).chain(members.map(|(member, _)| member));
-                let all = all.map(|name| have(name, Some(&text), Some(Desired::Launched)));
-                let hook = text.contains(HOOK).then(|| have(&HOOK.parse().unwrap(), Some(HOOK_TEXT), None));
-                hook.into_iter().chain(all).collect()
-            }
-        };
-        self.ask_each(&[intents]).await;
+        if let Some(random) = self.global_rollouts.as_mut()
+            && random.chance(200)
+        {
+            let event = rolled::next_of_global(&self.world.judge.cluster(), random);
+            self.happens(event).await;
+        }
     }
 
-    /// Sometimes a global unit that is rolled out gets another file, or something else is asked of it.
-    async fn roll_out_a_global_unit(&mut self) {
-        let Some(random) = self.global_rollouts.as_mut() else { return };
-        if !random.chance(200) {
-            return;
+    async fn happens(&mut self, event: rolled::Event) {
+        match event {
+            rolled::Event::Batch(intents) => self.ask_each(&[intents]).await,
+            rolled::Event::Ask(name, what) => {
+                if let Err(error) = self.world.ask_of_rollout(&name, what).await {
+                    self.world.journal.note(format!("* refused: {error}"));
+                }
+            }
+            rolled::Event::Sicken(unit, sick) => {
+                self.world.journal.note(format!("* {unit} answers to its probes: {}", !sick));
+                self.world.hosts.iter().for_each(|host| host.answers.sicken(&unit, sick));
+            }
         }
-        let name: UnitName = GLOBAL.parse().unwrap();
-        let is_known = self.world.judge.cluster().units.contains_key(&name);
-        let text = rollouts::text(GLOBAL, random, is_known);
-        let intent = match random.within(0..=11) {
-            0 if is_known => destroy(&name),
-            1 if is_known => have(&name, None, Some(Desired::Loaded)),
-            2 if is_known => restart(&name),
-            _ => have(&name, Some(&text), Some(Desired::Launched)),
-        };
-        self.ask_each(&[vec![intent]]).await;
     }
 
     /// Sometimes the clock of a host is set: a little wrong, by hours, by days, or right again.
@@ -576,6 +561,7 @@ impl Game {
         if let Some(unit) = self.packaged.take() {
             self.world.package(0, &unit, false);
         }
+        self.world.judge.calms();
     }
 
     /// Everything must settle, be stopped and started again on request, and then be quiet.

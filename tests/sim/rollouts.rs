@@ -1,59 +1,15 @@
 //! Judges rollouts, commit by commit: who is told to run which file, how many are away because of it, and whether
-//! spares serve before that. Owns the units that random seeds roll out. Knows the records, and nothing of how the
-//! leader decides.
+//! spares serve and hooks have run before that. Knows the records, and nothing of how the leader decides.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use flotilla::model::cluster::{Cluster, Versioned};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
+use flotilla::model::rollout::policy::Policy;
 use flotilla::model::rollout::{Gate, Phase, Rollout};
 use flotilla::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
 use flotilla::plan::gate::hosts::launched_on;
-
-use super::random::Random;
-
-/// A set that is rolled out, a unit, and a global one.
-pub(crate) const SET: &str = "tier@.service";
-pub(crate) const UNIT: &str = "solo.service";
-pub(crate) const GLOBAL: &str = "guard.service";
-
-/// A unit that runs once before some of their rollouts.
-pub(crate) const HOOK: &str = "tier-hook.service";
-
-/// Its file.
-pub(crate) const HOOK_TEXT: &str = "[Service]\nType=oneshot\nExecStart=/bin/tier-hook\n";
-
-/// How long a rollout of them waits for a member.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A file of one of them: a few versions, one of which can't be started if that is wanted, and some policies.
-pub(crate) fn text(name: &str, random: &mut Random, or_broken: bool) -> String {
-    let program = match random.within(0..=3) {
-        0 if or_broken => "ExecStart=\n".to_owned(),
-        version => format!("ExecStart=/bin/tier {version}\n"),
-    };
-    let parallel = random.pick(&["", "Parallel=2\n", "Parallel=50%\n"]);
-    let spare = random.pick(&["", "Spare=1\n", "Spare=50%\n"]);
-    let spare = if name == SET { spare } else { "" };
-    let canary = random.pick(&["", "", "Canary=1\nPromote=auto\n", "Canary=1\nPromote=5\n"]);
-    let failure = random.pick(&["", "", "OnFailure=pause\n"]);
-    // Drawn from a generator of its own, so that other choices don't depend on it.
-    let hook = if random.fork("hooks").chance(300) { format!("Before={HOOK}\n") } else { String::new() };
-    let fleet = match name {
-        SET => "Replicas=3\n".to_owned(),
-        GLOBAL => {
-            format!("Global=true\n{}", random.pick(&["", "", "MachineMetadata=zone=a\n", "Conflicts=solo.service\n"]))
-        }
-        _ => String::new(),
-    };
-    let deadline = DEADLINE.as_secs();
-    format!(
-        "[Service]\n{program}[X-Fleet]\n{fleet}[X-Rollout]\nHealthySec=2\nDeadlineSec={deadline}\n\
-         {parallel}{spare}{canary}{failure}{hook}"
-    )
-}
 
 /// A unit that is a member, or a global one on a host.
 type Member<'a> = (&'a UnitName, Option<&'a MachineId>);
@@ -108,25 +64,77 @@ pub(crate) fn ended(name: &UnitName, report: &UnitReport) -> Option<(UnitName, R
 }
 
 /// No member may be let through to a new file before every unit that the file names in `Before=` has run for this
-/// rollout, and its host has reported that it `ended` well.
-pub(crate) fn judge_hooks(before: &Cluster, after: &Cluster, ended: &BTreeSet<(UnitName, Revision)>) -> Vec<String> {
+/// rollout, and its host has reported that it `ended` well; no rollout that had members may be done before those in
+/// `After=` have. None of these may be begun while a member that has a host waits for the file.
+pub(crate) fn judge_hooks<'a>(
+    before: &'a Cluster,
+    after: &Cluster,
+    past: impl Iterator<Item = &'a Cluster> + Clone,
+    ended: &BTreeSet<(UnitName, Revision)>,
+) -> Vec<String> {
     let mut found = Vec::new();
+    let missing = |rollout: &Rollout, of: fn(Policy) -> Vec<UnitName>| {
+        let has_run = |hook: &UnitName| {
+            let mut runs = rollout.hooks.iter().filter(|run| run.unit == *hook && run.took.is_some());
+            runs.any(|run| ended.contains(&(hook.clone(), run.generation)))
+        };
+        let hooks = policy_of(after, rollout).map(of).unwrap_or_default();
+        hooks.into_iter().find(|hook| !has_run(hook))
+    };
     for (name, _, told) in launched(after) {
         let gate = before.gates.get(name).map(|gate| &gate.value).filter(|gate| !gate.hook && !gate.spare);
         let Some(gate) = gate.filter(|gate| gate.target == told.hash && !after.gates.contains_key(name)) else {
             continue;
         };
-        let Some(rollout) = after.rollouts.get(&gate.rollout).map(|rollout| &rollout.value) else { continue };
-        let policy = after.files.get(&told.hash).and_then(|file| file.value.rollout.as_deref().cloned());
-        let has_run = |hook: &UnitName| {
-            let runs = rollout.hooks.iter().filter(|run| run.unit == *hook && run.took.is_some());
-            runs.into_iter().any(|run| ended.contains(&(hook.clone(), run.generation)))
-        };
-        let hooks = policy.map(|policy| policy.before).unwrap_or_default();
-        let missing = hooks.into_iter().filter(|hook| rollout.target == told.hash && !has_run(hook));
+        let rollout = after.rollouts.get(&gate.rollout).map(|rollout| &rollout.value);
+        let Some(rollout) = rollout.filter(|rollout| rollout.target == told.hash) else { continue };
+        let missing = missing(rollout, |policy| policy.before);
         found.extend(missing.map(|hook| format!("{name} is let through before {hook} has run")));
     }
+    let states = || past.clone().chain(std::iter::once(before));
+    for (name, rollout) in &after.rollouts {
+        let Some(known) = before.rollouts.get(name).filter(|known| is_same(&known.value, &rollout.value)) else {
+            continue;
+        };
+        let (known, rollout) = (&known.value, &rollout.value);
+        if rollout.phase == Phase::Done && known.phase != Phase::Done && states().all(|past| has_members(past, name)) {
+            let missing = missing(rollout, |policy| policy.after);
+            found.extend(missing.map(|hook| format!("the rollout of {name} is done before {hook} has run")));
+        }
+        let begun = rollout.hooks.iter().filter(|run| run.after && !known.hooks.contains(run) && run.took.is_none());
+        let waits = |member: &Member<'_>| {
+            let gate = before.gates.get(member.0).map(|gate| &gate.value).filter(|gate| !gate.spare && !gate.hook);
+            let gate = gate.filter(|gate| gate.rollout == *name && gate.target == rollout.target);
+            let runs = |past: &Cluster| past.units.get(member.0).is_some_and(|unit| unit.desired == Desired::Launched);
+            gate.is_some_and(|gate| member.1.is_none_or(|host| gate.held_on(host).is_some()))
+                && after.gates.contains_key(member.0)
+                && states().all(|past| runs(past) && has_host(past, *member))
+        };
+        for run in begun {
+            let members = before.units.keys().filter(|unit| rollout_of(before, unit).is_some_and(|(of, _)| of == name));
+            let waiting = members.flat_map(|unit| members_of(before, unit)).find(waits);
+            found.extend(waiting.map(|(unit, _)| format!("{} is begun while {unit} waits for its file", run.unit)));
+        }
+    }
     found
+}
+
+/// Whether two records are of the same rollout, as far as it had got at different times.
+fn is_same(known: &Rollout, rollout: &Rollout) -> bool {
+    (&known.target, known.began) == (&rollout.target, rollout.began)
+}
+
+/// Whether any unit that runs takes part in the rollout `name`.
+fn has_members(cluster: &Cluster, name: &UnitName) -> bool {
+    let takes_part = |(unit, record): (&UnitName, &Unit)| {
+        let launched = record.desired == Desired::Launched && !unit.is_template();
+        launched && rollout_of(cluster, unit).is_some_and(|(of, rollout)| of == name && rollout.target == record.hash)
+    };
+    cluster.units.iter().any(takes_part)
+}
+
+fn policy_of(cluster: &Cluster, rollout: &Rollout) -> Option<Policy> {
+    cluster.files.get(&rollout.target).and_then(|file| file.value.rollout.as_deref().cloned())
 }
 
 /// A unit may be told to run what it was asked to, or what its rollout goes back to; nothing that has failed.
@@ -158,8 +166,7 @@ fn too_few<'a>(
     stopped: &[Member<'_>],
 ) -> Option<String> {
     let record = &after.rollouts.get(rollout)?.value;
-    let policy = after.files.get(&record.target).and_then(|file| file.value.rollout.as_deref().cloned());
-    let policy = policy.unwrap_or_default();
+    let policy = policy_of(after, record).unwrap_or_default();
     // A member that somebody has stopped is none.
     let takes_part = |(name, unit): &(&UnitName, &Unit)| {
         unit.desired == Desired::Launched && rollout_of(after, name).is_some_and(|(of, _)| of == rollout)
@@ -203,7 +210,7 @@ fn too_soon<'a>(
     stopped: &[&UnitName],
 ) -> Option<String> {
     let record = &after.rollouts.get(rollout)?.value;
-    let policy = after.files.get(&record.target).and_then(|file| file.value.rollout.as_deref().cloned())?;
+    let policy = policy_of(after, record)?;
     let states = || past.clone().chain(std::iter::once(before));
     let is_spare_in = |cluster: &Cluster, name: &UnitName| spares_of(cluster, rollout).any(|spare| spare == name);
     // Also one that takes the place of a member that was destroyed.

@@ -153,7 +153,9 @@ fn differences(
             && state.result.as_deref() == Some("done")
             && state.error.is_none()
             && !world.judge.was_stopped_by_hand(&host.id, name);
-        if entry.target == Target::Launched && (health == Health::Whole || silent) {
+        // A hook that runs for a rollout which a person has paused stays as it is until that is resumed.
+        let is_hook = cluster.gates.get(*name).is_some_and(|gate| gate.value.hook);
+        if entry.target == Target::Launched && !is_hook && (health == Health::Whole || silent) {
             found.extend(unhealthy(host, name, state, &graph));
         }
     }
