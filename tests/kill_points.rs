@@ -22,7 +22,7 @@ use flotilla::plan::check::check;
 use flotilla::registry::keys::Key;
 use flotilla::registry::put;
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange};
-use flotilla::systemd::fake::What::{self, Started, Stopped};
+use flotilla::systemd::fake::What::{self, Failed, Started, Stopped};
 use process::KillPoint;
 use world::{Request, World};
 
@@ -42,6 +42,20 @@ const ONCE_NOTED: &str =
     "[Service]\nType=oneshot\nExecStart=/bin/once\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Note]\nWhy=new\n";
 /// A file that is rolled out.
 const ROLLED: &str = "[Service]\nExecStart=/bin/new\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Rollout]\nHealthySec=1\n";
+/// One that is rolled out and fails, and the one before it.
+const FAILS: &str = "[Service]\nExecStart=/bin/new\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Rollout]\nHealthySec=1\n\
+     [X-Fake]\nStartSec=2\nOutcome=fail\n";
+const QUICK: &str = "[Service]\nExecStart=/bin/old\n[X-Fleet]\nMachineMetadata=zone=a\n";
+/// A unit that runs once. It takes longer than a daemon needs to be there again, as all here that ends by itself: of
+/// what has ended by then, no daemon could know whether it ran at all, and it would run once more.
+const RUNS_ONCE: &str = "[Service]\nType=oneshot\nExecStart=/bin/once\n[X-Fleet]\nMachineMetadata=zone=a\nRunOnce=yes\n\
+     [X-Fake]\nStartSec=2\n";
+/// A file that is rolled out once another unit has run.
+const AFTER_HOOK: &str = "[Service]\nExecStart=/bin/new\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Rollout]\nHealthySec=1\n\
+     Before=hook.service\n";
+const HOOK: &str = "hook.service";
+const HOOK_TEXT: &str =
+    "[Service]\nType=oneshot\nExecStart=/bin/hook\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Fake]\nStartSec=2\n";
 /// Units that run on either host meanwhile.
 const OTHERS: [(&str, &str); 2] = [
     ("x.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nMachineID=11111111\n"),
@@ -65,15 +79,15 @@ struct Operation {
     /// The file and the desired state before, if the unit exists.
     before: Option<(&'static str, Desired)>,
     request: fn(&World) -> Request,
-    /// What happens to the unit's processes.
-    history: &'static [(&'static str, What)],
+    /// What happens to processes: on which host, of which unit.
+    history: &'static [(&'static str, &'static str, What)],
     /// Its file on each host afterwards.
     files: [Option<&'static str>; 2],
     /// Its desired state afterwards, if it exists.
     after: Option<Desired>,
 }
 
-const OPERATIONS: [Operation; 11] = [
+const OPERATIONS: [Operation; 14] = [
     Operation {
         name: "submit",
         before: None,
@@ -86,7 +100,7 @@ const OPERATIONS: [Operation; 11] = [
         name: "start",
         before: None,
         request: |_| ensure(UNIT, Some(OLD), Some(Desired::Launched)),
-        history: &[("n1", Started)],
+        history: &[("n1", UNIT, Started)],
         files: [Some(OLD), None],
         after: Some(Desired::Launched),
     },
@@ -94,7 +108,7 @@ const OPERATIONS: [Operation; 11] = [
         name: "stop",
         before: Some((OLD, Desired::Launched)),
         request: |_| ensure(UNIT, None, Some(Desired::Loaded)),
-        history: &[("n1", Stopped)],
+        history: &[("n1", UNIT, Stopped)],
         files: [Some(OLD), None],
         after: Some(Desired::Loaded),
     },
@@ -102,7 +116,7 @@ const OPERATIONS: [Operation; 11] = [
         name: "unload",
         before: Some((OLD, Desired::Launched)),
         request: |_| ensure(UNIT, None, Some(Desired::Inactive)),
-        history: &[("n1", Stopped)],
+        history: &[("n1", UNIT, Stopped)],
         files: [None, None],
         after: Some(Desired::Inactive),
     },
@@ -110,7 +124,7 @@ const OPERATIONS: [Operation; 11] = [
         name: "restart",
         before: Some((OLD, Desired::Launched)),
         request: |_| change(UnitChange::Restart),
-        history: &[("n1", Stopped), ("n1", Started)],
+        history: &[("n1", UNIT, Stopped), ("n1", UNIT, Started)],
         files: [Some(OLD), None],
         after: Some(Desired::Launched),
     },
@@ -118,7 +132,7 @@ const OPERATIONS: [Operation; 11] = [
         name: "replace",
         before: Some((OLD, Desired::Launched)),
         request: |_| ensure(UNIT, Some(NEW), None),
-        history: &[("n1", Stopped), ("n1", Started)],
+        history: &[("n1", UNIT, Stopped), ("n1", UNIT, Started)],
         files: [Some(NEW), None],
         after: Some(Desired::Launched),
     },
@@ -126,8 +140,35 @@ const OPERATIONS: [Operation; 11] = [
         name: "roll out",
         before: Some((OLD, Desired::Launched)),
         request: |_| ensure(UNIT, Some(ROLLED), None),
-        history: &[("n1", Stopped), ("n1", Started)],
+        history: &[("n1", UNIT, Stopped), ("n1", UNIT, Started)],
         files: [Some(ROLLED), None],
+        after: Some(Desired::Launched),
+    },
+    Operation {
+        name: "revert",
+        before: Some((QUICK, Desired::Launched)),
+        request: |_| ensure(UNIT, Some(FAILS), None),
+        history: &[("n1", UNIT, Stopped), ("n1", UNIT, Failed), ("n1", UNIT, Started)],
+        files: [Some(QUICK), None],
+        after: Some(Desired::Launched),
+    },
+    Operation {
+        name: "run once",
+        before: None,
+        request: |_| ensure(UNIT, Some(RUNS_ONCE), Some(Desired::Launched)),
+        history: &[("n1", UNIT, Started)],
+        files: [None, None],
+        after: Some(Desired::Launched),
+    },
+    Operation {
+        name: "hook",
+        before: Some((QUICK, Desired::Launched)),
+        request: |_| {
+            let (hook, member) = (ensure(HOOK, Some(HOOK_TEXT), None), ensure(UNIT, Some(AFTER_HOOK), None));
+            Request::Units([hook, member].into_iter().flat_map(intents).collect())
+        },
+        history: &[("n1", HOOK, Started), ("n1", UNIT, Stopped), ("n1", UNIT, Started)],
+        files: [Some(AFTER_HOOK), None],
         after: Some(Desired::Launched),
     },
     Operation {
@@ -150,7 +191,7 @@ const OPERATIONS: [Operation; 11] = [
         name: "move",
         before: Some((OLD, Desired::Launched)),
         request: swap_zones,
-        history: &[("n1", Stopped), ("n2", Started)],
+        history: &[("n1", UNIT, Stopped), ("n2", UNIT, Started)],
         files: [None, Some(OLD)],
         after: Some(Desired::Launched),
     },
@@ -158,7 +199,7 @@ const OPERATIONS: [Operation; 11] = [
         name: "destroy",
         before: Some((OLD, Desired::Launched)),
         request: |_| change(UnitChange::Destroy),
-        history: &[("n1", Stopped)],
+        history: &[("n1", UNIT, Stopped)],
         files: [None, None],
         after: None,
     },
@@ -176,6 +217,13 @@ fn ensure(name: &str, text: Option<&str>, desired: Option<Desired>) -> Request {
     let file = text.map(|text| Arc::new(UnitFile::parse(text.as_bytes()).unwrap()));
     let change = UnitChange::Ensure { file, desired, on_different_file: OnDifferentFile::Replace, replicas: None };
     Request::Units(vec![Intent { name: unit(name), change }])
+}
+
+fn intents(request: Request) -> Vec<Intent> {
+    match request {
+        Request::Units(intents) => intents,
+        Request::Records(_) => Vec::new(),
+    }
 }
 
 /// Host n2 gets the zone that the unit wants, and n1 another one.
@@ -218,7 +266,7 @@ async fn carry_out(operation: &Operation, victim: Victim, at: Option<KillPoint>)
 /// Everything is as requested.
 async fn hold(world: &World, operation: &Operation, before: &[(&'static str, UnitName, What)]) {
     let history: Vec<_> = world.history().split_off(before.len());
-    let expected: Vec<_> = operation.history.iter().map(|(host, what)| (*host, unit(UNIT), *what)).collect();
+    let expected: Vec<_> = operation.history.iter().map(|(host, name, what)| (*host, unit(name), *what)).collect();
     assert_eq!(history, expected, "what happened to processes");
     for (host, file) in world.hosts.iter().zip(operation.files) {
         assert_eq!(host.fake.on_disk().get(&unit(UNIT)).map(String::as_str), file, "the file on {}", host.id.short());
@@ -279,6 +327,16 @@ fn a_death_while_a_unit_is_restarted_replaced_moved_or_destroyed_changes_nothing
 #[test]
 fn a_death_while_a_file_is_rolled_out_changes_nothing_in_the_end() {
     operations(&["roll out"]);
+}
+
+#[test]
+fn a_death_while_a_file_that_fails_is_taken_back_changes_nothing_in_the_end() {
+    operations(&["revert"]);
+}
+
+#[test]
+fn a_death_while_a_unit_runs_once_alone_or_before_others_runs_it_no_second_time() {
+    operations(&["run once", "hook"]);
 }
 
 #[test]
