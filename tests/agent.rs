@@ -584,7 +584,12 @@ fn one_bad_unit_harms_only_itself() {
         let bad = "[Service]\nType=nonsense\n";
         world.tell(&[("bad.service", bad, Target::Launched, 1), ("good.service", PLAIN, Target::Launched, 1)]).await;
         world.until_active("good.service").await;
-        world.until("bad.service", "refused", |s| s.is_some_and(|s| s.error.is_some())).await;
+        let why = "Unit bad.service has a bad unit file setting.";
+        world.until("bad.service", "refused", |s| s.is_some_and(|s| s.error.as_deref() == Some(why))).await;
+        let calls = world.host.counters();
+        assert_eq!((calls.install, calls.remove, calls.stop, calls.reload), (1, 0, 0, 0), "for both at once");
+        assert!(world.host.on_disk().contains_key(&unit("bad.service")), "it stays as it was submitted");
+        assert_eq!(world.host.running(), [unit("good.service")].into());
     });
 }
 

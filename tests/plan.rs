@@ -21,7 +21,6 @@ use flotilla::model::format::ReportKeyForm;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
-use flotilla::model::revision::Revision;
 use flotilla::model::rollout::Gate;
 use flotilla::model::rollout::hosts::HeldFile;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
@@ -813,9 +812,11 @@ fn what_once_failed() {
 }
 
 impl World {
-    /// Plan and commit, checking guards only, since manual changes may violate anything else.
+    /// Plan and commit. Manual changes may violate anything: a plan must not violate anything else, and in the end
+    /// nothing is violated.
     fn repair(&mut self) {
         const ROUNDS: usize = 60;
+        let mut wrong = always(&self.store);
         for _ in 0..ROUNDS {
             let plan = self.scheduler.plan(0);
             let done = plan.is_empty();
@@ -831,7 +832,12 @@ impl World {
                 self.commit([Change::File(hash, None)]);
             }
             self.hosts(|_| true);
+            let now = always(&self.store);
+            let new: Vec<_> = now.iter().filter(|violation| !wrong.contains(violation)).collect();
+            assert!(new.is_empty(), "a repair breaks something: {new:?}");
+            wrong = now;
             if done && !self.scheduler.is_dirty() {
+                assert_eq!(wrong, [], "when repaired");
                 return;
             }
         }
@@ -839,10 +845,13 @@ impl World {
     }
 
     fn hold_to_guards_of_revision(&self, decision: &Decision) {
+        if let Some(write) = &decision.placement {
+            let known = self.store.placements.get(&decision.unit).map(|known| known.revision);
+            assert_eq!(write.before, known, "placement, {decision}");
+        }
         for (host, write) in &decision.assignments {
             let known = self.store.schedule.get(host).and_then(|assignments| assignments.get(&decision.unit));
             assert_eq!(write.before, known.map(|known| known.revision), "assignment on {host}, {decision}");
         }
-        assert_ne!(self.store.revision, Revision::default());
     }
 }

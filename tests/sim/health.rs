@@ -19,7 +19,10 @@ pub(crate) const SECTION: &str = "[X-Health]\nReady=tcp:80\n";
 /// The same with a command, which the host's systemd runs.
 pub(crate) const COMMAND_SECTION: &str = "[X-Health]\nReady=exec:/usr/bin/ready\n";
 
-/// Its program.
+/// That of units that are ended when they no longer work.
+pub(crate) const LIVE_SECTION: &str = "[X-Health]\nLive=tcp:80\nGraceSec=5\n";
+
+/// The program of that command.
 const COMMAND: &str = "/usr/bin/ready";
 
 /// The default of `Fall=`.
@@ -87,6 +90,14 @@ impl Answers {
     pub(crate) fn passes(&self, unit: &UnitName) -> bool {
         let sick = self.facts().units.get(unit).is_some_and(|unit| unit.sick);
         self.fake.main_pid(unit).is_some() && !sick
+    }
+
+    /// Whether the unit may be ended because it no longer works: its probe has failed in a row.
+    pub(crate) fn may_end(&self, unit: &UnitName) -> bool {
+        let mut facts = self.facts();
+        let facet = facts.units.entry(unit.clone()).or_default();
+        self.fake.take_probe_results(unit).into_iter().for_each(|passed| facet.probed(passed));
+        facet.failures >= FALL
     }
 
     /// A report of the unit replaces another one of the same host. A unit that has been active since before is no

@@ -12,7 +12,9 @@ use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
+use flotilla::model::systemd::JobKind;
 use flotilla::model::unit::{Assignment, Target, UnitReport};
+use flotilla::plan::host::BACK_OFF;
 use flotilla::store::LeaseId;
 use flotilla::systemd::fake::{Entry, Fake, What};
 
@@ -40,6 +42,10 @@ pub(crate) struct Machines {
     pub(crate) call: Duration,
     /// What systemd has of each file that the store ever had.
     bodies: BTreeMap<UnitHash, BodyHash>,
+    /// Since when a host has no assignment of a unit that it had.
+    unassigned: BTreeMap<(MachineId, UnitName), Duration>,
+    /// Since when there are no faults any more.
+    calm: Option<Duration>,
 }
 
 /// One host.
@@ -86,6 +92,8 @@ struct Watched {
     /// The file with which each unit was started.
     with: BTreeMap<UnitName, String>,
     failed: BTreeMap<UnitName, Duration>,
+    /// When a call that changes a unit last failed.
+    call_failed: Option<Duration>,
 }
 
 impl Watched {
@@ -153,6 +161,7 @@ impl Machines {
             ended: BTreeMap::new(),
             with: BTreeMap::new(),
             failed: BTreeMap::new(),
+            call_failed: None,
         });
         self.all.len() - 1
     }
@@ -177,8 +186,19 @@ impl Machines {
         self.all[host].orphans.clear();
     }
 
+    /// There are no faults from now on.
+    pub(crate) fn calms(&mut self, now: Duration) {
+        self.calm = Some(now);
+    }
+
+    /// The assignment of a unit to a host is deleted.
+    pub(crate) fn unassigned(&mut self, id: &MachineId, unit: &UnitName, now: Duration) {
+        self.unassigned.insert((id.clone(), unit.clone()), now);
+    }
+
     /// A unit is assigned to a host.
     pub(crate) fn assigned(&mut self, id: &MachineId, unit: &UnitName) {
+        self.unassigned.remove(&(id.clone(), unit.clone()));
         for machine in self.all.iter_mut().filter(|machine| machine.id == *id) {
             machine.orphans.remove(unit);
         }
@@ -298,6 +318,7 @@ impl Machines {
 
     /// The agent asks for the starts of `units`.
     pub(crate) fn starts(&mut self, journal: &Journal, host: usize, units: &[UnitName], now: Duration) {
+        self.starts_together(journal, host, units, now);
         let machine = &mut self.all[host];
         let texts = machine.fake.on_disk();
         let graph = graph(&texts);
@@ -331,6 +352,42 @@ impl Machines {
         if !machine.present && !machine.was_registered_before_a_restore(now) {
             journal.violate(format!("{} asks for starts while it isn't registered", machine.name));
         }
+    }
+
+    /// Of a chain that was requested as one batch, all jobs are queued before the first of them runs: a start is not
+    /// requested without that of a unit which needs it, if neither was requested before and both have their files.
+    fn starts_together(&self, journal: &Journal, host: usize, units: &[UnitName], now: Duration) {
+        let machine = &self.all[host];
+        // What failed is left alone for a while.
+        if machine.call_failed.is_some_and(|failed| now < failed + BACK_OFF + self.told.lag()) {
+            return;
+        }
+        let texts = machine.fake.on_disk();
+        let graph = graph(&texts);
+        // The generation that the agent must know, and has yet to do anything for.
+        let due = |unit: &UnitName| {
+            let told = match self.told.assignments(host, &machine.id, unit, now)[..] {
+                [Some(told)] if told.target == Target::Launched => told,
+                _ => return None,
+            };
+            let is_new = !machine.started.contains_key(unit) && machine.requests.last_start([unit]).is_none();
+            let body = texts.get(unit).and_then(|text| BodyHash::of_text(text));
+            let has_file = body.is_some_and(|body| self.bodies.get(&told.hash) == Some(&body));
+            (is_new && has_file && !machine.hand_stops.contains_key(unit)).then_some(told.generation)
+        };
+        for late in texts.keys().filter(|late| !units.contains(*late)) {
+            let Some(generation) = due(late) else { continue };
+            let needs = closure(BTreeSet::from([late.clone()]), &graph);
+            let are_all = needs.iter().all(|need| need == late || units.contains(need));
+            if are_all && units.iter().any(|unit| needs.contains(unit) && due(unit) == Some(generation)) {
+                journal.violate(format!("{} asks for the start of what {late} needs, and not of {late}", machine.name));
+            }
+        }
+    }
+
+    /// A call that changes a unit of this host has failed, or its answer was lost.
+    pub(crate) fn call_failed(&mut self, host: usize, now: Duration) {
+        self.all[host].call_failed = Some(now);
     }
 
     /// The agent has observed that the unit is up or down.
@@ -475,6 +532,37 @@ impl Machines {
         for (at, _, host, entry) in news {
             self.happened(journal, cluster, at, host, &entry);
         }
+        self.look_for_overdue(journal);
+    }
+
+    /// Once there are no faults any more, a registered host soon stops what isn't assigned to it any more, except for
+    /// what can run nowhere else.
+    fn look_for_overdue(&mut self, journal: &Journal) {
+        let Some(calm) = self.calm else { return };
+        let (now, soon) = (journal.now(), self.told.lag() + TTL / 3);
+        let mut overdue = Vec::new();
+        for machine in self.all.iter().filter(|machine| machine.present && !machine.going_down) {
+            for (unit, since) in &machine.running {
+                let Some(left) = self.unassigned.get(&(machine.id.clone(), unit.clone())) else { continue };
+                let from = calm.max(*left).max(*since).max(machine.registered.unwrap_or_default());
+                if from + soon >= now || machine.stopping.contains(unit) || machine.orphans.contains(unit) {
+                    continue;
+                }
+                let texts = machine.fake.on_disk();
+                let tied = texts.get(unit).is_some_and(|text| text.contains("Global=") || text.contains("MachineID="));
+                let is_pulled =
+                    askers(unit, &texts).iter().any(|asker| asker != unit && machine.running.contains_key(asker));
+                let is_stopped = machine.fake.unit(unit).job.is_some_and(|job| job == JobKind::Stop);
+                if !tied && !is_pulled && !is_stopped && !machine.is_by_hand(unit, &texts) {
+                    overdue.push((machine.id.clone(), unit.clone(), machine.name.clone(), now - from));
+                }
+            }
+        }
+        for (id, unit, name, late) in overdue {
+            let late = late.as_secs();
+            journal.violate(format!("{unit} still runs on {name}, without an assignment for {late} s"));
+            self.unassigned.remove(&(id, unit));
+        }
     }
 
     fn happened(&mut self, journal: &Journal, cluster: &Cluster, at: Duration, host: usize, entry: &Entry) {
@@ -559,14 +647,18 @@ impl Machines {
         }
         let global = texts.get(unit).is_some_and(|text| text.contains("Global=true"));
         for other in self.all.iter().enumerate().filter(|(other, _)| *other != host && !global).map(|(_, m)| m) {
-            let Some(since) = other.running.get(unit) else { continue };
-            // The cluster treated that host as dead at some time since it started the unit. It may also have started it
-            // meanwhile, by a job that waited in systemd's queue.
-            let lost = !other.present || other.registered.is_some_and(|registered| registered >= *since);
+            if !other.running.contains_key(unit) {
+                continue;
+            }
+            // The cluster treats that host as dead, or has done so when it decided to place the unit elsewhere: that
+            // one has yet to learn this.
+            let lost = !other.present || self.told.was_cleared(&other.id, unit);
             // A job that waited in systemd's queue while the cluster treated its host as dead; it can't be cancelled
             // there.
             let asked = me.requests.last_start(&askers(unit, &texts));
             let queued = !me.present && asked.map(|asked| asked + QUEUED) <= me.lost;
+            // systemd starts it again there, as long as that host has yet to learn that the unit has left it.
+            let again = me.restarts_itself(unit) && (!me.present || self.told.was_cleared(&me.id, unit));
             // It must leave that host, and another unit that is launched there pulls it in before it has left: this is
             // the effect of `Requires=` without `MachineOf=`.
             let slice = cluster.schedule.get(&me.id);
@@ -581,7 +673,7 @@ impl Machines {
             let forged = unit.as_str() == forge::UNIT;
             // The store has lost that it runs on one of them, where it keeps running.
             let orphan = me.orphans.contains(unit) || other.orphans.contains(unit);
-            if (sole || (!lost && !queued)) && !pulled && !hand && !forged && !orphan {
+            if (sole || (!lost && !queued && !again)) && !pulled && !hand && !forged && !orphan {
                 journal.violate(format!(
                     "{unit} starts on {} while it runs on {}, {}",
                     me.name,
@@ -601,12 +693,13 @@ impl Machines {
         }
     }
 
-    /// systemd starts a unit once for each request of the agent for it, or for a unit that needs it.
+    /// systemd starts a unit once for each request of the agent for it, or for a unit that needs it, and again by
+    /// itself when it has failed and its file says so.
     fn start_is_asked_for(&self, journal: &Journal, host: usize, unit: &UnitName, texts: &BTreeMap<UnitName, String>) {
         let me = &self.all[host];
         let askers = askers(unit, texts);
         let asked = me.requests.last_start(&askers).max(last_of(&me.hand_starts, &askers));
-        if asked.is_none() || asked < me.started.get(unit).copied() {
+        if !me.restarts_itself(unit) && (asked.is_none() || asked < me.started.get(unit).copied()) {
             journal.violate(format!("{} starts {unit}, which nobody asked for", me.name));
         }
     }
@@ -641,6 +734,12 @@ impl Machines {
 }
 
 impl Watched {
+    /// Whether systemd starts the unit again by itself: its file says so, and it has failed since it was started.
+    fn restarts_itself(&self, unit: &UnitName) -> bool {
+        let says_so = self.with.get(unit).is_some_and(|text| text.contains("\nRestart="));
+        says_so && self.failed.get(unit).copied() >= self.started.get(unit).copied().max(Some(Duration::ZERO))
+    }
+
     /// Whether the last start of the unit was requested by a person.
     fn is_by_hand(&self, unit: &UnitName, texts: &BTreeMap<UnitName, String>) -> bool {
         let askers = askers(unit, texts);

@@ -2,10 +2,10 @@
 
 use flotilla::model::name::UnitName;
 
-use super::health::{COMMAND_SECTION, SECTION};
+use super::health::{COMMAND_SECTION, LIVE_SECTION, SECTION};
 
 /// Name, `[Unit]`, `[X-Fleet]` and the rest, a line for each.
-const UNITS: [(&str, &str, &str, &str); 26] = [
+const UNITS: [(&str, &str, &str, &str); 28] = [
     ("a.service", "", "", ""),
     ("b.service", "", "", ""),
     ("c.service", "", "", "[Install]\nWantedBy=multi-user.target\n"),
@@ -31,6 +31,8 @@ const UNITS: [(&str, &str, &str, &str); 26] = [
     ("broken.service", "", "", "[Service]\nExecStart=\n"),
     ("lone.service", "", "Conflicts=*.service", ""),
     ("sole.service", "", "OnDisconnect=stop", ""),
+    ("lively.service", "", "", "[Service]\nRestart=on-abnormal\nRestartSec=1\n"),
+    ("tired.service", "", "", ""),
     ("sole-mate.service", "Requires=sole.service\nAfter=sole.service", "MachineOf=sole.service", ""),
 ];
 
@@ -39,6 +41,9 @@ const PROBED: [&str; 5] = ["web@.service", "web@1.service", "web@2.service", "we
 
 /// The one that is probed by a command.
 const PROBED_BY_COMMAND: &str = "every.service";
+
+/// Those that are ended when they no longer work; systemd starts the first one again.
+const ENDED: [&str; 2] = ["lively.service", "tired.service"];
 
 /// One of these units.
 #[derive(Debug, Clone)]
@@ -70,6 +75,7 @@ impl Kind {
         let health = match self.name.as_str() {
             PROBED_BY_COMMAND => COMMAND_SECTION,
             name if PROBED.contains(&name) => SECTION,
+            name if ENDED.contains(&name) => LIVE_SECTION,
             _ => "",
         };
         format!("{comment}[Unit]\n{unit}\n[Service]\n{exec}{rest}{health}[X-Fleet]\n{fleet}\n")

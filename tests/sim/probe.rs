@@ -102,10 +102,14 @@ impl Probe {
 
     async fn outcomes(&self, call: Call, outcomes: Outcomes) -> Outcomes {
         self.judge.look();
-        match self.answer(call).await {
+        let outcomes: Outcomes = match self.answer(call).await {
             Ok(()) => outcomes,
             Err(error) => outcomes.into_iter().map(|(name, _)| (name, Err(error.clone()))).collect(),
+        };
+        if outcomes.iter().any(|(_, outcome)| outcome.is_err()) {
+            self.judge.call_failed(self.host);
         }
+        outcomes
     }
 }
 
@@ -183,6 +187,9 @@ impl Systemd for Probe {
 
     async fn not_alive(&self, unit: &UnitName) -> Result<bool, Error> {
         self.leaves_packages_alone(std::slice::from_ref(unit));
+        if !self.answers.may_end(unit) {
+            self.judge.journal.violate(format!("an agent ends {unit}, and its probe hasn't failed in a row"));
+        }
         let killed = self.fake.not_alive(unit).await?;
         self.fails().map(|()| killed)
     }

@@ -576,6 +576,7 @@ impl World {
         let mut last = self.traces();
         while self.journal.now() < begin + limit {
             sleep(Duration::from_secs(1)).await;
+            self.judge.look();
             let now = self.traces();
             if now != last {
                 (last, quiet_since) = (now, self.journal.now());
