@@ -1,11 +1,12 @@
 //! `fleet-sidecar`: helpers that run beside a unit and connect services. `announce` announces where an instance is,
 //! `ambassador` forwards connections on this host to the instances of a service, `render` keeps a file up to date with
-//! what is announced.
+//! what is announced, `wait` waits until a service is announced.
 //!
 //! ```text
 //!  args -+-> announce -- unit, probe -----------------> API: announce while it is up, renew
 //!        +-> ambassador -- pool, forward <-+
 //!        +-> render -- template, shell <---+- service_watch <-- API: what is announced, as it changes
+//!        +-> wait <------------------------+
 //! ```
 //!
 //! Uses `api::wire`, `api::client`, `cli_docs`, `probe` and `model`: a sidecar knows the API of its own host and
@@ -20,6 +21,7 @@ mod notify;
 mod render;
 mod service_watch;
 mod shell;
+mod wait;
 
 use std::future::Future;
 use std::time::Duration;
@@ -55,6 +57,7 @@ pub async fn run(arguments: Arguments, shutdown: impl Future<Output = ()> + Send
         Command::Announce(options) => announce::run(api, options, stop).await,
         Command::Ambassador(options) => ambassador::run(api, options, stop).await,
         Command::Render(options) => render::run(api, options, stop).await,
+        Command::Wait(options) => wait::run(api, options, stop).await,
         // Nothing to do: it was printed already (`Arguments::printed`).
         Command::Manual(_) => Ok(()),
     }

@@ -18,3 +18,5 @@ mod port;
 mod records;
 #[path = "sidecar/render.rs"]
 mod render;
+#[path = "sidecar/wait.rs"]
+mod wait;

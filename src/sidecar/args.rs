@@ -12,8 +12,8 @@ use crate::model::name::UnitName;
 use crate::model::probe::Probe;
 use crate::model::service::{InstanceName, MAX_WEIGHT, ServiceName};
 
-/// Sidecars that run beside a unit and connect the services of a cluster; each is meant to be the ExecStart= of a unit
-/// with Type=notify
+/// Sidecars that run beside a unit and connect the services of a cluster; all but `wait` are meant to be the
+/// ExecStart= of a unit with Type=notify
 #[derive(Debug, Parser)]
 #[command(name = "fleet-sidecar", version, max_term_width = 100)]
 pub struct Arguments {
@@ -73,6 +73,8 @@ pub(super) enum Command {
     Ambassador(Ambassador),
     /// Write a file from a template and the announced services, and update it when they change
     Render(Render),
+    /// Wait until enough instances of a service are announced, for an ExecStartPre= or a unit with Type=oneshot
+    Wait(Wait),
     #[command(flatten)]
     Manual(cli_docs::Asked),
 }
@@ -201,6 +203,20 @@ pub(super) struct Render {
     /// Write the file once and exit
     #[arg(long)]
     pub(super) once: bool,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub(super) struct Wait {
+    /// The service
+    #[arg(value_name = "NAME")]
+    pub(super) service: ServiceName,
+    /// How many instances must be announced with a weight above 0
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) min: u32,
+    /// Wait no longer than this many seconds, and end with exit status 1 then [default: wait as long as it takes]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) timeout: Option<Duration>,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
