@@ -175,11 +175,11 @@ fn description() -> Value {
             "post",
             Operation {
                 id: "plan",
-                summary: "What a batch would lead to, decided by the scheduler and the rollouts on a copy of the \
-                          cluster. Nothing is changed.",
+                summary: "What a batch, or what is asked of rollouts, would lead to, decided by the scheduler and the \
+                          rollouts on a copy of the cluster. Nothing is changed.",
                 needs: Need::Operate,
                 parameters: vec![],
-                request: body(types.request::<wire::Apply>(), batch),
+                request: body(types.request::<wire::PlanRequest>(), batch),
                 done: vec![(200, "The plan.", json_of(types.answer::<wire::Plan>()))],
                 refused: CHANGE,
             },

@@ -13,7 +13,7 @@ pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
 pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{MachineList, MachineRef, MachineView, Offline};
-pub use plans::{Plan, PlannedEffect, PlannedRollout, PlannedUnit};
+pub use plans::{Plan, PlanAsk, PlanRequest, PlannedEffect, PlannedRollout, PlannedUnit};
 pub use rollouts::{
     AskRollout, AskView, FileOutcomeView, RolloutHook, RolloutLine, RolloutList, RolloutMember, RolloutView,
 };

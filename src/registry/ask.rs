@@ -77,7 +77,7 @@ fn asking(key: &Key, stored: &Kv, unit: Unit, what: Request, generation: Revisio
 ///
 /// # Errors
 /// A sentence that says why not.
-fn check(name: &UnitName, rollout: Option<&Rollout>, what: Request) -> Result<(), String> {
+pub(super) fn check(name: &UnitName, rollout: Option<&Rollout>, what: Request) -> Result<(), String> {
     let Some(rollout) = rollout else { return Err(format!("{name} has had no rollout")) };
     let phase = rollout.phase;
     if phase.accepts().contains(&what) {

@@ -85,6 +85,62 @@ async fn what_runs_is_restarted_or_stopped() {
     }
 }
 
+/// What is asked of a rollout is planned like a change of units, and is not asked.
+#[tokio::test]
+async fn what_is_asked_of_a_rollout_leads_to_what_its_members_do() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    let file = format!("{FILE}[X-Fleet]\nReplicas=2\n[X-Rollout]\nCanary=1\n");
+    daemon.apply(json!([{ "name": "web@.service", "text": FILE.replace("true", "false") }])).await;
+    let before = daemon.get("/fleet/v2/units/web@.service").await.json()["hash"].clone();
+    daemon.apply(json!([{ "name": "web@.service", "text": file, "replace": true, "desired": "launched" }])).await;
+    let member = daemon.get("/fleet/v2/units/web@1.service").await.json();
+    let (target, generation) = (member["hash"].clone(), member["generation"].clone());
+    let rollout = json!({
+        "target": target, "from": { "hash": before }, "phase": "waiting", "since": 7, "began": 5, "heeded": 0,
+    });
+    daemon.write_raw("rollout/web@.service", rollout.to_string().as_bytes()).await;
+    let gate = json!({ "rollout": "web@.service", "target": target, "hash": before, "generation": 1,
+        "asked": generation });
+    daemon.write_raw("gate/web@1.service", gate.to_string().as_bytes()).await;
+    for (unit, hash, generation) in [("web@1.service", &before, json!(1)), ("web@2.service", &target, generation)] {
+        daemon.place(unit, N1, Target::Launched).await;
+        let mut told = json!({ "hash": hash, "target": "launched", "generation": generation });
+        daemon.write_raw(&format!("schedule/{N1}/{unit}"), told.to_string().as_bytes()).await;
+        for (key, value) in [("load", "loaded"), ("active", "active"), ("sub", "running")] {
+            told[key] = value.into();
+        }
+        told["since"] = 0.into();
+        daemon.write_raw(&format!("state/{N1}/{unit}"), told.to_string().as_bytes()).await;
+    }
+    let commits = daemon.store.commits();
+    let asks = async |name: &str, ask: &str| {
+        let body = json!({ "asks": [{ "name": name, "ask": ask }] });
+        daemon.send("POST", "/fleet/v2/plan", &body).await
+    };
+    let promoted = asks("web@.service", "promote").await.json();
+    assert_eq!(effects(&promoted), [one("web@1.service", "restarts", "n1")], "{promoted}");
+    assert_eq!((&promoted["changes"], &promoted["rollouts"][0]["phase"]), (&json!(true), &json!("done")));
+    assert_eq!(promoted["rollouts"][0]["steps"], json!([["web@1.service"]]));
+    let paused = asks("web@.service", "pause").await.json();
+    assert_eq!(effects(&paused), [], "{paused}");
+    for (name, ask, status, error) in [
+        ("web@.service", "retry", 409, "the rollout of web@.service hasn't failed: it is waiting for promotion"),
+        ("db.service", "retry", 409, "db.service has had no rollout"),
+    ] {
+        let refused = asks(name, ask).await;
+        assert_eq!((refused.status, refused.error().as_str()), (status, error));
+    }
+    for body in [json!({}), json!({ "units": [], "asks": [] })] {
+        let refused = daemon.send("POST", "/fleet/v2/plan", &body).await;
+        let error = "can't read the batch: it has either `units` or `asks`";
+        assert_eq!((refused.status, refused.error().as_str()), (400, error));
+    }
+    assert_eq!(daemon.store.commits(), commits);
+    let view = daemon.get("/fleet/v2/rollouts/web@.service").await.json();
+    assert!(view.get("ask").is_none(), "{view}");
+}
+
 #[tokio::test]
 async fn a_plan_is_refused_as_the_change_would_be() {
     let daemon = Daemon::start().await;

@@ -121,6 +121,25 @@ fn what_is_asked_is_answered_with_what_was_asked_or_why_not() {
 }
 
 #[test]
+fn what_would_follow_is_planned_and_not_asked() {
+    let (real, target) = set();
+    real.run("start --replace --no-block web@.service");
+    enter(&real, &target, "reverted", json!({ "why": "it broke" }));
+    let refused = "rollout web@.service promote: web@.service waits for no promotion: it is reverted\n";
+    real.expect("rollout web@ promote --plan", 1, "", refused);
+    let planned = real.run("rollout web@ retry --plan");
+    assert_eq!((planned.code, planned.err.as_str()), (Some(3), ""), "{}", planned.out);
+    assert!(planned.out.starts_with("web@.service  rolls out to "), "{}", planned.out);
+    // The document is compared with docs/openapi.json.
+    let plan: Value = serde_json::from_str(&real.run("rollout web@ retry --plan --output json").out).unwrap();
+    assert_eq!((&plan["changes"], &plan["rollouts"][0]["name"]), (&json!(true), &json!("web@.service")), "{plan}");
+    assert!(!real.run("rollout web@").out.contains("asked to"));
+    for wrong in ["rollout web@ --plan", "rollout web@ retry --plan --follow"] {
+        assert_eq!(real.run(wrong).code, Some(2), "{wrong}");
+    }
+}
+
+#[test]
 fn following_ends_with_the_rollout_with_the_set_or_with_the_time() {
     for (phase, more, code) in [
         ("waiting", Value::Null, 0),

@@ -4,7 +4,9 @@ use hyper::Method;
 
 use super::batch::json;
 use super::{Client, ClientError};
-use crate::api::wire::{ApplyUnit, Plan};
+use crate::api::wire::{ApplyUnit, Plan, PlanAsk, PlanRequest};
+use crate::model::name::UnitName;
+use crate::model::rollout::Request;
 
 /// The answer of a `fleetd` that knows no plans.
 const UNKNOWN: u16 = 404;
@@ -16,7 +18,20 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn plan(&self, units: &[ApplyUnit]) -> Result<Option<Plan>, ClientError> {
-        let body = json(&serde_json::json!({ "units": units }))?;
+        self.planned(&PlanRequest { units: Some(units.to_vec()), asks: None }).await
+    }
+
+    /// What it would lead to to ask `ask` of the rollout `name`; nothing is asked. `None` from a `fleetd` that knows no
+    /// plans.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 409 if this can't be asked now.
+    pub async fn plan_ask(&self, name: &UnitName, ask: Request) -> Result<Option<Plan>, ClientError> {
+        self.planned(&PlanRequest { units: None, asks: Some(vec![PlanAsk { name: name.clone(), ask }]) }).await
+    }
+
+    async fn planned(&self, request: &PlanRequest) -> Result<Option<Plan>, ClientError> {
+        let body = json(request)?;
         match self.call(&Method::POST, "/fleet/v2/plan", body.into(), self.patience).await {
             Err(ClientError::Api(detail)) if detail.code == UNKNOWN => Ok(None),
             answer => answer.map(Some),

@@ -5,12 +5,36 @@ use serde::{Deserialize, Serialize};
 use crate::model::forecast::What;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::rollout::Phase;
+use crate::model::rollout::{Phase, Request};
 
 use super::machines::MachineRef;
-use super::units::AppliedUnit;
+use super::units::{AppliedUnit, ApplyUnit};
 
-/// v2: `POST /fleet/v2/plan`: what a batch would lead to. Nothing is changed.
+/// v2: the body of `POST /fleet/v2/plan`: a batch of units, or what is asked of rollouts; one of both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PlanRequest {
+    /// What to do with each unit, as in a change; each name occurs at most once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<Vec<ApplyUnit>>,
+    /// What is asked of rollouts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Vec<PlanAsk>>,
+}
+
+/// v2: something that is asked of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PlanAsk {
+    /// The template of the set, or the unit.
+    pub name: UnitName,
+    /// What is asked of it.
+    pub ask: Request,
+}
+
+/// v2: `POST /fleet/v2/plan`: what a batch, or what is asked of rollouts, would lead to. Nothing is changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Plan {

@@ -118,6 +118,7 @@ const EXAMPLES: &[Examples] = &[
             ("rollout", "the rollouts that aren't done"),
             ("rollout web@", "how the rollout of the set web@.service stands, member by member"),
             ("rollout web@ promote --follow", "go on beyond the canaries, and look on until it has ended"),
+            ("rollout web@ retry --plan", "change nothing, and say which members would restart, in which order"),
             ("rollout web@ pause", "let no other member have the new file until `rollout web@ resume`"),
         ],
     ),

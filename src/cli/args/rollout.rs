@@ -16,6 +16,9 @@ pub(in crate::cli) struct Rollout {
     /// What to do with it
     #[arg(value_name = "ACTION", value_enum)]
     pub(in crate::cli) action: Option<Action>,
+    /// Only print what ACTION would lead to; the exit status is 3 if anything would happen
+    #[arg(long, requires = "action", conflicts_with = "follow")]
+    pub(in crate::cli) plan: bool,
     /// Show how it goes on until it has ended, or waits for promotion
     #[arg(long, short = 'f', requires = "name")]
     pub(in crate::cli) follow: bool,

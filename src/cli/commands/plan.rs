@@ -1,4 +1,5 @@
-//! `--plan`: what a batch would lead to, instead of carrying it out. Owns the sentences; the cluster plans.
+//! `--plan`: what a batch, or what is asked of a rollout, would lead to, instead of carrying it out. Owns the
+//! sentences; the cluster plans.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,16 +26,30 @@ pub(super) async fn show(
         Plan { complete: true, ..Plan::default() }
     } else {
         let plan = session.client.plan(units).await.map_err(|error| Error::of_apply(error, files))?;
-        plan.ok_or_else(|| {
-            Error::failures(vec!["this fleetd is too old for --plan: upgrade it".into(), "nothing was changed".into()])
-        })?
+        plan.ok_or_else(too_old)?
     };
+    Ok((print(session, &plan, &asked), plan))
+}
+
+/// Print what it would lead to to ask something of a rollout.
+///
+/// # Errors
+/// The daemon knows no plans.
+pub(super) fn of_ask(session: &Session, plan: Option<Plan>) -> Result<Exit, Error> {
+    Ok(print(session, &plan.ok_or_else(too_old)?, &BTreeSet::new()))
+}
+
+fn too_old() -> Error {
+    Error::failures(vec!["this fleetd is too old for --plan: upgrade it".into(), "nothing was changed".into()])
+}
+
+fn print(session: &Session, plan: &Plan, asked: &BTreeSet<String>) -> Exit {
     if session.is_json() {
-        session.out.json(&plan);
+        session.out.json(plan);
     } else {
-        lines(&plan, &asked).iter().for_each(|line| session.out.line(line));
+        lines(plan, asked).iter().for_each(|line| session.out.line(line));
     }
-    Ok((if plan.changes { Exit::Findings } else { Exit::Ok }, plan))
+    if plan.changes { Exit::Findings } else { Exit::Ok }
 }
 
 /// The same, for a command that sends no files, and which has `failed` as far as units can't be found.

@@ -3,6 +3,7 @@
 use crate::api::client::ClientError;
 use crate::api::wire::{RolloutMember, RolloutView};
 use crate::cli::args::Rollout;
+use crate::cli::commands::plan;
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::{names, select};
 use crate::cli::limit::Limit;
@@ -23,6 +24,10 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rollout) -> Result<Exi
     let limit = Limit::after(args.timeout);
     let Some(arg) = &args.name else { return all(session).await };
     let name = name(arg)?;
+    if let Some(action) = args.action.filter(|_| args.plan) {
+        let (what, refused) = (action.request(), |error| refused(&name, action.request(), error));
+        return plan::of_ask(session, session.client.plan_ask(&name, what).await.map_err(refused)?);
+    }
     if let Some(action) = args.action {
         ask(session, &name, action.request()).await?;
     }
@@ -71,15 +76,18 @@ async fn all(session: &Session) -> Result<Exit, Error> {
 }
 
 async fn ask(session: &Session, name: &UnitName, what: Request) -> Result<(), Error> {
-    match session.client.ask(name, what).await {
-        Err(ClientError::Api(detail)) if detail.code == 409 => {
-            Err(Error::failure(format!("rollout {name} {what}: {}", detail.message)))
+    session.client.ask(name, what).await.map_err(|error| refused(name, what, error))?;
+    session.line(&format!("{name}: asked to {what}"));
+    Ok(())
+}
+
+/// Why it can't be asked.
+fn refused(name: &UnitName, what: Request, error: ClientError) -> Error {
+    match error {
+        ClientError::Api(detail) if detail.code == 409 => {
+            Error::failure(format!("rollout {name} {what}: {}", detail.message))
         }
-        answer => {
-            answer?;
-            session.line(&format!("{name}: asked to {what}"));
-            Ok(())
-        }
+        error => error.into(),
     }
 }
 

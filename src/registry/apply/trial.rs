@@ -1,12 +1,15 @@
-//! What a batch would change, and the whole cluster that it would change, at one revision. Writes nothing; decides
-//! nothing that a batch which is carried out doesn't.
+//! What a batch, or something that is asked of rollouts, would change, and the whole cluster that it would change, at
+//! one revision. Writes nothing; decides nothing that a batch which is carried out doesn't.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::revision::Revision;
+use crate::model::rollout::{Ask, Request};
 use crate::model::unit::Unit;
+use crate::registry::ask::{self, Refusal};
 use crate::registry::keys;
 use crate::registry::reader::{Damaged, Reader};
 use crate::registry::records::file::FileRecord;
@@ -76,11 +79,8 @@ async fn complete<S: Store>(
     damaged: Damaged,
 ) -> Result<Trial, StoreError> {
     let revision = cluster.revision;
-    let summaries = reader.summaries(&files(&cluster)).await?;
     let file = |value| Versioned { value, revision };
-    cluster.files =
-        summaries.into_iter().map(|(hash, summary)| (hash, file(Arc::clone(&summary.constraints)))).collect();
-    cluster.units.values_mut().for_each(anonymous);
+    add_files(reader, &mut cluster).await?;
     let mut changes = Vec::new();
     for (intent, decision) in decided.batch.intents.iter().zip(&decided.decisions) {
         let Some(write) = &decision.write else { continue };
@@ -95,6 +95,50 @@ async fn complete<S: Store>(
     }
     let applied = Applied { revision, ..decided.applied(intents) };
     Ok(Trial { applied, changes, cluster, unreadable: damaged.into_keys().collect() })
+}
+
+/// What it would change to ask these things of rollouts.
+///
+/// # Errors
+/// The inner one: of which rollout it can't be asked, and why. The outer one: [`StoreError::Unavailable`],
+/// [`StoreError::Refused`].
+pub async fn trial_of_asks<S: Store>(
+    reader: &Reader<S>,
+    asks: &[(UnitName, Request)],
+) -> Result<Result<Trial, (UnitName, Refusal)>, StoreError> {
+    let (mut cluster, damaged) = reader.all(&EVERYTHING, &Scope::All).await?;
+    let revision = cluster.revision;
+    // Later than what was asked before.
+    let generation = Revision(revision.0.saturating_add(1));
+    let mut changes = Vec::new();
+    for (name, what) in asks {
+        if let Some(why) = damaged.get(name) {
+            return Ok(Err((name.clone(), Refusal::Damaged(why.clone()))));
+        }
+        let unit = cluster.units.get(name);
+        let rollout = cluster.rollouts.get(name).filter(|_| unit.is_some()).map(|rollout| &rollout.value);
+        if let Err(why) = ask::check(name, rollout, *what) {
+            return Ok(Err((name.clone(), Refusal::Pointless(why))));
+        }
+        let mut record =
+            unit.cloned().map(|unit| Unit { ask: Some(Box::new(Ask { what: *what, generation, by: None })), ..unit });
+        record.iter_mut().for_each(anonymous);
+        changes.push(Change::Unit(name.clone(), record));
+    }
+    add_files(reader, &mut cluster).await?;
+    let applied = Applied { revision, units: Vec::new() };
+    Ok(Ok(Trial { applied, changes, cluster, unreadable: damaged.into_keys().collect() }))
+}
+
+/// Add the files of a cluster, and leave its authors out.
+async fn add_files<S: Store>(reader: &Reader<S>, cluster: &mut Cluster) -> Result<(), StoreError> {
+    let summaries = reader.summaries(&files(cluster)).await?;
+    let revision = cluster.revision;
+    let file = |value| Versioned { value, revision };
+    cluster.files =
+        summaries.into_iter().map(|(hash, summary)| (hash, file(Arc::clone(&summary.constraints)))).collect();
+    cluster.units.values_mut().for_each(anonymous);
+    Ok(())
 }
 
 /// Authors decide nothing.

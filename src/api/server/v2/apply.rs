@@ -51,7 +51,12 @@ pub(super) async fn intents<S: Store>(api: &Api<S>, headers: &HeaderMap, body: &
     must_be_json(headers)?;
     let batch: Apply =
         serde_json::from_slice(body).map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
-    let (intents, mut problems) = read(&batch);
+    checked(api, &batch).await
+}
+
+/// The same of a batch that was read.
+pub(super) async fn checked<S: Store>(api: &Api<S>, batch: &Apply) -> Result<Vec<Intent>, Failure> {
+    let (intents, mut problems) = read(batch);
     if problems.is_empty() {
         return Ok(intents);
     }

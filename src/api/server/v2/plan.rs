@@ -1,5 +1,6 @@
-//! v2: what a batch would lead to. Owns that it is computed beside the runtime, one request at a time, and how it is
-//! shown; `registry` decides what the batch changes, and `plan::forecast` what follows. Changes nothing.
+//! v2: what a batch, or what is asked of rollouts, would lead to. Owns that it is computed beside the runtime, one
+//! request at a time, and how it is shown; `registry` decides what the batch changes, and `plan::forecast` what
+//! follows. Changes nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,17 +12,21 @@ use axum::{Extension, Json};
 
 use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
+use crate::api::server::extract::must_be_json;
 use crate::api::server::state::Api;
 use crate::api::server::views;
-use crate::api::wire::{AppliedUnit, MachineRef, Outcome, Plan, PlannedEffect, PlannedRollout, PlannedUnit};
+use crate::api::wire::{
+    AppliedUnit, Apply, MachineRef, Outcome, Plan, PlanAsk, PlanRequest, PlannedEffect, PlannedRollout, PlannedUnit,
+};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
-use crate::model::rollout::MemberName;
+use crate::model::rollout::{MemberName, Request};
 use crate::plan::forecast::{Course, Effect, Forecast, Present, forecast};
-use crate::registry::apply::{Applied, Trial};
+use crate::registry::apply::{Applied, Trial, trial_of_asks};
+use crate::registry::units::Intent;
 use crate::store::Store;
 
-use super::{apply, no_parameters};
+use super::{apply, no_parameters, rollouts};
 
 pub(super) async fn post<S: Store>(
     State(api): State<Api<S>>,
@@ -31,10 +36,26 @@ pub(super) async fn post<S: Store>(
     body: Bytes,
 ) -> Result<Json<Plan>, Failure> {
     no_parameters(&uri)?;
-    let intents = apply::intents(&api, &headers, &body).await?;
+    must_be_json(&headers)?;
+    let PlanRequest { units, asks } = serde_json::from_slice(&body)
+        .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
+    let change = match (units, asks) {
+        (Some(units), None) => Asked::Units(apply::checked(&api, &Apply { units }).await?),
+        (None, Some(asks)) => {
+            asks.iter().try_for_each(|ask| caller.check_name(&ask.name))?;
+            Asked::Rollouts(asks.into_iter().map(|PlanAsk { name, ask }| (name, ask)).collect())
+        }
+        _ => return Err(Failure::bad_request("can't read the batch: it has either `units` or `asks`")),
+    };
     // Each takes a copy of the cluster, and time of a processor.
     let turn = Arc::clone(&api.planning).lock_owned().await;
-    let Trial { applied, changes, cluster, unreadable } = api.trial(&intents, &caller).await?;
+    let Trial { applied, changes, cluster, unreadable } = match change {
+        Asked::Units(intents) => api.trial(&intents, &caller).await?,
+        Asked::Rollouts(asks) => {
+            let trial = trial_of_asks(&api.reader, &asks).await.map_err(|error| api.failed(&error))?;
+            trial.map_err(|(name, refusal)| rollouts::refused(&api, &name, refusal))?
+        }
+    };
     let hosts = Cluster { machines: cluster.machines.clone(), roster: cluster.roster.clone(), ..Cluster::default() };
     let present = Present { cluster, unreadable, brake: api.settings.brake, now: api.clock.now_ms() };
     // The runtime's thread renews leases. The turn ends with the work, also if nobody waits for the answer any more.
@@ -42,6 +63,12 @@ pub(super) async fn post<S: Store>(
     let failed = |error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the plan failed: {error}"));
     let (forecast, _) = tokio::task::spawn_blocking(work).await.map_err(failed)?;
     Ok(Json(plan(&hosts, applied, forecast)))
+}
+
+/// What is planned.
+enum Asked {
+    Units(Vec<Intent>),
+    Rollouts(Vec<(UnitName, Request)>),
 }
 
 /// The answer; `hosts` has the names of hosts.

@@ -61,17 +61,22 @@ pub(super) async fn post<S: Store>(
     let request: AskRollout = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("can't read what is asked: {error}")))?;
     caller.check_name(&name)?;
-    api.ask(&name, request.ask, &caller).await.map_err(|refusal| match refusal {
+    api.ask(&name, request.ask, &caller).await.map_err(|refusal| refused(&api, &name, refusal))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Why nothing is asked of the rollout `name`.
+pub(super) fn refused<S: Store>(api: &Api<S>, name: &UnitName, refusal: Refusal) -> Failure {
+    match refusal {
         Refusal::Unknown => Failure::no_such_unit(),
-        Refusal::Damaged(why) => Failure::damaged(&name, &why),
+        Refusal::Damaged(why) => Failure::damaged(name, &why),
         Refusal::Pointless(why) => Failure::new(StatusCode::CONFLICT, why),
         Refusal::Contended => {
             Failure::new(StatusCode::CONFLICT, "others change the same unit all the time; nothing was asked. Try again")
         }
         Refusal::Store(error) => api.failed(&error),
         Refusal::Lost(error) => api.failed_maybe(&error),
-    })?;
-    Ok(StatusCode::NO_CONTENT)
+    }
 }
 
 fn none(name: &UnitName) -> Failure {
