@@ -204,5 +204,12 @@ mod tests {
         let nothing = Endpoint::of(&Target::default(), "::1", 80);
         assert_eq!((nothing.to_string().as_str(), nothing.port), ("[::1]:80", 80));
         assert_eq!(LOOKUPS.available_permits(), 4);
+        // A slow server of names has all lookups: a name isn't waited for any longer, and an address needs none.
+        let slow = LOOKUPS.acquire_many(4).await.unwrap();
+        let probe = async |host: &str| tcp(&Endpoint { host: host.into(), port }, LIMIT).await;
+        assert_eq!(probe("localhost").await, Err("no answer within 200 ms".into()));
+        assert_eq!(probe("127.0.0.1").await, Ok(()));
+        drop(slow);
+        assert_eq!(probe("localhost").await, Ok(()));
     }
 }

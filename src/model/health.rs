@@ -197,6 +197,23 @@ mod tests {
         Health::parse(&UnitFile::parse(text.as_bytes()).unwrap(), &name.parse().unwrap())
     }
 
+    /// However results alternate: from one time that a unit becomes ready to the next, there are `Fall=` and `Rise=`
+    /// intervals.
+    #[test]
+    fn a_unit_that_flaps_is_announced_at_a_bounded_rate() {
+        for (rise, fall) in [(1, 3), (2, 3), (1, 1), (3, 2)] {
+            for pattern in 0_u32..1 << 14 {
+                let (mut verdict, mut last) = (Verdict::new(false), None::<u32>);
+                for at in 0..14 {
+                    if verdict.take(pattern >> at & 1 == 1, rise, fall) && verdict.up {
+                        assert!(last.is_none_or(|last| at - last >= rise + fall), "{pattern:b} {rise} {fall}");
+                        last = Some(at);
+                    }
+                }
+            }
+        }
+    }
+
     fn problems(name: &str, section: &str) -> String {
         let problems = parse(name, section).unwrap_err();
         problems.iter().map(|problem| format!("{}: {problem}", problem.line)).collect::<Vec<_>>().join("; ")

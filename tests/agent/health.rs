@@ -176,6 +176,32 @@ fn a_probe_may_be_a_command() {
     });
 }
 
+/// Nobody waits for the command, and what it ends with says nothing of the unit's next start.
+#[test]
+fn a_unit_may_be_stopped_while_its_command_runs() {
+    run(async {
+        let world = World::new().await;
+        let section = "[X-Health]\nReady=exec:/bin/sleep 10\nIntervalSec=60\nTimeoutSec=50\n";
+        let text = &format!("[Service]\nExecStart=/bin/a\n{section}");
+        world.tell(&[("a.service", text, Target::Launched, 5)]).await;
+        world.until_active("a.service").await;
+        seconds(2).await;
+        assert_eq!(world.host.counters().probes, 1, "it runs");
+        let begun = Instant::now();
+        world.tell(&[("a.service", text, Target::Loaded, 6)]).await;
+        let down = |state: Option<&UnitReport>| state.is_some_and(|state| state.active == "inactive");
+        let report = world.until("a.service", "down", down).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!((report.ready, report.health), (Some(false), None));
+        world.tell(&[("a.service", text, Target::Launched, 7)]).await;
+        world.until_active("a.service").await;
+        // Meanwhile the command of the start before passes.
+        seconds(10).await;
+        assert_eq!(world.state("a.service").await.unwrap().ready, Some(false));
+        world.until_ready("a.service", true).await;
+    });
+}
+
 #[test]
 fn a_probe_that_is_written_twice_is_made_once() {
     run(async {

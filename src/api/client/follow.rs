@@ -27,35 +27,22 @@ pub trait Line: DeserializeOwned {
     fn error(&self) -> Option<&str>;
 }
 
-impl Line for WatchLine {
-    fn is_synced(&self) -> bool {
-        matches!(self, Self::Synced(_))
-    }
+/// All watches end the first list, and themselves, in the same way.
+macro_rules! lines {
+    ($($line:ty),*) => {$(
+        impl Line for $line {
+            fn is_synced(&self) -> bool {
+                matches!(self, Self::Synced(_))
+            }
 
-    fn error(&self) -> Option<&str> {
-        if let Self::Error(why) = self { Some(why) } else { None }
-    }
+            fn error(&self) -> Option<&str> {
+                if let Self::Error(why) = self { Some(why) } else { None }
+            }
+        }
+    )*};
 }
 
-impl Line for ServiceLine {
-    fn is_synced(&self) -> bool {
-        matches!(self, Self::Synced(_))
-    }
-
-    fn error(&self) -> Option<&str> {
-        if let Self::Error(why) = self { Some(why) } else { None }
-    }
-}
-
-impl Line for RolloutLine {
-    fn is_synced(&self) -> bool {
-        matches!(self, Self::Synced(_))
-    }
-
-    fn error(&self) -> Option<&str> {
-        if let Self::Error(why) = self { Some(why) } else { None }
-    }
-}
+lines!(WatchLine, ServiceLine, RolloutLine);
 
 /// For whom a watch is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

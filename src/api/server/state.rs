@@ -300,7 +300,7 @@ impl<S: Store> Api<S> {
     }
 
     /// Who `caller` is, as this daemon records it.
-    fn author(&self, caller: &Caller) -> Author {
+    pub(super) fn author(&self, caller: &Caller) -> Author {
         Author { host: self.machine.clone(), ..caller.peer.author() }
     }
 

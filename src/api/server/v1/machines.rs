@@ -1,10 +1,11 @@
 //! v1: hosts, and their dynamic metadata.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
+use axum::{Extension, Json};
 
+use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
 use crate::api::server::extract::query;
 use crate::api::server::state::Api;
@@ -29,7 +30,11 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
     Ok(Json(Machines { machines, next_page_token }))
 }
 
-pub(super) async fn patch<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Result<StatusCode, Failure> {
+pub(super) async fn patch<S: Store>(
+    State(api): State<Api<S>>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
     let changes: Vec<MetadataChange> = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("unable to decode body: {error}")))?;
     // The last change of a key counts; a commit names a key at most once.
@@ -39,6 +44,10 @@ pub(super) async fn patch<S: Store>(State(api): State<Api<S>>, body: Bytes) -> R
         values.insert((id, key), value);
     }
     metadata::set(&api.reader, &values).await.map_err(|refusal| api.metadata_refused(refusal))?;
+    let by = api.author(&caller);
+    for ((machine, key), value) in &values {
+        tracing::info!(%machine, %by, "metadata changed: {key}={value}");
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

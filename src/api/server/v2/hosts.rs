@@ -1,9 +1,10 @@
 //! v2: hosts, those that are gone, and the whole cluster at once. Owns which records these are read from.
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
+use axum::{Extension, Json};
 
+use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FileSummaries};
@@ -36,6 +37,7 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
 /// Forget a host that is gone, and its dynamic metadata.
 pub(super) async fn forget<S: Store>(
     State(api): State<Api<S>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<StatusCode, Failure> {
@@ -44,7 +46,7 @@ pub(super) async fn forget<S: Store>(
     let id: MachineId = id.parse().map_err(|_| none())?;
     match forget_host(&api.reader, &id).await.map_err(|refusal| api.metadata_refused(refusal))? {
         Forgotten::Done => {
-            tracing::info!(machine = %id, "the host is forgotten");
+            tracing::info!(machine = %id, by = %api.author(&caller), "the host is forgotten");
             Ok(StatusCode::NO_CONTENT)
         }
         Forgotten::Unknown => Err(none()),
@@ -58,6 +60,7 @@ pub(super) async fn forget<S: Store>(
 /// The metadata that the API has set for a host, registered or not; after this, those in its configuration apply again.
 pub(super) async fn forget_metadata<S: Store>(
     State(api): State<Api<S>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<StatusCode, Failure> {
@@ -65,7 +68,11 @@ pub(super) async fn forget_metadata<S: Store>(
     let none = || Failure::new(StatusCode::NOT_FOUND, "no dynamic metadata of such a host");
     let id: MachineId = id.parse().map_err(|_| none())?;
     let found = metadata::forget(&api.reader, &id).await.map_err(|refusal| api.metadata_refused(refusal))?;
-    if found { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
+    if !found {
+        return Err(none());
+    }
+    tracing::info!(machine = %id, by = %api.author(&caller), "its dynamic metadata are forgotten");
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Leader, hosts, units and rollouts at one revision.
