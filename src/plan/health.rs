@@ -12,9 +12,12 @@ const EAGER: Duration = Duration::from_millis(250);
 /// The same for a probe that is a command: each run is a unit of systemd's.
 const EAGER_COMMAND: Duration = Duration::from_secs(1);
 
-/// Probes of different units are made together at multiples of this time: a process that wakes up for each of them uses
-/// four times as much processor time for it.
-const GRID: Duration = Duration::from_millis(100);
+/// Probes of different units are made in so many groups within their interval, those of a group together, but no group
+/// spans more or less time than this. A process that wakes up for each probe uses four times as much processor time
+/// for it (docs/performance.md, "Probes").
+const GROUPS: u32 = 10;
+const SHORTEST_GROUP: Duration = Duration::from_millis(100);
+const LONGEST_GROUP: Duration = Duration::from_millis(500);
 
 /// How long after a start probes are made that often. A unit that needs longer is probed at its interval.
 const EAGER_FOR: Duration = Duration::from_secs(60);
@@ -186,8 +189,7 @@ impl Life {
 }
 
 /// When a probe is made again that was made at `now`, for a unit that was started `since_start` ago. Both `now` and
-/// the result count from any fixed instant. By their `seed`s, units are spread over the interval in steps of a tenth of
-/// a second.
+/// the result count from any fixed instant. By their `seed`s, units are spread over the interval in [`GROUPS`].
 #[must_use]
 pub fn next(
     health: &Health,
@@ -211,12 +213,13 @@ pub fn first(health: &Health, standing: &Standing, at: usize, now: Duration, see
     slot(now, if standing.is_awaited(at) { EAGER / 5 } else { health.interval }, seed)
 }
 
-/// The first moment after `now` whose distance from a multiple of `interval` is that of `seed`, on the grid.
+/// The first moment after `now` whose distance from a multiple of `interval` is that of the group of `seed`.
 fn slot(now: Duration, interval: Duration, seed: u64) -> Duration {
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let group = nanos((interval / GROUPS).clamp(SHORTEST_GROUP, LONGEST_GROUP));
     let (now, interval) = (nanos(now), nanos(interval).max(1));
     let own = seed % interval;
-    let wait = (own - own % nanos(GRID) + interval - now % interval) % interval;
+    let wait = (own - own % group + interval - now % interval) % interval;
     Duration::from_nanos(now.saturating_add(if wait == 0 { interval } else { wait }))
 }
 

@@ -1,12 +1,14 @@
-//! What planning costs at 5,000 hosts and 150,000 units, on one core: all at once, then one change at a time. Every
-//! figure is printed as a ratio to a reference measured in the same run, so that runs on different machines can be
-//! compared: one insertion of a unit's name into a plain `BTreeMap` of as many.
+//! What planning costs at 5,000 hosts and 150,000 units, on one core: all at once, then one change at a time; and what a
+//! step of a rollout costs. Every figure is printed as a ratio to a reference measured in the same run, so that runs on
+//! different machines can be compared: one insertion of a unit's name into a plain `BTreeMap` of as many.
 //!
 //! Long steps are measured in processor time, so that other load on the machine doesn't matter.
 //!
 //! `cargo bench --bench plan [hosts] [units]`
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
+mod rollout;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +39,10 @@ fn main() {
         format!("Conflicts=s{service}@*\nMachineMetadata=zone=z{}", service % ZONES)
     });
     scenario("conflicts by specifier", reference, hosts, units, |_| "Conflicts=%p@*".into());
+    println!("\na set is rolled out one member at a time");
+    for members in [10, 100, 1_000] {
+        rollout::scenario(reference, members);
+    }
     println!("peak memory: {}", peak());
 }
 

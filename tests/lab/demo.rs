@@ -1,6 +1,7 @@
-//! `contrib/demo --user`: an ordinary user with a systemd of its own, on a real host. Each step of the demo checks
-//! itself.
+//! `contrib/demo --deploy`, and `--user`: an ordinary user with a systemd of its own, on a real host. Each step of the
+//! demo checks itself.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::{Lab, Ran, eventually};
@@ -52,4 +53,19 @@ fn an_ordinary_user_sees_a_cluster_of_one_and_nothing_stays() {
         let after = as_guest(look).ok();
         if after == before { Ok(()) } else { Err(format!("{before}\nand after:\n{after}")) }
     });
+}
+
+#[test]
+fn deployments_go_as_the_demo_shows() {
+    // Ends it.
+    let lab = Lab::named("demo");
+    let demo = Command::new(format!("{CHECKOUT}/contrib/demo"))
+        .args(["--deploy", "--fast", "--bindir", &Lab::binaries()])
+        .env("FLOTILLA_LAB_OWNER", std::process::id().to_string())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&demo.stdout);
+    let is_whole = demo.status.success() && shown.contains("Every step has shown the expected output");
+    assert!(is_whole, "{shown}{}", String::from_utf8_lossy(&demo.stderr));
+    drop(lab);
 }

@@ -154,6 +154,15 @@ impl Lab {
         eventually(limit, &format!("{unit} active"), || self.active_on("n1", unit))
     }
 
+    /// The name of the leader's host, according to n1.
+    pub(crate) fn leader(&self) -> String {
+        eventually(Duration::from_secs(30), "a leader", || {
+            let shown = self.fleetctl(&["status"]);
+            let leads = shown.stdout.lines().find_map(|line| line.strip_prefix("leader\t"));
+            Ok(leads.ok_or(format!("{shown:?}"))?.split('\t').next().unwrap_or_default().to_owned())
+        })
+    }
+
     /// The main pid of a unit on a host, according to systemd.
     pub(crate) fn main_pid(&self, host: &str, unit: &str) -> String {
         self.run(host, &["systemctl", "show", "--value", "-p", "MainPID", unit]).ok().trim().to_owned()

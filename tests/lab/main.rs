@@ -28,6 +28,7 @@ mod pages;
 mod patterns;
 mod reasons;
 mod remote;
+mod rollout_faults;
 mod rollouts;
 mod scheduling;
 mod security;

@@ -10,14 +10,6 @@ const UNITS: usize = 500;
 /// How many units each request starts.
 const BATCH: usize = 20;
 
-fn leader(lab: &Lab) -> String {
-    eventually(Duration::from_secs(30), "a leader", || {
-        let shown = lab.fleetctl(&["status"]);
-        let leads = shown.stdout.lines().find_map(|line| line.strip_prefix("leader\t"));
-        Ok(leads.ok_or(format!("{shown:?}"))?.split('\t').next().unwrap_or_default().to_owned())
-    })
-}
-
 /// How many units have been placed.
 fn placed(lab: &Lab) -> usize {
     let listed = lab.etcdctl(&["get", "--prefix", "--keys-only", "/flotilla/placement/"]);
@@ -60,7 +52,7 @@ fn the_leader_is_killed_while_500_units_are_placed() {
                 if count >= at_least { Ok(()) } else { Err(format!("{count} are")) }
             });
             let leads = eventually(Duration::from_secs(30), "a leader to kill", || {
-                let leads = leader(&lab);
+                let leads = lab.leader();
                 let kill = lab.run(&leads, &["systemctl", "kill", "-s", "KILL", "fleetd"]);
                 if kill.code == 0 { Ok(leads) } else { Err(format!("{kill:?}")) }
             });

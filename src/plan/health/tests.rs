@@ -180,7 +180,7 @@ fn probes_are_made_often_until_they_pass_and_then_at_the_units_own_moment() {
     let wait = |standing: &Standing, since_start| {
         next(&health, standing, 0, now, Duration::from_secs(since_start), seed) - now
     };
-    let regular = Duration::from_millis(1200) + Duration::from_secs(3);
+    let regular = Duration::from_secs(4);
     assert_eq!(wait(&new, 0), Duration::from_millis(250));
     assert_eq!(wait(&new, 60), regular, "not for ever");
     let command = Health { ready: vec!["exec:/bin/a".parse().unwrap()], ..Health::default() };
@@ -195,15 +195,19 @@ fn probes_are_made_often_until_they_pass_and_then_at_the_units_own_moment() {
 
 #[test]
 fn a_thousand_units_are_spread_over_the_interval_and_probed_together_at_each_moment() {
-    let health = Health { ready: vec![tcp(80)], ..Health::default() };
-    let standing = Standing::new(&health, true);
-    let mut tenths = [0; 50];
-    for number in 0..1000 {
-        let seed = seed(&format!("web@{number}.service"));
-        let at = next(&health, &standing, 0, Duration::ZERO, LONG_AGO, seed);
-        assert!(at > Duration::ZERO && at <= Duration::from_secs(5));
-        assert_eq!(at.as_nanos() % GRID.as_nanos(), 0);
-        tenths[usize::try_from((at.as_nanos() - 1) / GRID.as_nanos()).unwrap()] += 1;
+    for (interval, group) in [(1, 100), (5, 500), (60, 500)] {
+        let (interval, group) = (Duration::from_secs(interval), Duration::from_millis(group));
+        let health = Health { ready: vec![tcp(80)], interval, ..Health::default() };
+        let standing = Standing::new(&health, true);
+        let mut groups = vec![0; usize::try_from(interval.as_nanos() / group.as_nanos()).unwrap()];
+        for number in 0..1000 {
+            let seed = seed(&format!("web@{number}.service"));
+            let at = next(&health, &standing, 0, Duration::ZERO, LONG_AGO, seed);
+            assert!(at > Duration::ZERO && at <= interval);
+            assert_eq!(at.as_nanos() % group.as_nanos(), 0);
+            groups[usize::try_from((at.as_nanos() - 1) / group.as_nanos()).unwrap()] += 1;
+        }
+        let fair = 1000 / groups.len();
+        assert!(groups.iter().all(|count| (fair / 4..=fair * 3).contains(count)), "{groups:?}");
     }
-    assert!(tenths.iter().all(|count| (5..=45).contains(count)), "{tenths:?}");
 }
