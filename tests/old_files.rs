@@ -116,7 +116,7 @@ fn old_files_hash_read_and_run_as_before() {
     world.scheduler.apply(Change::Unit(hello, None));
     world.settle("hello.service is destroyed");
     seen += &world.shown;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/old_files/expected.txt");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/old_files/corpus.out");
     if std::env::var_os("FLOTILLA_BLESS").is_some() {
         std::fs::write(&path, &seen).unwrap();
     }

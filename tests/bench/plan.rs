@@ -1,6 +1,6 @@
-//! What planning costs at 5,000 hosts and 150,000 units, on one core: all at once, then one change at a time; and what a
-//! step of a rollout costs. Every figure is printed as a ratio to a reference measured in the same run, so that runs on
-//! different machines can be compared: one insertion of a unit's name into a plain `BTreeMap` of as many.
+//! What planning costs at 5,000 hosts and 150,000 units, on one core: all at once, then one change at a time; and what
+//! a step of a rollout costs. Every figure is printed as a ratio to a reference measured in the same run, so that runs
+//! on different machines can be compared: one insertion of a unit's name into a plain `BTreeMap` of as many.
 //!
 //! Long steps are measured in processor time, so that other load on the machine doesn't matter.
 //!
