@@ -1,6 +1,8 @@
 //! Follows a rollout until it has ended, or waits for a person. Owns the lines about what has happened; the leader
 //! decides how it goes on.
 
+pub(in crate::cli) mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use crate::cli::wait::Goal;
 use crate::journal::{Tail, journal_tail};
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
 use crate::model::rollout::{MemberName, Phase, policy};
 
@@ -31,32 +34,49 @@ const TICK: Duration = Duration::from_secs(1);
 const BEGIN: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The sets and units that a rollout brings their new files to, if they run, and the hashes of these files.
-fn rolled(applied: &Applied, texts: &BTreeMap<String, String>) -> BTreeMap<UnitName, UnitHash> {
+/// Rollouts, by set or unit, and the hashes of the files that they bring to it and to its riders.
+type Wanted = BTreeMap<UnitName, BTreeMap<UnitName, UnitHash>>;
+
+/// The rollouts that bring sets and units their new files, if they run.
+fn rolled(applied: &Applied, texts: &BTreeMap<String, String>) -> Wanted {
     let new =
         |unit: &&AppliedUnit| unit.retries || (unit.outcome == Outcome::Replaced && !unit.comments && !unit.same_body);
     let file = |unit: &AppliedUnit| {
         let file = UnitFile::parse(texts.get(unit.name.as_str())?.as_bytes()).ok()?;
         let has_section = file.section(policy::SECTION).next().is_some();
+        let lead = Constraints::parse(&file).ok().and_then(|file| file.replicas?.lead().cloned());
         let is_rolled = unit.replicas.is_some() || (has_section && !unit.name.is_template());
-        is_rolled.then(|| (unit.name.clone(), file.hash()))
+        let rollout = lead.filter(|_| unit.replicas.is_some() && !has_section).unwrap_or_else(|| unit.name.clone());
+        is_rolled.then(|| (unit.name.clone(), (rollout, file.hash())))
     };
-    let found: BTreeMap<UnitName, UnitHash> = applied.units.iter().filter(new).filter_map(file).collect();
+    let found: BTreeMap<UnitName, (UnitName, UnitHash)> = applied.units.iter().filter(new).filter_map(file).collect();
     // A member with the file of its set takes part in the rollout of that.
-    let of_set =
-        |name: &UnitName, hash: &UnitHash| name.set().is_some_and(|template| found.get(&template) == Some(hash));
-    found.iter().filter(|(name, hash)| !of_set(name, hash)).map(|(name, hash)| (name.clone(), hash.clone())).collect()
+    let of_set = |name: &UnitName, hash: &UnitHash| {
+        name.set().and_then(|template| found.get(&template)).is_some_and(|(_, of_set)| of_set == hash)
+    };
+    let mut wanted = Wanted::new();
+    for (name, (rollout, hash)) in found.iter().filter(|(name, (_, hash))| !of_set(name, hash)) {
+        wanted.entry(rollout.clone()).or_default().insert(name.clone(), hash.clone());
+    }
+    wanted
 }
 
-/// The rollouts that a request has begun: of the sets and units `wanted`, to these files, at one revision. A set that
-/// doesn't run has none, and neither has a cluster whose leader is of an earlier version.
+/// The rollouts that a request has begun: those that are `wanted`, at one revision. A set that doesn't run has none,
+/// and neither has a cluster whose leader is of an earlier version.
 ///
 /// # Errors
 /// See [`ClientError`].
-async fn begun(session: &Session, wanted: &BTreeMap<UnitName, UnitHash>) -> Result<RolloutList, ClientError> {
+async fn begun(session: &Session, wanted: &Wanted) -> Result<RolloutList, ClientError> {
     let patterns: Vec<String> = wanted.keys().map(names::exactly).collect();
     let deadline = Instant::now() + BEGIN;
     let mut found = RolloutList::default();
+    let brings = |view: &RolloutView, name: &UnitName, hash: &UnitHash| {
+        let rider = view.riders.iter().find(|rider| rider.name == *name).map(|rider| &rider.target);
+        rider.or((view.name == *name).then_some(&view.target)) == Some(hash)
+    };
+    let is_wanted = |view: &RolloutView| {
+        wanted.get(&view.name).is_some_and(|files| files.iter().all(|(name, hash)| brings(view, name, hash)))
+    };
     while !wanted.is_empty() {
         found = match session.client.rollouts(&patterns).await {
             Ok(list) => list,
@@ -64,7 +84,7 @@ async fn begun(session: &Session, wanted: &BTreeMap<UnitName, UnitHash>) -> Resu
             Err(ClientError::Api(detail)) if detail.code == 404 => return Ok(RolloutList::default()),
             Err(error) => return Err(error),
         };
-        found.rollouts.retain(|view| wanted.get(&view.name) == Some(&view.target));
+        found.rollouts.retain(&is_wanted);
         if found.rollouts.len() == wanted.len() || Instant::now() >= deadline {
             break;
         }
@@ -181,7 +201,8 @@ pub(in crate::cli) async fn follow_begun(
     let mut exit = Exit::Ok;
     let RolloutList { revision, rollouts } = begun(session, &rolled(applied, texts)).await?;
     for view in rollouts {
-        let members: Vec<UnitName> = view.members.iter().map(|member| member.name.clone()).collect();
+        let riders = view.members.iter().flat_map(|member| &member.riders).map(|unit| unit.name.clone());
+        let members: Vec<UnitName> = view.members.iter().map(|member| member.name.clone()).chain(riders).collect();
         let ended = follow(session, (view, revision), limit).await?;
         if !(session.is_json() && ended.over) {
             goals.retain(|goal| !members.contains(&goal.name));
@@ -217,9 +238,9 @@ fn doing(view: &RolloutView, time: Duration) -> String {
 
 /// `2 of 3 have 5b1e0b2`.
 pub(in crate::cli) fn reached(view: &RolloutView) -> String {
-    let have = own(view).filter(|member| member.hash == view.target).count();
+    let have = own(view).filter(|member| files::is_new(view, member)).count();
     let verb = if have == 1 { "has" } else { "have" };
-    format!("{have} of {} {verb} {}", own(view).count(), view.target.short())
+    format!("{have} of {} {verb} {}", own(view).count(), files::names(view).0)
 }
 
 /// The members that are no spares.
@@ -255,7 +276,8 @@ enum Quote<'a> {
 #[derive(Debug, Default)]
 struct Story {
     phase: Option<Phase>,
-    target: Option<UnitHash>,
+    /// The files that it brings.
+    targets: Vec<UnitHash>,
     members: BTreeMap<MemberName, Seen>,
     /// How many hooks have been told of.
     hooks: usize,
@@ -271,12 +293,12 @@ fn name_of(member: &RolloutMember) -> MemberName {
     MemberName { unit: member.name.clone(), host }
 }
 
-/// A member as it was last seen.
+/// A member, with the units that ride with it, as it was last seen.
 #[derive(Debug, Clone)]
 struct Seen {
-    hash: UnitHash,
+    hashes: Vec<UnitHash>,
     ready: bool,
-    /// When it got this file, since the story began; `None` if that was before.
+    /// When it got these files, since the story began; `None` if that was before.
     given: Option<Duration>,
     /// Whether it is a spare that no host fits.
     left_out: bool,
@@ -301,10 +323,9 @@ impl Story {
     /// A line for each thing that has happened since the last view; `time` has passed since the first.
     fn continued(&mut self, view: &RolloutView, time: Duration) -> Vec<String> {
         let mut lines = Vec::new();
-        let begins = self.target.as_ref() != Some(&view.target);
+        let begins = self.targets != files::targets(view);
         if begins && !view.phase.is_over() {
-            let (name, before) = (&view.name, view.from.short());
-            lines.push(format!("{name}: rolling out {}, before it {before}", view.target.short()));
+            lines.push(format!("{}: rolling out {}", view.name, files::all(view)));
         }
         let changed = self.phase != Some(view.phase) || begins;
         lines.extend(self.of_hooks(view, begins));
@@ -320,7 +341,7 @@ impl Story {
         if changed && !matches!(view.phase, Phase::Reverting | Phase::Paused) {
             lines.extend(ended(view, time));
         }
-        (self.phase, self.target) = (Some(view.phase), Some(view.target.clone()));
+        (self.phase, self.targets) = (Some(view.phase), files::targets(view));
         lines
     }
 
@@ -356,26 +377,26 @@ impl Story {
     fn of_member(&mut self, view: &RolloutView, member: &RolloutMember, time: Duration) -> Option<String> {
         let name = name_of(member);
         let before = self.members.get(&name).cloned();
-        let same = before.as_ref().is_some_and(|before| before.hash == member.hash);
+        let (hashes, ready, is_new) = (files::hashes(member), files::is_ready(member), files::is_new(view, member));
+        let same = before.as_ref().is_some_and(|before| before.hashes == hashes);
         // One that is first seen on its way has just been let through.
-        let on_its_way = before.is_none() && member.hash == view.target && !member.ready;
+        let on_its_way = before.is_none() && is_new && !ready;
         let given = match &before {
             Some(before) if same => before.given,
             Some(_) => Some(time),
             None => on_its_way.then_some(time),
         };
         let left_out = member.spare && member.machine.is_none() && member.why.is_some();
-        let seen = Seen { hash: member.hash.clone(), ready: member.ready, given, left_out };
+        let seen = Seen { hashes, ready, given, left_out };
         self.members.insert(name, seen);
         if left_out && !before.as_ref().is_some_and(|before| before.left_out) {
             let why = member.why.as_deref().unwrap_or_default();
             return Some(format!("{}: goes on without the spare {}: {why}", view.name, member.name));
         }
         let before = before?;
-        let back = member.hash != view.target;
-        if member.ready && !(same && before.ready) && given.is_some() {
+        if ready && !(same && before.ready) && given.is_some() {
             let after = given.map(|given| time.saturating_sub(given).as_secs_f64()).unwrap_or_default();
-            let again = if back { " with the file before" } else { "" };
+            let again = if is_new { "" } else { " with the file before" };
             return Some(format!("{}: ready{again} after {after:.1} s", place(member)));
         }
         None
@@ -384,20 +405,20 @@ impl Story {
 
 /// A rollout that doesn't go on as it should.
 fn turned(view: &RolloutView) -> String {
-    let (name, target) = (&view.name, view.target.short());
+    let (name, (target, from)) = (&view.name, files::names(view));
     let why = view.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     match view.phase {
-        Phase::Reverting => format!("{name}: {target} failed{why}; going back to {}", view.from.short()),
+        Phase::Reverting => format!("{name}: {target} failed{why}; going back to {from}"),
         _ => format!("{name}: paused{why}; `fleetctl rollout {name} resume` goes on"),
     }
 }
 
 /// A rollout that has come to an end, or waits.
 fn ended(view: &RolloutView, time: Duration) -> Option<String> {
-    let (name, target, from) = (&view.name, view.target.short(), view.from.short());
+    let (name, (target, from)) = (&view.name, files::names(view));
     let why = view.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let all = own(view).count();
-    let ready = own(view).filter(|member| member.ready).count();
+    let ready = own(view).filter(|member| files::is_ready(member)).count();
     Some(match view.phase {
         _ if is_asked(view) => return None,
         Phase::Done => format!("{name}: {target} runs on {ready} of {all} ({})", seconds(time)),

@@ -3,7 +3,9 @@
 
 pub mod hosts;
 pub mod policy;
+pub mod riding;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,7 @@ use super::author::Author;
 use super::name::{MachineId, UnitHash, UnitName};
 use super::revision::Revision;
 use hosts::Hosts;
+use riding::RiderFiles;
 
 /// How many files a [`Rollout`] remembers the outcomes of.
 const REMEMBERED: usize = 10;
@@ -31,7 +34,7 @@ pub struct Gate {
     /// Whether it is that of a spare. Versions that don't know the field delete the gate, since no unit has its name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spare: bool,
-    /// The set's template, or the unit itself: where its [`Rollout`] is.
+    /// The set's template, that of its lead if it is a rider, or the unit itself: where its [`Rollout`] is.
     pub rollout: UnitName,
     /// The hash of the file that was requested, which it holds back; of a spare or a hook, that of the rollout that
     /// added it or runs it.
@@ -95,6 +98,10 @@ pub struct Rollout {
     pub target: UnitHash,
     /// The file before it: the last one that was stable.
     pub from: File,
+    /// The files of the riders that take part in it, by their templates. Versions that don't know the field lose it,
+    /// and leave members of riders behind their gates until a rider gets another file, which they roll out by itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub riders: BTreeMap<UnitName, RiderFiles>,
     /// How far it has got.
     pub phase: Phase,
     /// Since when it is in this phase, ms since the epoch.
@@ -143,6 +150,7 @@ impl Rollout {
         Self {
             target,
             from,
+            riders: BTreeMap::new(),
             phase,
             since: at,
             began: at,
@@ -185,10 +193,12 @@ impl Rollout {
         self.outcomes.drain(..superfluous);
     }
 
-    /// Whether a member that is to run, or runs, the file with this hash is to get no new connections for now.
+    /// Whether a member that is to run, or runs, the file with this hash is to get no new connections for now. If only
+    /// files of riders change, no member of the set is new.
     #[must_use]
     pub fn previews(&self, hash: &UnitHash) -> bool {
-        self.preview && !self.promoted && self.phase != Phase::Done && *hash == self.target
+        let is_new = *hash == self.target && self.target != self.from.hash;
+        is_new && self.preview && !self.promoted && self.phase != Phase::Done
     }
 
     /// Whether its file has failed and nothing was asked since, so that it can be tried again.

@@ -1,8 +1,9 @@
 //! Gates: with which file a unit is scheduled while its rollout hasn't let it through to the one that was requested.
-//! Owns who takes part in a rollout, and when a gate is closed by itself; `hosts` has the gates of global units. Pure;
-//! must never decide who is let through (`pace` does).
+//! Owns who takes part in a rollout, and when a gate is closed by itself; `hosts` has the gates of global units, and
+//! `riding` the riders of sets. Pure; must never decide who is let through (`pace` does).
 
 pub mod hosts;
+pub mod riding;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -50,9 +51,13 @@ pub fn show_spares(cluster: &mut Cluster) {
     add_spares(cluster);
 }
 
-/// The spares of the rollout of a set, without the riders that came with them.
-pub fn spares_of<'a>(cluster: &'a Cluster, set: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, &'a Gate)> {
-    let gates = numbered(&cluster.gates, set).map(|(name, gate)| (name, &gate.value));
+/// The spares of the rollout of a set that are instances of `template`: the set itself, or a rider.
+pub fn spares_of<'a>(
+    cluster: &'a Cluster,
+    template: &'a UnitName,
+    set: &'a UnitName,
+) -> impl Iterator<Item = (&'a UnitName, &'a Gate)> {
+    let gates = numbered(&cluster.gates, template).map(|(name, gate)| (name, &gate.value));
     gates.filter(move |(_, gate)| gate.spare && gate.rollout == *set)
 }
 
@@ -98,7 +103,8 @@ pub fn is_spare(cluster: &Cluster, name: &UnitName) -> bool {
 }
 
 /// The set or unit whose rollout brings unit `name` the file of `record`; `None` if it gets the file at once. A member
-/// with a file of its own takes part in no rollout of its set.
+/// with a file of its own takes part in no rollout of its set. Members of a rider belong to the rollout of its lead,
+/// unless the rider has one of its own.
 #[must_use]
 pub fn rollout_of(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<UnitName> {
     if let Some(template) = name.set()
@@ -106,7 +112,7 @@ pub fn rollout_of(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<U
         && set.replicas.is_some()
         && set.hash == record.hash
     {
-        return Some(template);
+        return Some(riding::lead_of(cluster, &template).cloned().unwrap_or(template));
     }
     let file = &cluster.files.get(&record.hash)?.value;
     (!name.is_template() && file.rollout.is_some()).then(|| name.clone())
@@ -119,7 +125,7 @@ pub fn rollout_of(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<U
 pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
     let known = cluster.gates.get(name).map(|gate| &gate.value);
     if let Some(gate) = known.filter(|gate| gate.hook || !gate.spare && gate.target == record.hash) {
-        return Some(gate.clone());
+        return Some(moved(cluster, name, record, gate).unwrap_or_else(|| gate.clone()));
     }
     if record.desired != Desired::Launched {
         return None;
@@ -133,6 +139,17 @@ pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate>
         return None;
     }
     Some(Gate::new(&rollout, &record.hash, hosts::file_of(runs), record.generation))
+}
+
+/// `gate`, which unit `name` has, for another rollout, if it belongs to that now: a rider may take part in the rollout
+/// of its lead, or no longer. `record` is that of the unit.
+#[must_use]
+pub fn moved(cluster: &Cluster, name: &UnitName, record: &Unit, gate: &Gate) -> Option<Gate> {
+    if gate.hook || gate.spare || gate.target != record.hash {
+        return None;
+    }
+    let rollout = rollout_of(cluster, name, record).filter(|of| of.is_template() && *of != gate.rollout)?;
+    Some(Gate { rollout, ..gate.clone() })
 }
 
 /// Whether a leader that didn't know gates has let the unit through to the file of `record` since `gate` was closed.

@@ -17,6 +17,8 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use crate::model::name::{MachineId, UnitName};
 use crate::model::rollout::policy::{OnFailure, Policy, Promote};
 use crate::model::rollout::{Ask, MemberName, Phase, Request, Rollout, Verdict};
@@ -29,18 +31,26 @@ use timers::{Timed, after};
 /// How often one look can change the phase: from paused by way of all others to its end.
 const STEPS: usize = 8;
 
-/// What is known of one member now.
+/// What is known of one member now, together with the units that ride with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Its name.
     pub name: MemberName,
+    /// The unit that its state is that of: itself, or one that rides with it.
+    pub about: UnitName,
     /// What its host is called, if it is a global unit.
     pub hostname: Option<String>,
     /// Whether it only stands in while others are replaced.
     pub spare: bool,
     /// Whether it has, or is to have, another file than the new one: it is behind its gate, or was added as a spare by
-    /// an earlier rollout, or has gone back to the file before.
+    /// an earlier rollout, or has gone back to the file before. One with riders is as long as any of its units is.
     pub gated: bool,
+    /// Whether it is `gated`, and other units of it have their new files, which they have to give back if the rollout
+    /// fails.
+    pub partly: bool,
+    /// Whether a unit of it has no host, although others have: until that has been so for a while, it isn't healthy,
+    /// and after that it is as the others are.
+    pub lacks: bool,
     /// Whether its host would lose it with the new file. It is a global unit then, and the last to get that file.
     pub leaves: bool,
     /// The host that it is assigned to.
@@ -54,13 +64,18 @@ impl Member {
         self.state.is_gone()
     }
 
-    /// As sentences name it: `web@1.service`, `agent.service on n2`.
+    /// As sentences about its state name it: `web@1.service`, `agent.service on n2`.
     #[must_use]
     pub fn shown(&self) -> String {
         match &self.hostname {
-            Some(host) => format!("{} on {host}", self.name.unit),
-            None => self.name.to_string(),
+            Some(host) => format!("{} on {host}", self.about),
+            None => self.about.to_string(),
         }
+    }
+
+    /// Whether all of it has the files before.
+    fn is_back(&self) -> bool {
+        self.gated && !self.partly
     }
 }
 
@@ -84,7 +99,9 @@ pub enum MemberState {
 }
 
 impl MemberState {
-    fn is_gone(&self) -> bool {
+    /// Whether it has no host, or that is gone.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
         matches!(self, Self::Away | Self::Unplaced | Self::FitsNowhere)
     }
 }
@@ -131,6 +148,8 @@ pub struct Step {
 /// Decide how a rollout goes on at `now`, in ms since the epoch. `timers` is what this leader saw of it before; with
 /// new ones, every wait begins again. To be called for every change of a member's state, and when it says.
 pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
+    let members = as_they_count(look, timers, now);
+    let look = &Look { members: &members, ..*look };
     let hook = timers.observe_hook(look, now);
     let mut pace = Pace {
         look,
@@ -162,6 +181,19 @@ pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
     timers.rolling_since(pace.next.phase, now);
     let Pace { next, let_through, revert, add, end, run, wake, .. } = pace;
     Step { rollout: next, let_through, revert, add, end, run, wake }
+}
+
+/// The members as they count: one that lacks a unit isn't healthy for a while, and nobody knows when it will be.
+fn as_they_count<'a>(look: &Look<'a>, timers: &mut Timers, now: u64) -> Cow<'a, [Member]> {
+    let lacking = timers.lacking(look, now);
+    let mut members = Cow::Borrowed(look.members);
+    if !lacking.is_empty() {
+        let is_well = |member: &&mut Member| member.state == MemberState::Healthy && lacking.contains(&member.name);
+        for member in members.to_mut().iter_mut().filter(is_well) {
+            member.state = MemberState::Assigned(None);
+        }
+    }
+    members
 }
 
 /// One decision in the making.
@@ -235,7 +267,10 @@ impl Pace<'_> {
     /// Which member failed with the new file, if one did, and why.
     fn failure(&self) -> Option<(MemberName, String)> {
         let mut through = self.members().filter(|(member, _)| !member.gated);
-        through.find_map(|(member, timed)| Some((member.name.clone(), self.failed(member, timed)?)))
+        through.find_map(|(member, timed)| {
+            let (unit, host) = (member.about.clone(), member.name.host.clone());
+            Some((MemberName { unit, host }, self.failed(member, timed)?))
+        })
     }
 
     fn failed(&self, member: &Member, timed: &Timed) -> Option<String> {
@@ -377,9 +412,9 @@ impl Pace<'_> {
 
     /// What isn't healthy with the new file goes back at once, the rest within the budget.
     fn reverting(&mut self) {
-        let stuck = self.own().filter(|(member, _)| member.gated);
+        let stuck = self.own().filter(|(member, _)| member.is_back());
         let stuck = stuck.filter_map(|(member, timed)| self.failed(member, timed)).next();
-        let through: Vec<&Member> = budget::in_order(self.look.members).into_iter().filter(|m| !m.gated).collect();
+        let through: Vec<&Member> = budget::in_order(self.look.members).into_iter().filter(|m| !m.is_back()).collect();
         let is_well = |member: &&Member| member.state == MemberState::Healthy;
         let unwell = through.iter().filter(|member| !is_well(member)).count();
         let mut budget = Budget::of_revert(self.look, &self.timed, unwell);
@@ -436,6 +471,7 @@ impl Pace<'_> {
 
     /// Look again when something follows from the time alone that these members have been in their states.
     fn wake_for(&mut self, which: impl Fn(&Member) -> bool) {
-        self.wake = self.members().filter(|(member, _)| which(member)).filter_map(|(_, timed)| timed.wake).min();
+        let these = self.members().filter(|(member, _)| member.lacks || which(member));
+        self.wake = these.filter_map(|(_, timed)| timed.wake).min();
     }
 }

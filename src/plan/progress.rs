@@ -106,7 +106,7 @@ fn behind_gate(cluster: &Cluster, name: &UnitName, unit: &Unit) -> Option<Progre
     }
     let rollout = cluster.rollouts.get(&gate.rollout).map(|rollout| &rollout.value);
     let why = |rollout: &Rollout| rollout.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
-    Some(match rollout.filter(|rollout| rollout.target == gate.target) {
+    Some(match rollout.filter(|rollout| *rollout.target_of(name) == gate.target) {
         None => Progress::Waiting("its rollout is about to begin".into()),
         Some(rollout) => match rollout.phase {
             Phase::Reverted | Phase::Stuck => Progress::Failed(format!("its rollout failed{}", why(rollout))),

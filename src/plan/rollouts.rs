@@ -17,6 +17,7 @@ mod hooks;
 mod hosts;
 mod look;
 mod member;
+mod riding;
 mod spares;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use crate::model::revision::Revision;
 use crate::model::rollout::{Gate, Phase, Rollout};
 use crate::model::unit::{Desired, Unit};
 
+use super::gate::riding::lead_of;
 use super::gate::{self, instances, is_spare, launched, rollout_of};
 use super::pace::Timers;
 use super::schedule::Scheduler;
@@ -83,8 +85,9 @@ impl Rollouts {
             }
             let behind = unit.behind(&gate.value);
             let asked = std::mem::replace(unit, behind);
-            if asked.hash != gate.value.target {
-                // It was asked for yet another file while nobody led.
+            let is_moved = gate::moved(cluster, name, &asked, &gate.value).is_some();
+            if asked.hash != gate.value.target || is_moved {
+                // It was asked for yet another file while nobody led, or belongs to another rollout since then.
                 rollouts.incoming.insert(name.clone(), asked.clone());
             }
             rollouts.asked.insert(name.clone(), asked);
@@ -102,8 +105,10 @@ impl Rollouts {
             let unit = cluster.units.get(name).filter(|unit| unit.hash != assignment.value.hash);
             rollouts.incoming.extend(unit.map(|unit| (name.clone(), unit.clone())));
         }
+        let riders = cluster.rollouts.values().flat_map(|rollout| rollout.value.riders.keys());
         let templates = cluster.rollouts.keys().filter(|name| name.is_template());
         let ungated = templates
+            .chain(riders)
             .flat_map(|template| instances(cluster, template))
             .filter(|name| !cluster.gates.contains_key(*name) && launched(cluster, name).is_none());
         rollouts.fresh = ungated.cloned().collect();
@@ -236,8 +241,7 @@ impl Rollouts {
             rollout.is_some_and(|rollout| rollout.waits_for_hook(name))
         };
         self.dirty.extend(self.active.iter().filter(waits).cloned());
-        let template = name.set();
-        let rollouts = std::iter::once(name.clone()).chain(template);
+        let rollouts = may_belong_to(cluster, name);
         self.dirty.extend(rollouts.filter(|rollout| self.active.contains(rollout)));
     }
 
@@ -289,9 +293,9 @@ impl Rollouts {
             scheduler.hold(&files_of_unit(&asked).collect::<Vec<_>>(), &[]);
         }
         if !scheduler.cluster().rollouts.is_empty() {
-            let template = name.set();
-            let rollouts = std::iter::once(name.clone()).chain(template);
-            self.dirty.extend(rollouts.filter(|rollout| scheduler.cluster().rollouts.contains_key(rollout)));
+            let cluster = scheduler.cluster();
+            let rollouts = may_belong_to(cluster, &name).filter(|rollout| cluster.rollouts.contains_key(rollout));
+            self.dirty.extend(rollouts);
         }
         scheduler.apply(Change::Unit(name, None));
     }
@@ -301,10 +305,7 @@ impl Rollouts {
         self.unreadable.remove(&name);
         let cluster = scheduler.cluster();
         if name.is_template() {
-            if record.replicas.is_some() || cluster.rollouts.contains_key(&name) {
-                self.dirty.insert(name.clone());
-            }
-            return scheduler.apply(Change::Unit(name, Some(record)));
+            return self.template_asked_for(scheduler, name, record);
         }
         if !cluster.files.contains_key(&record.hash) {
             self.unknown.insert(name.clone());
@@ -326,6 +327,37 @@ impl Rollouts {
         };
         self.set_gate(scheduler, &name, gate, why);
         self.schedule(scheduler, &name, record);
+    }
+
+    /// A template has this record now. Its riders, or its lead, may take part in a rollout because of it, or no longer.
+    fn template_asked_for(&mut self, scheduler: &mut Scheduler, name: UnitName, record: Unit) {
+        let cluster = scheduler.cluster();
+        let riders = cluster.units.get(&name).into_iter().chain([&record]).flat_map(Unit::riders);
+        let related: BTreeSet<UnitName> = riders.chain([&name]).cloned().collect();
+        if record.replicas.is_some() {
+            if !cluster.files.contains_key(&record.hash) {
+                self.unknown.insert(name.clone());
+            }
+            self.dirty.insert(name.clone());
+        }
+        self.dirty.extend(related.iter().filter(|template| cluster.rollouts.contains_key(*template)).cloned());
+        self.dirty.extend(lead_of(cluster, &name).cloned());
+        scheduler.apply(Change::Unit(name.clone(), Some(record)));
+        self.dirty.extend(lead_of(scheduler.cluster(), &name).cloned());
+        related.iter().for_each(|template| self.move_gates(scheduler, template));
+    }
+
+    /// The gates of the members of `template` belong to the rollout that brings these their files now.
+    fn move_gates(&mut self, scheduler: &mut Scheduler, template: &UnitName) {
+        let cluster = scheduler.cluster();
+        let moved = |name: &UnitName| {
+            let gate = &cluster.gates.get(name)?.value;
+            Some((name.clone(), gate::moved(cluster, name, self.record(cluster, name)?, gate)?))
+        };
+        for (name, gate) in instances(cluster, template).filter_map(moved).collect::<Vec<_>>() {
+            self.dirty.insert(gate.rollout.clone());
+            self.set_gate(scheduler, &name, Some(gate), GateEvent::Closed);
+        }
     }
 
     fn set_gate(&mut self, scheduler: &mut Scheduler, name: &UnitName, gate: Option<Gate>, why: GateEvent) {
@@ -356,9 +388,10 @@ impl Rollouts {
     }
 
     /// Open all gates of a rollout that `which` names, apart from those of hooks.
-    fn open(&mut self, scheduler: &mut Scheduler, rollout: &UnitName, which: impl Fn(&Gate) -> bool) {
+    fn open(&mut self, scheduler: &mut Scheduler, rollout: &UnitName, which: impl Fn(&UnitName, &Gate) -> bool) {
+        let is_of = |gate: &Gate| gate.rollout == *rollout && !gate.hook;
         let gates = scheduler.cluster().gates.iter();
-        let these = gates.filter(|(_, gate)| gate.value.rollout == *rollout && !gate.value.hook && which(&gate.value));
+        let these = gates.filter(|(unit, gate)| is_of(&gate.value) && which(unit, &gate.value));
         for name in these.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             if is_spare(scheduler.cluster(), &name) {
                 self.end_spare(scheduler, &name);
@@ -417,5 +450,13 @@ fn files_of_unit(unit: &Unit) -> impl Iterator<Item = &UnitHash> {
 
 /// The keys of the files that a rollout may need again.
 fn files_of(rollout: &Rollout) -> impl Iterator<Item = &UnitHash> {
-    std::iter::once(&rollout.from.hash).chain(&rollout.from.text)
+    let riders = rollout.riders.values().map(|rider| &rider.from);
+    std::iter::once(&rollout.from).chain(riders).flat_map(|from| std::iter::once(&from.hash).chain(&from.text))
+}
+
+/// The rollouts that unit `name` may belong to: its own, that of its set, and that of the lead of this.
+fn may_belong_to(cluster: &Cluster, name: &UnitName) -> impl Iterator<Item = UnitName> + use<> {
+    let set = name.set();
+    let lead = lead_of(cluster, set.as_ref().unwrap_or(name)).cloned();
+    [Some(name.clone()), set, lead].into_iter().flatten()
 }

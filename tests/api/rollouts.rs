@@ -278,3 +278,44 @@ async fn the_members_of_a_global_unit_are_its_hosts() {
     let unit = daemon.get("/fleet/v2/units/agent.service").await.json();
     assert_eq!(unit["progress"], json!({ "state": "waiting", "why": "its rollout failed and is taken back" }));
 }
+
+#[tokio::test]
+async fn members_of_riders_are_shown_beside_those_that_they_ride_with() {
+    let daemon = rolling("rolling").await;
+    let rider = format!("{FILE}[X-Fleet]\nReplicas=web@.service\n");
+    daemon.apply(json!([{ "name": "log@.service", "text": rider, "desired": "launched" }])).await;
+    let target = daemon.get("/fleet/v2/units/log@1.service").await.json()["hash"].clone();
+    let mut rollout = daemon.get("/fleet/v2/rollouts/web@.service").await.json();
+    assert_eq!(rollout["riders"], Value::Null, "the leader has yet to see the rider");
+    let record = json!({
+        "target": rollout["target"], "from": { "hash": "abc" },
+        "riders": { "log@.service": { "target": target, "from": { "hash": "abc" } } },
+        "phase": "rolling", "since": 7, "began": 5, "heeded": 0,
+    });
+    let mut watch = Lines::open(&daemon, "/rollouts?name=web@.service").await;
+    watch.next().await.unwrap();
+    daemon.write_raw("rollout/web@.service", record.to_string().as_bytes()).await;
+    let gate = json!({ "rollout": "web@.service", "target": target, "hash": "abc", "generation": 1, "asked": 2 });
+    daemon.write_raw("gate/log@1.service", gate.to_string().as_bytes()).await;
+    for unit in ["log@1.service", "log@2.service"] {
+        daemon.place(unit, N1, Target::Launched).await;
+        daemon.report(unit, N1, Target::Launched, "active", 1).await;
+    }
+    rollout = daemon.get("/fleet/v2/rollouts/web@.service").await.json();
+    assert_eq!(rollout["riders"], json!([{ "name": "log@.service", "target": target, "from": "abc" }]));
+    let riding = |index: usize| {
+        let riders = rollout["members"][index]["riders"].as_array().unwrap();
+        (riders.len(), riders[0]["name"].clone(), riders[0]["hash"].clone(), riders[0]["ready"].clone())
+    };
+    assert_eq!(rollout["members"].as_array().unwrap().len(), 2);
+    assert_eq!(riding(0), (1, json!("log@1.service"), json!("abc"), json!(true)));
+    // Its host still runs the file before.
+    assert_eq!(riding(1), (1, json!("log@2.service"), target, json!(false)));
+    // A change of a rider's member is one of the rollout.
+    while let Some(line) = watch.next().await {
+        if line["rollout"] == rollout {
+            return;
+        }
+    }
+    panic!("the watch tells nothing of riders");
+}

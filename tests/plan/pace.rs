@@ -366,11 +366,15 @@ fn host(number: u32) -> MachineId {
 
 impl Played {
     fn new(number: u32, gated: bool, now: u64) -> Self {
+        let name = name(number);
         let member = Member {
-            name: name(number),
+            about: name.unit.clone(),
+            name,
             hostname: None,
             spare: false,
             gated,
+            partly: false,
+            lacks: false,
             leaves: false,
             host: Some(host(number)),
             state: MemberState::Healthy,

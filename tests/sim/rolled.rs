@@ -1,5 +1,5 @@
-//! What random seeds roll out: a set, a unit and a global unit, with the hooks of their rollouts. Owns their files, and
-//! what people ask of them; a seed decides how often. Must never judge what follows (`rollouts` does).
+//! What random seeds roll out: a set with a rider, a unit and a global unit, with the hooks of their rollouts. Owns
+//! their files, and what people ask of them; a seed decides how often. Must never judge what follows (`rollouts` does).
 
 use flotilla::model::cluster::Cluster;
 use flotilla::model::name::UnitName;
@@ -12,6 +12,7 @@ use super::random::Random;
 use super::world::{destroy, have, restart, scale};
 
 const SET: &str = "tier@.service";
+const RIDER: &str = "tier-rider@.service";
 const UNIT: &str = "solo.service";
 const GLOBAL: &str = "guard.service";
 
@@ -40,8 +41,15 @@ pub(crate) fn next(cluster: &Cluster, random: &mut Random) -> Event {
     let text = text(name.as_str(), random, is_known);
     let members = cluster.units.keys().filter(|member| member.number_in(&name).is_some());
     let one = members.clone().next().unwrap_or(&name);
+    // Drawn from a generator of its own, so that other choices don't depend on it.
+    let mut riding = random.fork("riders");
+    let has_rider = name.as_str() == SET && cluster.units.contains_key(RIDER);
+    let rides = name.as_str() == SET && riding.chance(if has_rider { 600 } else { 250 });
+    let of_rider = if rides { rider(cluster, &mut riding, has_rider) } else { Vec::new() };
     match random.within(0..=12) {
+        0 if has_rider => Event::Batch(vec![destroy(&name), destroy(&RIDER.parse().unwrap())]),
         0 if is_known => Event::Batch(vec![destroy(&name)]),
+        _ if has_rider && rides && riding.chance(200) => Event::Batch(of_rider),
         1 if is_known => Event::Batch(vec![have(one, None, Some(Desired::Loaded))]),
         2 if is_known => Event::Batch(vec![restart(one)]),
         3 if is_known && name.is_template() => {
@@ -49,8 +57,24 @@ pub(crate) fn next(cluster: &Cluster, random: &mut Random) -> Event {
         }
         4..=5 if is_known => ask(cluster, &name, random),
         6 if is_known => Event::Sicken(one.clone(), random.chance(600)),
-        _ => Event::Batch(given(std::iter::once(&name).chain(members), &text, random)),
+        _ => Event::Batch([given(std::iter::once(&name).chain(members), &text, random), of_rider].concat()),
     }
+}
+
+/// A request that the rider of the set and its members have another file and run. Most versions follow the set, and
+/// some are rolled out by themselves.
+fn rider(cluster: &Cluster, random: &mut Random, or_broken: bool) -> Vec<Intent> {
+    let program = match random.within(0..=4) {
+        0 if or_broken => "ExecStart=\n".to_owned(),
+        version => format!("ExecStart=/bin/rider {version}\n"),
+    };
+    let place = random.pick(&["MachineOf=tier@%i.service\n", "MachineOf=tier@%i.service\n", ""]);
+    let own = random.pick(&["", "", "", "[X-Rollout]\nHealthySec=2\nDeadlineSec=20\n"]);
+    let text = format!("[Service]\n{program}[X-Fleet]\nReplicas={SET}\n{place}{own}");
+    let template: UnitName = RIDER.parse().unwrap();
+    let members = cluster.units.keys().filter(|member| member.number_in(&template).is_some());
+    let all = std::iter::once(&template).chain(members);
+    all.map(|name| have(name, Some(&text), Some(Desired::Launched))).collect()
 }
 
 /// What happens to the global unit.

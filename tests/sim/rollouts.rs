@@ -14,6 +14,13 @@ use flotilla::plan::gate::hosts::launched_on;
 /// A unit that is a member, or a global one on a host.
 type Member<'a> = (&'a UnitName, Option<&'a MachineId>);
 
+/// What counts as one member: the units of a rollout with a number, or a unit by itself, or a global one on a host.
+type Group<'a> = (Option<u32>, Option<&'a MachineId>);
+
+fn group_of<'a>((name, host): Member<'a>) -> Group<'a> {
+    (name.number(), host)
+}
+
 /// What is wrong with a commit that led from `before` to `after`. The leader has planned it from one of the states
 /// `past`, or from `before`.
 pub(crate) fn judge<'a>(
@@ -37,7 +44,10 @@ pub(crate) fn judge<'a>(
             .extend(wrong_file(before, after, member, rollout, told).map(|what| format!("{what} on {}", host.short())));
         let takes_part = before.gates.contains_key(name) || after.gates.contains_key(name);
         // A leader may have known less, and taken it for one that isn't healthy.
-        let was_healthy = || past.clone().chain(std::iter::once(before)).all(|cluster| is_healthy_in(cluster, member));
+        let was_healthy = || {
+            let mut states = past.clone().chain(std::iter::once(before));
+            states.all(|cluster| is_healthy_in(cluster, member) && is_whole_in(cluster, rollout_name, group_of(member)))
+        };
         if takes_part && !is_at_once(before, name, told) && was_healthy() {
             away.entry(rollout_name).or_default().push(member);
         }
@@ -87,7 +97,9 @@ pub(crate) fn judge_hooks<'a>(
             continue;
         };
         let rollout = after.rollouts.get(&gate.rollout).map(|rollout| &rollout.value);
-        let Some(rollout) = rollout.filter(|rollout| rollout.target == told.hash) else { continue };
+        // They run for the file of the set, not for those of riders alone.
+        let has_hooks = |rollout: &&Rollout| *rollout.target_of(name) == told.hash && !rollout.is_of_riders();
+        let Some(rollout) = rollout.filter(has_hooks) else { continue };
         let missing = missing(rollout, |policy| policy.before);
         found.extend(missing.map(|hook| format!("{name} is let through before {hook} has run")));
     }
@@ -97,14 +109,15 @@ pub(crate) fn judge_hooks<'a>(
             continue;
         };
         let (known, rollout) = (&known.value, &rollout.value);
-        if rollout.phase == Phase::Done && known.phase != Phase::Done && states().all(|past| has_members(past, name)) {
+        let is_done = rollout.phase == Phase::Done && known.phase != Phase::Done;
+        if is_done && !rollout.is_of_riders() && states().all(|past| has_members(past, name)) {
             let missing = missing(rollout, |policy| policy.after);
             found.extend(missing.map(|hook| format!("the rollout of {name} is done before {hook} has run")));
         }
         let begun = rollout.hooks.iter().filter(|run| run.after && !known.hooks.contains(run) && run.took.is_none());
         let waits = |member: &Member<'_>| {
             let gate = before.gates.get(member.0).map(|gate| &gate.value).filter(|gate| !gate.spare && !gate.hook);
-            let gate = gate.filter(|gate| gate.rollout == *name && gate.target == rollout.target);
+            let gate = gate.filter(|gate| gate.rollout == *name && gate.target == *rollout.target_of(member.0));
             let runs = |past: &Cluster| past.units.get(member.0).is_some_and(|unit| unit.desired == Desired::Launched);
             gate.is_some_and(|gate| member.1.is_none_or(|host| gate.held_on(host).is_some()))
                 && after.gates.contains_key(member.0)
@@ -128,7 +141,9 @@ fn is_same(known: &Rollout, rollout: &Rollout) -> bool {
 fn has_members(cluster: &Cluster, name: &UnitName) -> bool {
     let takes_part = |(unit, record): (&UnitName, &Unit)| {
         let launched = record.desired == Desired::Launched && !unit.is_template();
-        launched && rollout_of(cluster, unit).is_some_and(|(of, rollout)| of == name && rollout.target == record.hash)
+        launched
+            && rollout_of(cluster, unit)
+                .is_some_and(|(of, rollout)| of == name && *rollout.target_of(unit) == record.hash)
     };
     cluster.units.iter().any(takes_part)
 }
@@ -148,12 +163,13 @@ fn wrong_file(
     let asked = [before, after].map(|cluster| cluster.units.get(name).map(|unit| &unit.hash));
     let gate = before.gates.get(name).map(|gate| &gate.value);
     let gate = gate.and_then(|gate| host.map_or(Some(&gate.hash), |host| Some(gate.held_on(host)?.hash)));
-    let may_be: [Option<&UnitHash>; 5] = [asked[0], asked[1], gate, Some(&rollout.from.hash), Some(&rollout.target)];
+    let (from, target) = (&rollout.from_of(name).hash, rollout.target_of(name));
+    let may_be: [Option<&UnitHash>; 5] = [asked[0], asked[1], gate, Some(from), Some(target)];
     if !may_be.contains(&Some(&told.hash)) {
         return Some(format!("{name} is told to run {}, which nobody asked for", told.hash.short()));
     }
     let has_failed = matches!(rollout.phase, Phase::Reverting | Phase::Reverted | Phase::Stuck);
-    (has_failed && told.hash == rollout.target && told.hash != rollout.from.hash)
+    (has_failed && told.hash == *target && told.hash != *from)
         .then(|| format!("{name} is told to run {}, which has failed", told.hash.short()))
 }
 
@@ -173,17 +189,23 @@ fn too_few<'a>(
     };
     let units = after.units.iter().filter(takes_part).map(|(name, _)| name);
     let members: Vec<Member<'_>> = units.flat_map(|name| members_of(after, name)).collect();
+    let groups: BTreeSet<Group<'_>> = members.iter().map(|member| group_of(*member)).collect();
     let states = || past.clone().chain(std::iter::once(before));
     // What the leader may have known when it decided, as with what follows: hosts of a global unit come and go.
-    let placed = |cluster: &Cluster| members.iter().filter(|member| has_host(cluster, **member)).count();
+    let placed = |cluster: &Cluster| {
+        let placed = members.iter().filter(|member| has_host(cluster, **member)).map(|member| group_of(*member));
+        placed.collect::<BTreeSet<_>>().len()
+    };
     let is_global = members.iter().any(|(_, host)| host.is_some());
     let all = if is_global { states().map(placed).min().unwrap_or_default() } else { placed(before) };
     // Spares serve as well.
-    let serving = members.iter().copied().chain(spares_of(before, rollout).map(|spare| (spare, None)));
-    let healthy = serving.filter(|member| states().any(|cluster| is_healthy_in(cluster, *member))).count();
-    let most = if is_global { states().map(placed).max().unwrap_or_default() } else { members.len() };
+    let serving = groups.iter().copied().chain(spares_of(before, rollout).map(|spare| group_of((spare, None))));
+    let serving = serving.collect::<BTreeSet<_>>().into_iter();
+    let healthy = serving.filter(|group| states().any(|cluster| is_whole_in(cluster, rollout, *group))).count();
+    let most = if is_global { states().map(placed).max().unwrap_or_default() } else { groups.len() };
     let floor = all.saturating_sub(policy.parallel.at_least_one_of(most));
-    (healthy.saturating_sub(stopped.len()) < floor).then(|| {
+    let away = stopped.iter().map(|member| group_of(*member)).collect::<BTreeSet<_>>().len();
+    (healthy.saturating_sub(away) < floor).then(|| {
         let shown =
             |(name, host): &Member<'_>| host.map_or(name.to_string(), |host| format!("{name} on {}", host.short()));
         let stopped: Vec<String> = stopped.iter().map(shown).collect();
@@ -212,7 +234,8 @@ fn too_soon<'a>(
     let record = &after.rollouts.get(rollout)?.value;
     let policy = policy_of(after, record)?;
     let states = || past.clone().chain(std::iter::once(before));
-    let is_spare_in = |cluster: &Cluster, name: &UnitName| spares_of(cluster, rollout).any(|spare| spare == name);
+    // Those that ride with spares are spares, too.
+    let is_spare_in = |cluster: &Cluster, name: &UnitName| cluster.gates.get(name).is_some_and(|gate| gate.value.spare);
     // Also one that takes the place of a member that was destroyed.
     let is_spare = |name: &UnitName| is_spare_in(after, name) || states().any(|cluster| is_spare_in(cluster, name));
     // A member that is to be restarted is stopped in any case.
@@ -255,6 +278,19 @@ fn told_of<'a>(cluster: &'a Cluster, (name, on): Member<'_>) -> Option<(&'a Mach
     found.map(|(_, host, told)| (host, told))
 }
 
+/// Whether all units of a rollout that count as one member and have a host are healthy, and at least one has.
+fn is_whole_in(cluster: &Cluster, rollout: &UnitName, group: Group<'_>) -> bool {
+    let riders = cluster.rollouts.get(rollout).into_iter().flat_map(|record| record.value.riders.keys());
+    let numbered = std::iter::once(rollout).chain(riders).filter_map(|template| template.numbered(group.0?).ok());
+    let mut units: Vec<UnitName> = numbered.collect();
+    if units.is_empty() {
+        units.push(rollout.clone());
+    }
+    let placed: Vec<Member<'_>> =
+        units.iter().map(|unit| (unit, group.1)).filter(|member| has_host(cluster, *member)).collect();
+    !placed.is_empty() && placed.into_iter().all(|member| is_healthy_in(cluster, member))
+}
+
 /// The spares of a rollout, without their riders.
 fn spares_of<'a>(cluster: &'a Cluster, rollout: &'a UnitName) -> impl Iterator<Item = &'a UnitName> {
     let is_of = move |(name, gate): &(&UnitName, &Versioned<Gate>)| {
@@ -278,7 +314,11 @@ pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
         let mut members = cluster.units.iter().filter(|member| takes_part(name, member)).peekable();
         members.peek().is_some() && members.all(|(unit, _)| waits(unit))
     };
-    let is_held_up = move |name: &UnitName| spares_of(cluster, name).any(is_stopped) || is_nowhere(name);
+    let spares = move |name: &UnitName| {
+        let is_of = |gate: &Gate| gate.spare && gate.rollout == *name;
+        cluster.gates.iter().any(|(spare, gate)| is_of(&gate.value) && is_stopped(spare))
+    };
+    let is_held_up = move |name: &UnitName| spares(name) || is_nowhere(name);
     let all = cluster.rollouts.iter().filter(move |(name, rollout)| goes_on(rollout.value.phase) && !is_held_up(name));
     all.map(|(name, rollout)| format!("the rollout of {name} is {:?}", rollout.value.phase))
 }
@@ -286,9 +326,37 @@ pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
 /// The set or unit that `name` is rolled out with.
 fn rollout_of<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a UnitName, &'a Rollout)> {
     let template = name.set();
+    let has_it = |template: &UnitName| {
+        let mut leads = cluster.rollouts.iter().filter(|(_, rollout)| rollout.value.riders.contains_key(template));
+        leads.next()
+    };
+    let lead = template.as_ref().and_then(has_it);
     let all = [template.as_ref(), Some(name)];
-    let found = all.into_iter().flatten().find_map(|name| cluster.rollouts.get_key_value(name));
-    found.map(|(name, rollout)| (name, &rollout.value))
+    let own = || all.into_iter().flatten().find_map(|name| cluster.rollouts.get_key_value(name));
+    lead.or_else(own).map(|(name, rollout)| (name, &rollout.value))
+}
+
+/// The riders that have other members than their leads. A member with a file of its own is left when its lead's is
+/// destroyed.
+pub(crate) fn torn(cluster: &Cluster) -> impl Iterator<Item = String> {
+    let lead = |(_, unit): &(&UnitName, &Unit)| {
+        let file = cluster.files.get(&unit.hash)?;
+        file.value.replicas.as_ref()?.lead().filter(|_| unit.replicas.is_some()).cloned()
+    };
+    let numbers = |template: &UnitName, hash: Option<&UnitHash>| -> BTreeSet<u32> {
+        let units = cluster.units.iter().filter(|(_, unit)| hash.is_none_or(|hash| unit.hash == *hash));
+        units.filter_map(|(name, _)| name.number_in(template)).collect()
+    };
+    let sets = cluster.units.iter().filter(|(name, _)| name.is_template());
+    let riders = sets.filter_map(move |set| Some((set.0, &set.1.hash, lead(&set)?)));
+    riders.filter_map(move |(rider, hash, lead)| {
+        let (leading, all) = (numbers(&lead, None), numbers(rider, None));
+        let lost: Vec<&u32> = leading.difference(&all).collect();
+        let of_file = numbers(rider, Some(hash));
+        let left: Vec<&u32> = of_file.difference(&leading).collect();
+        let is_torn = !(lost.is_empty() && left.is_empty());
+        is_torn.then(|| format!("{rider} lacks the members {lost:?} of {lead}, and has {left:?} that it lacks"))
+    })
 }
 
 fn launched(cluster: &Cluster) -> impl Iterator<Item = (&UnitName, &MachineId, &Assignment)> {

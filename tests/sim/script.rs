@@ -6,7 +6,8 @@
 //! machine add n1 zone=a          a host with metadata; its daemon starts
 //! machine clone n1 n2            a host with the machine id of n1; its daemon starts
 //! file web.service … EOF         a unit file, for the commands that follow
-//! submit|load|start NAME…        request this state of the units, with their files, as one batch
+//! submit|load|start NAME…        request this state of the units, with their files, as one batch;
+//!                                {a,b}@{1,2}.service names four
 //! stop|unload NAME…              launched → loaded, → inactive
 //! restart NAME…                  stop and start them in place
 //! replace NAME…                  submit another file, with the same desired state
@@ -66,6 +67,7 @@ use super::line::Cut;
 use super::log::Log;
 use super::marks::Reached;
 use super::probe::{Answer, Call};
+use super::rollouts;
 use super::show;
 use super::world::{World, destroy, have, restart, scale};
 
@@ -279,6 +281,8 @@ impl Player {
                 if !settled {
                     return Err("it doesn't".into());
                 }
+                let cluster = self.world.judge.cluster();
+                rollouts::torn(&cluster).for_each(|what| self.world.journal.violate(format!("settled, and {what}")));
             }
             ["show", "units"] => return Ok(show::units(&self.world)),
             ["show", "sets"] => return Ok(show::sets(&self.world)),
@@ -307,7 +311,7 @@ impl Player {
     /// Send a request with the files of the units, as the command line does.
     async fn ask(&self, units: &[&str], desired: Option<Desired>) -> Result<String, String> {
         let mut intents = Vec::new();
-        for unit in units {
+        for unit in units.iter().flat_map(|unit| expanded(unit)) {
             let name: UnitName = unit.parse().map_err(|error| format!("{error}"))?;
             let file = self.files.get(&name).or_else(|| self.files.get(&name.template()?));
             let desired = desired.filter(|desired| *desired != Desired::Inactive || self.is_new(&name));
@@ -324,6 +328,13 @@ impl Player {
     fn is_new(&self, name: &UnitName) -> bool {
         !self.world.judge.cluster().units.contains_key(name)
     }
+}
+
+/// What a shell makes of `{web,log}@{1,2}.service`.
+fn expanded(unit: &str) -> Vec<String> {
+    let choices = unit.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)));
+    let Some((before, (choices, after))) = choices else { return vec![unit.to_owned()] };
+    choices.split(',').flat_map(|choice| expanded(&format!("{before}{choice}{after}"))).collect()
 }
 
 fn scaled(unit: &str, count: &str) -> Result<Intent, String> {

@@ -51,6 +51,7 @@ pub(crate) async fn compare(world: &World, health: Health) {
     }
     let wrong = |what: String| world.journal.violate(format!("settled, and {what}"));
     rollouts::unfinished(&cluster).for_each(&wrong);
+    rollouts::torn(&cluster).for_each(&wrong);
     if world.judge.leader().is_none() {
         wrong("there is no leader".into());
     }
@@ -96,7 +97,10 @@ pub(crate) async fn compare(world: &World, health: Health) {
     let former = cluster.histories.values().flat_map(|kept| &kept.value.keys);
     let keys = cluster.units.values().flat_map(|unit| [&unit.hash, unit.file_key()]).chain(former);
     let held = cluster.gates.values().flat_map(|gate| gate.value.files());
-    let before = cluster.rollouts.values().map(|rollout| &rollout.value.from);
+    let before = cluster.rollouts.values().flat_map(|rollout| {
+        let riders = rollout.value.riders.values().map(|rider| &rider.from);
+        std::iter::once(&rollout.value.from).chain(riders)
+    });
     let keys = keys.chain(held).chain(before.flat_map(|from| std::iter::once(&from.hash).chain(&from.text)));
     let used: BTreeSet<String> = keys.map(|key| format!("{FILES}{key}")).collect();
     for file in files.iter().filter(|file| !used.contains(&file.key)) {

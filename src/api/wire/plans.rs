@@ -93,8 +93,8 @@ pub struct PlannedRollout {
     /// The units that would run once before the members get it (`Before=`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<UnitName>,
-    /// The members that would get it, in their order: those of a step together. Of a global unit, its name for each
-    /// host, which `step_machines` names.
+    /// The members that would get it, in their order: those of a step together. Members of riders that get their files
+    /// with them are among these. Of a global unit, its name for each host, which `step_machines` names.
     pub steps: Vec<Vec<UnitName>>,
     /// The hosts of the steps, in the same order. Only of a global unit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

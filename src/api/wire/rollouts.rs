@@ -29,6 +29,9 @@ pub struct RolloutView {
     pub target: UnitHash,
     /// The hash of the file before it, which members go back to if it fails.
     pub from: UnitHash,
+    /// The riders of the set that take part in it, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub riders: Vec<RolloutRider>,
     /// How far it has got.
     pub phase: Phase,
     /// Since when, ms since the epoch.
@@ -61,6 +64,18 @@ pub struct RolloutView {
     /// The units that it is about, sorted by number, then by name; of a global unit the hosts that have it, sorted by
     /// their ids.
     pub members: Vec<RolloutMember>,
+}
+
+/// v2: a template with as many members as the set, which get their files together with those of the set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RolloutRider {
+    /// The template.
+    pub name: UnitName,
+    /// The hash of its new file.
+    pub target: UnitHash,
+    /// The hash of the file before it; the same if it hasn't changed.
+    pub from: UnitHash,
 }
 
 /// v2: one run of a hook of a rollout: a unit that runs once before its members get the new file (`Before=`), or when
@@ -142,6 +157,31 @@ pub struct RolloutMember {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
     /// Why it isn't ready, or why a spare has no host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The members of riders that have its number, sorted by name: they get their files together with it, and it counts
+    /// as ready for the rollout when all of them are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub riders: Vec<RidingUnit>,
+}
+
+/// v2: a member of a rider, beside the member of the set that has its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RidingUnit {
+    /// Its name.
+    pub name: UnitName,
+    /// The hash of the file that its host is told to run.
+    pub hash: UnitHash,
+    /// The host that it is placed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineRef>,
+    /// Whether its host runs that file, and the unit is ready.
+    pub ready: bool,
+    /// Since when it is in its present state, ms since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Why it isn't ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }

@@ -85,16 +85,20 @@ fn lines(plan: &Plan, asked: &BTreeSet<String>) -> Vec<String> {
 
 /// `web@.service  rolls out to 3 members, one at a time, never fewer than 2 ready, in at most 30 min`.
 fn rollout(rollout: &PlannedRollout) -> Vec<String> {
-    let members = rollout.steps.iter().map(Vec::len).sum::<usize>() + rollout.held.len();
+    let has_hosts = !(rollout.step_machines.is_empty() && rollout.held_machines.is_empty());
+    let members = match has_hosts {
+        true => rollout.steps.iter().map(Vec::len).sum::<usize>() + rollout.held.len(),
+        // Those that ride with a member have its number.
+        false => {
+            rollout.steps.iter().flatten().chain(&rollout.held).map(UnitName::number).collect::<BTreeSet<_>>().len()
+        }
+    };
     let pace = match rollout.parallel {
         1 => "one at a time".to_owned(),
         parallel if parallel >= members => "all together".to_owned(),
         parallel => format!("{parallel} at a time"),
     };
-    let members = match rollout.step_machines.is_empty() && rollout.held_machines.is_empty() {
-        true => count(members, "member"),
-        false => count(members, "host"),
-    };
+    let members = count(members, if has_hosts { "host" } else { "member" });
     let ready = match rollout.least_ready {
         0 => String::new(),
         least => format!(", never fewer than {least} ready"),

@@ -1,7 +1,7 @@
 //! `rollout`: shows how a rollout stands, asks something of it, and follows it. Owns the table; `rolling` follows.
 
 use crate::api::client::ClientError;
-use crate::api::wire::{RolloutMember, RolloutView};
+use crate::api::wire::{RidingUnit, RolloutMember, RolloutView};
 use crate::cli::args::Rollout;
 use crate::cli::commands::plan;
 use crate::cli::error::{Error, Exit};
@@ -23,7 +23,7 @@ const HEAD: [&str; 5] = ["UNIT", "HOST", "FILE", "STATE", "SINCE"];
 pub(in crate::cli) async fn run(session: &Session, args: &Rollout) -> Result<Exit, Error> {
     let limit = Limit::after(args.timeout);
     let Some(arg) = &args.name else { return all(session).await };
-    let name = name(arg)?;
+    let name = leading(session, name(arg)?).await?;
     if let Some(action) = args.action.filter(|_| args.plan) {
         let (what, refused) = (action.request(), |error| refused(&name, action.request(), error));
         return plan::of_ask(session, session.client.plan_ask(&name, what).await.map_err(refused)?);
@@ -47,6 +47,16 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rollout) -> Result<Exi
 fn name(arg: &str) -> Result<UnitName, Error> {
     let name = names::unit(arg).map_err(|error| Error::failure(format!("{arg}: {error}")))?;
     Ok(name.set().unwrap_or(name))
+}
+
+/// The set whose rollout brings `name` its files, if it is a rider of that.
+async fn leading(session: &Session, name: UnitName) -> Result<UnitName, Error> {
+    if !name.is_template() || !session.client.rollouts(&[names::exactly(&name)]).await?.rollouts.is_empty() {
+        return Ok(name);
+    }
+    let all = session.client.rollouts(&[]).await?.rollouts;
+    let lead = all.into_iter().find(|view| view.riders.iter().any(|rider| rider.name == name));
+    Ok(lead.map_or(name, |view| view.name))
 }
 
 /// The rollout, and the revision at which it is like this.
@@ -95,7 +105,7 @@ fn show(session: &Session, view: &RolloutView) {
     let now = Clock::system().now_ms();
     session.line(&headline(view, now));
     view.hooks.iter().for_each(|hook| session.line(&format!("  {}", rolling::hook(hook))));
-    let rows: Vec<Vec<Cell>> = in_order(view).into_iter().map(|member| row(view, member, now)).collect();
+    let rows: Vec<Vec<Cell>> = in_order(view).into_iter().flat_map(|member| rows(view, member, now)).collect();
     if !rows.is_empty() {
         session.out.data(&fitted::render(&HEAD, &rows, session.out.width(), session.out.has_colours()));
     }
@@ -123,8 +133,30 @@ fn headline(view: &RolloutView, now: u64) -> String {
         ago(view.since, now),
         asked.unwrap_or_default(),
         rolling::reached(view),
-        view.from.short(),
+        rolling::files::names(view).1,
     )
+}
+
+/// A member, and the units that ride with it.
+fn rows(view: &RolloutView, member: &RolloutMember, now: u64) -> Vec<Vec<Cell>> {
+    let with_it = member.riders.iter().map(|unit| riding(view, unit, now));
+    std::iter::once(row(view, member, now)).chain(with_it).collect()
+}
+
+fn riding(view: &RolloutView, unit: &RidingUnit, now: u64) -> Vec<Cell> {
+    let (state, tone) = match (unit.ready, &unit.why) {
+        (true, _) => ("ready".to_owned(), Tone::Good),
+        (false, Some(why)) => (format!("not ready: {why}"), Tone::Busy),
+        (false, None) => ("not ready".to_owned(), Tone::Busy),
+    };
+    let is_new = rolling::files::has_target(view, &unit.name, &unit.hash);
+    vec![
+        Cell::unit(unit.name.as_str()),
+        Cell::plain(unit.machine.as_ref().map_or_else(|| "-".into(), |machine| machine.name())),
+        Cell::new(unit.hash.short(), if is_new { Tone::Plain } else { Tone::Dim }),
+        Cell::new(state, tone),
+        Cell::plain(ago(unit.since.unwrap_or_default(), now)),
+    ]
 }
 
 fn row(view: &RolloutView, member: &RolloutMember, now: u64) -> Vec<Cell> {
@@ -141,7 +173,7 @@ fn row(view: &RolloutView, member: &RolloutMember, now: u64) -> Vec<Cell> {
     if member.preview && member.ready {
         state.push_str(", preview");
     }
-    let is_new = member.hash == view.target;
+    let is_new = rolling::files::has_target(view, &member.name, &member.hash);
     vec![
         Cell::unit(member.name.as_str()),
         Cell::plain(host),

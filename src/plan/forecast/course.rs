@@ -1,13 +1,13 @@
 //! How rollouts go on from member to member in a copy of the cluster. Owns what is told of it; must never decide who is
 //! next (`pace` does).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::rollout::policy::{Policy, Promote};
-use crate::model::rollout::{Gate, MemberName, Phase};
+use crate::model::rollout::{Gate, MemberName, Phase, Rollout};
 use crate::model::unit::Assignment;
 
 use super::super::gate::hosts::launched_on;
@@ -21,11 +21,11 @@ pub struct Course {
     pub target: UnitHash,
     /// The units that run once before the members get it.
     pub before: Vec<UnitName>,
-    /// The members that get it, in their order: those of a step together.
+    /// The members that get it, in their order: those of a step together, with the units that ride with them.
     pub steps: Vec<Vec<MemberName>>,
     /// The units that run once when all of them have it.
     pub after: Vec<UnitName>,
-    /// The members that don't get it, because the rollout waits, or ends before.
+    /// The members that don't get it, because the rollout waits, or ends before; with the units that ride with them.
     pub held: Vec<MemberName>,
     /// How many members may be unavailable at a time because of it.
     pub parallel: usize,
@@ -51,6 +51,8 @@ pub(super) struct Courses {
 #[derive(Debug, Clone)]
 struct Draft {
     target: UnitHash,
+    /// The files of riders.
+    riders: BTreeMap<UnitName, UnitHash>,
     steps: Vec<Vec<MemberName>>,
     least_ready: Option<usize>,
 }
@@ -63,9 +65,9 @@ impl Courses {
                 self.all.remove(&rollout.name);
                 continue;
             };
-            let draft = self.all.entry(rollout.name.clone()).or_insert_with(|| Draft::to(&after.target));
-            if draft.target != after.target {
-                *draft = Draft::to(&after.target);
+            let draft = self.all.entry(rollout.name.clone()).or_insert_with(|| Draft::to(after));
+            if !draft.is_of(after) {
+                *draft = Draft::to(after);
             }
         }
         let mut steps: BTreeMap<&UnitName, Vec<MemberName>> = BTreeMap::new();
@@ -73,9 +75,8 @@ impl Courses {
             steps.entry(&gate.rollout.0).or_default().extend(let_through(gate, cluster));
         }
         for (name, step) in steps {
-            let target = cluster.rollouts.get(name).map(|rollout| &rollout.value.target);
-            let Some(target) = target else { continue };
-            let draft = self.all.entry(name.clone()).or_insert_with(|| Draft::to(target));
+            let Some(rollout) = cluster.rollouts.get(name).map(|rollout| &rollout.value) else { continue };
+            let draft = self.all.entry(name.clone()).or_insert_with(|| Draft::to(rollout));
             let ready = ready(cluster, name);
             draft.least_ready = Some(draft.least_ready.map_or(ready, |least| least.min(ready)));
             draft.steps.push(step);
@@ -90,16 +91,26 @@ impl Courses {
 }
 
 impl Draft {
-    fn to(target: &UnitHash) -> Self {
-        Self { target: target.clone(), steps: Vec::new(), least_ready: None }
+    fn to(rollout: &Rollout) -> Self {
+        let riders = rollout.riders.iter().map(|(rider, files)| (rider.clone(), files.target.clone())).collect();
+        Self { target: rollout.target.clone(), riders, steps: Vec::new(), least_ready: None }
+    }
+
+    fn is_of(&self, rollout: &Rollout) -> bool {
+        let Self { target, riders, .. } = Self::to(rollout);
+        (&self.target, &self.riders) == (&target, &riders)
     }
 
     fn ended(&self, cluster: &Cluster, name: &UnitName) -> Option<Course> {
         let rollout = &cluster.rollouts.get(name)?.value;
-        let is_held = |gate: &Gate| gate.rollout == *name && gate.target == self.target && !gate.hook;
-        let gates = cluster.gates.iter().filter(|(_, gate)| is_held(&gate.value));
+        let is_held = |unit: &UnitName, gate: &Gate| {
+            gate.rollout == *name && gate.target == *rollout.target_of(unit) && !gate.hook
+        };
+        let gates = cluster.gates.iter().filter(|(unit, gate)| is_held(unit, &gate.value));
         let held: Vec<MemberName> = gates.flat_map(|(name, gate)| held_by(cluster, name, &gate.value)).collect();
-        let members = self.steps.iter().map(Vec::len).sum::<usize>() + held.len();
+        // Those that ride with a member have its number.
+        let named = self.steps.iter().flatten().chain(&held).map(|member| (member.number(), &member.host));
+        let members = named.collect::<BTreeSet<_>>().len();
         if members == 0 {
             return None;
         }
@@ -158,20 +169,24 @@ fn longest(policy: &Policy, steps: usize, canaries: usize) -> Option<Duration> {
     }
 }
 
-/// How many members of a set, or of the unit itself or its hosts, are healthy with what their hosts were told last.
+/// How many members of a set, with the units that ride with them, or of the unit itself or its hosts, are healthy with
+/// what their hosts were told last.
 fn ready(cluster: &Cluster, name: &UnitName) -> usize {
     let is_ready_on = |member: &UnitName, host: &MachineId, told: &Assignment| {
         let ends = cluster.files.get(&told.hash).is_some_and(|file| file.value.ends);
         let report = cluster.report(member, host).filter(|_| cluster.machines.contains_key(host));
         report.is_some_and(|report| report.generation >= told.generation && report.is_healthy(ends))
     };
-    let is_ready =
-        |member: &&UnitName| launched(cluster, member).is_some_and(|(host, told)| is_ready_on(member, host, told));
-    match name.is_template() {
-        true => instances(cluster, name).filter(is_ready).count(),
-        false => {
-            let hosts = launched_on(cluster, name).filter(|(host, told)| is_ready_on(name, host, told)).count();
-            hosts + usize::from(is_ready(&name))
-        }
+    let is_ready = |told: (&MachineId, &Assignment), member: &UnitName| is_ready_on(member, told.0, told.1);
+    let serves = |member: &UnitName| launched(cluster, member).is_some_and(|told| is_ready(told, member));
+    if !name.is_template() {
+        let hosts = launched_on(cluster, name).filter(|told| is_ready(*told, name)).count();
+        return hosts + usize::from(serves(name));
     }
+    let riders = || cluster.rollouts.get(name).into_iter().flat_map(|rollout| rollout.value.riders.keys());
+    let is_whole = |member: &&UnitName| {
+        let with_it = riders().filter_map(|rider| rider.numbered(member.number()?).ok());
+        with_it.into_iter().all(|unit| launched(cluster, &unit).is_none_or(|told| is_ready(told, &unit)))
+    };
+    instances(cluster, name).filter(|member| serves(member)).filter(is_whole).count()
 }

@@ -28,7 +28,7 @@ impl Budget {
 
     /// For giving members the file before again, of which `back` go back anyway.
     pub(super) fn of_revert(look: &Look<'_>, timed: &[Timed], back: usize) -> Self {
-        let budget = Self::new(look, timed, |member| member.gated);
+        let budget = Self::new(look, timed, Member::is_back);
         Self { under_way: budget.under_way + back, ..budget }
     }
 
@@ -64,13 +64,13 @@ impl Budget {
 }
 
 /// The members without the spares. Those that don't serve come first: a file that repairs them must reach them. Then
-/// the highest number, since the first member is often the primary, and `scale` takes the same end. The hosts of a
-/// global unit are ordered by their ids, and those that lose it come last.
+/// those that have new files in part, and then the highest number, since the first member is often the primary, and
+/// `scale` takes the same end. The hosts of a global unit are ordered by their ids, and those that lose it come last.
 pub(super) fn in_order(members: &[Member]) -> Vec<&Member> {
     let mut all: Vec<&Member> = members.iter().filter(|member| !member.spare).collect();
     all.sort_by_key(|member| {
         let (is_well, MemberName { unit, host }) = (member.state == MemberState::Healthy, &member.name);
-        (member.leaves, is_well, Reverse((unit.number(), unit)), host)
+        (member.leaves, is_well, !member.partly, Reverse((unit.number(), unit)), host)
     });
     all
 }

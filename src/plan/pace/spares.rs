@@ -42,7 +42,7 @@ impl Pace<'_> {
     /// stays if the members don't (`stuck`).
     pub(super) fn end_spares(&mut self) {
         let nobody = self.own().next().is_none();
-        let is_back = self.own().all(|(member, _)| member.gated);
+        let is_back = self.own().all(|(member, _)| member.is_back());
         let called = self.called().count();
         let ends = |at: usize, spare: &Member, timed: &Timed| {
             let serves = spare.state == MemberState::Healthy;

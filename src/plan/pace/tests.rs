@@ -1,9 +1,11 @@
 //! Tables of how a rollout goes on: phases and budgets, members that come and go; `failing` has the failures, `hosts`
-//! global units, `sparing` the spares, and `hooking` what runs before and after the members.
+//! global units, `riding` members of several units, `sparing` the spares, and `hooking` what runs before and after the
+//! members.
 
 mod failing;
 mod hooking;
 mod hosts;
+mod riding;
 mod sparing;
 
 use super::*;
@@ -36,8 +38,20 @@ fn name(number: u32) -> MemberName {
 
 /// A healthy member behind its gate.
 fn member(number: u32) -> Member {
-    let (hostname, host) = (None, Some(host(number)));
-    Member { name: name(number), hostname, spare: false, gated: true, leaves: false, host, state: Healthy }
+    let (name, host) = (name(number), Some(host(number)));
+    let (spare, partly, lacks, leaves) = Default::default();
+    Member {
+        about: name.unit.clone(),
+        name,
+        hostname: None,
+        spare,
+        gated: true,
+        partly,
+        lacks,
+        leaves,
+        host,
+        state: Healthy,
+    }
 }
 
 fn host(number: u32) -> MachineId {
@@ -116,15 +130,7 @@ impl World {
         let after = self.rollout.phase == Phase::After;
         let run = HookRun { unit: unit.clone(), after, generation, since, host: None, took: None };
         self.rollout.hooks.push(run);
-        self.hook = Some(Member {
-            name: unit.into(),
-            hostname: None,
-            spare: false,
-            gated: true,
-            leaves: false,
-            host: Some(host(9)),
-            state: Assigned(None),
-        });
+        self.hook = Some(Member { about: unit.clone(), name: unit.into(), state: Assigned(None), ..member(9) });
     }
 
     /// When it wants to look again if nothing happens, in seconds.

@@ -1,7 +1,7 @@
 //! What one leader saw of a rollout's members: since when each is healthy, and how much of its time it has used. Values
 //! in memory only: a new leader begins with none, which only ever delays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::name::MachineId;
@@ -15,6 +15,8 @@ use super::{Look, Member, MemberState};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timers {
     members: BTreeMap<MemberName, Seen>,
+    /// Since when members lack a unit.
+    lacking: BTreeMap<MemberName, u64>,
     /// The run of a hook, by its generation.
     hook: Option<(Revision, Seen)>,
     /// Since when it has been seen in `rolling`. The time in the record may be by the clock of another leader.
@@ -27,6 +29,8 @@ pub struct Timers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     gated: bool,
+    /// Whether all of it has the files before.
+    is_back: bool,
     host: Option<MachineId>,
     healthy_since: Option<u64>,
     away_since: Option<u64>,
@@ -56,19 +60,31 @@ pub(super) struct Timed {
 }
 
 impl Timers {
+    /// The members that lack a unit, and haven't for long enough that nothing waits for it any longer.
+    pub(super) fn lacking(&mut self, look: &Look<'_>, now: u64) -> BTreeSet<MemberName> {
+        let known = std::mem::take(&mut self.lacking);
+        let lacking = look.members.iter().filter(|member| member.lacks).map(|member| &member.name);
+        self.lacking = lacking.map(|name| (name.clone(), known.get(name).copied().unwrap_or(now))).collect();
+        let waits = |since: u64| after(since, look.policy.healthy) > now;
+        self.lacking.iter().filter(|(_, since)| waits(**since)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Take in the members as they are at `now`. Returns what follows for each, in their order.
     pub(super) fn observe(&mut self, look: &Look<'_>, now: u64) -> Vec<Timed> {
         let elapsed = now.saturating_sub(self.at);
         let mut known = std::mem::take(&mut self.members);
         let timed = look.members.iter().map(|member| {
-            let seen =
-                known.remove(&member.name).filter(|seen| (seen.gated, &seen.host) == (member.gated, &member.host));
+            let is_same =
+                |seen: &Seen| (seen.gated, seen.is_back, &seen.host) == (member.gated, member.is_back(), &member.host);
+            let seen = known.remove(&member.name).filter(is_same);
             let mut seen = seen.unwrap_or_else(|| Seen::new(member));
-            if seen.is_running && uses_time(look.rollout.phase, member.gated) {
+            if seen.is_running && uses_time(look.rollout.phase, member.gated, member.is_back()) {
                 seen.spent = seen.spent.saturating_add(elapsed);
             }
             seen.take(&member.state, look.policy, now);
-            let timed = seen.timed(look.policy, now);
+            let complete_at = self.lacking.get(&member.name).map(|since| after(*since, look.policy.healthy));
+            let mut timed = seen.timed(look.policy, now);
+            timed.wake = timed.wake.into_iter().chain(complete_at.filter(|at| *at > now)).min();
             self.members.insert(member.name.clone(), seen);
             timed
         });
@@ -105,10 +121,10 @@ impl Timers {
 
 /// Whether the time in a phase counts for a member: with the new file while the rollout goes on, with the file before
 /// while it goes back.
-fn uses_time(phase: Phase, gated: bool) -> bool {
+fn uses_time(phase: Phase, gated: bool, is_back: bool) -> bool {
     match phase {
         Phase::Canary | Phase::Rolling | Phase::After => !gated,
-        Phase::Reverting => gated,
+        Phase::Reverting => is_back,
         Phase::Before | Phase::Waiting | Phase::Paused | Phase::Reverted | Phase::Stuck | Phase::Done => false,
     }
 }
@@ -117,6 +133,7 @@ impl Seen {
     fn new(member: &Member) -> Self {
         Self {
             gated: member.gated,
+            is_back: member.is_back(),
             host: member.host.clone(),
             healthy_since: None,
             away_since: None,

@@ -17,7 +17,7 @@ use super::{GateEvent, Rollouts, member, next_generation};
 pub(super) fn running(cluster: &Cluster, rollout: &Rollout) -> Option<Member> {
     let run = rollout.running()?;
     cluster.gates.get(&run.unit).filter(|gate| gate.value.hook && gate.value.generation == run.generation)?;
-    let hook = member::member(cluster, &run.unit.clone().into(), None);
+    let hook = member::unit(cluster, &run.unit);
     let state = match (hook.state, cluster.placements.get(&run.unit).map(|placement| &placement.value)) {
         // That it is done is in the store before its result counts: it can't run again then.
         (MemberState::Healthy, Some(Placement::On { .. })) => MemberState::Pending(None),

@@ -1,13 +1,13 @@
-//! What the leader knows of a member of a rollout: whether it is healthy with the file that it should have now, and
-//! whether it could run with the new one. Must never decide what follows from it.
+//! What the leader knows of a unit of a rollout: whether it is healthy with the file that it should have now, and
+//! whether it could run with the new one; `riding` joins units to members. Must never decide what follows from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
-use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
-use crate::model::rollout::MemberName;
+use crate::model::rollout::{MemberName, Rollout};
 use crate::model::unit::{Placement, Target, Unit, UnitReport};
 
 use super::super::fit::{Question, Stance, first_misfit, metadata};
@@ -17,22 +17,22 @@ use super::super::pace::{Member, MemberState};
 /// How often systemd may start a unit again before it has failed.
 const MAX_RESTARTS: u32 = 3;
 
-/// Member `name` of a rollout to the file `new`, in a cluster with the units as they are scheduled.
-pub(super) fn member(cluster: &Cluster, name: &MemberName, new: Option<&Arc<Constraints>>) -> Member {
-    match &name.host {
-        Some(host) => on_host(cluster, name, host, new),
-        None => unit(cluster, &name.unit),
-    }
-}
-
-/// A global unit on `host`, to which it is assigned.
-fn on_host(cluster: &Cluster, name: &MemberName, host: &MachineId, new: Option<&Arc<Constraints>>) -> Member {
+/// A global unit on `host`, to which it is assigned, in its rollout to the file `new`.
+pub(super) fn on_host(
+    cluster: &Cluster,
+    name: &MemberName,
+    host: &MachineId,
+    new: Option<&Arc<Constraints>>,
+) -> Member {
     let unit = &name.unit;
     let gated = cluster.gates.get(unit).is_some_and(|gate| gate.value.held_on(host).is_some());
     let record = cluster.record_on(unit, host).filter(|_| cluster.machines.contains_key(host));
     let misfits = |new: &Arc<Constraints>| !metadata(cluster, &Constraints::resolve(new, unit), host).is_empty();
     Member {
         name: name.clone(),
+        about: unit.clone(),
+        partly: false,
+        lacks: false,
         hostname: Some(cluster.hostname(host).unwrap_or(host.short()).to_owned()),
         spare: false,
         gated,
@@ -42,14 +42,23 @@ fn on_host(cluster: &Cluster, name: &MemberName, host: &MachineId, new: Option<&
     }
 }
 
-/// A unit that is a member.
-fn unit(cluster: &Cluster, name: &UnitName) -> Member {
-    let gated = cluster.gates.contains_key(name);
+/// A unit that is a member, or rides with one.
+pub(super) fn unit(cluster: &Cluster, name: &UnitName) -> Member {
+    let member = |host: Option<&MachineId>, state: MemberState| Member {
+        name: name.clone().into(),
+        about: name.clone(),
+        hostname: None,
+        spare: false,
+        gated: cluster.gates.contains_key(name),
+        partly: false,
+        lacks: false,
+        leaves: false,
+        host: host.cloned(),
+        state,
+    };
     if let Some((done, _)) = cluster.done(name) {
         // It has been what it should be, and no host has to be there for it any longer.
-        let host = Some(done.host.clone());
-        let (name, state) = (name.clone().into(), MemberState::Healthy);
-        return Member { name, hostname: None, spare: false, gated, leaves: false, host, state };
+        return member(Some(&done.host), MemberState::Healthy);
     }
     let host = launched(cluster, name).map(|(host, _)| host);
     let state = match (host, cluster.units.get(name)) {
@@ -58,19 +67,18 @@ fn unit(cluster: &Cluster, name: &UnitName) -> Member {
         _ if leaves(cluster, name) => MemberState::Assigned(None),
         _ => MemberState::Unplaced,
     };
-    let name = name.clone().into();
-    Member { name, hostname: None, spare: false, gated, leaves: false, host: host.cloned(), state }
+    member(host, state)
 }
 
-/// Spare `name` of a rollout to `target`.
-pub(super) fn spare(cluster: &Cluster, name: &UnitName, target: &UnitHash) -> Member {
+/// Spare `name` of a rollout, or a unit that rides with one.
+pub(super) fn spare(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> Member {
     let member = unit(cluster, name);
     let waits = cluster.placements.get(name).is_some_and(|known| matches!(known.value, Placement::Waiting { .. }));
     let state = match member.state {
         MemberState::Unplaced if waits => MemberState::FitsNowhere,
         state => state,
     };
-    let gated = cluster.gates.get(name).is_some_and(|gate| gate.value.hash != *target);
+    let gated = cluster.gates.get(name).is_some_and(|gate| gate.value.hash != *rollout.target_of(name));
     Member { spare: true, gated, state, ..member }
 }
 
@@ -115,7 +123,7 @@ fn of_report(report: &UnitReport, host: &str, name: &UnitName, ends: bool) -> Me
     MemberState::Pending(report.error.clone().or_else(|| report.health.clone()))
 }
 
-/// Whether a member fits its host with the new file, or some other host.
+/// Whether a unit fits its host with the new file, or some other host.
 pub(super) fn fits(cluster: &Cluster, member: &Member, file: &Arc<Constraints>) -> Result<(), String> {
     let name = &member.name.unit;
     let constraints = Constraints::resolve(file, name);

@@ -17,7 +17,7 @@ fn is_of(gate: &Gate, name: &UnitName) -> bool {
 
 /// The spares of the rollout `name`, in the order of their numbers.
 pub(super) fn of(cluster: &Cluster, name: &UnitName) -> Vec<UnitName> {
-    let mut spares: Vec<UnitName> = spares_of(cluster, name).map(|(unit, _)| unit.clone()).collect();
+    let mut spares: Vec<UnitName> = spares_of(cluster, name, name).map(|(unit, _)| unit.clone()).collect();
     spares.sort_by_key(UnitName::number);
     spares
 }
@@ -33,9 +33,14 @@ impl Rollouts {
         count: usize,
     ) {
         let cluster = scheduler.cluster();
+        let file = |rider: &UnitName| {
+            let launched = file_of(cluster, rider)?;
+            let takes_part = rollout.riders.contains_key(rider);
+            Some(if takes_part { new_file(cluster, rider, &rollout.riders[rider].target) } else { launched })
+        };
         let riders: Vec<(UnitName, File)> =
-            subject.riders().filter_map(|rider| Some((rider.clone(), file_of(cluster, rider)?))).collect();
-        let own = File { hash: rollout.target.clone(), text: subject.text.clone() };
+            subject.riders().filter_map(|rider| Some((rider.clone(), file(rider)?))).collect();
+        let own = new_file(cluster, name, &rollout.target);
         let groups: Vec<(&UnitName, &File)> =
             std::iter::once((name, &own)).chain(riders.iter().map(|(rider, file)| (rider, file))).collect();
         let highest = instances(cluster, name).filter_map(UnitName::number).max().unwrap_or_default();
@@ -46,6 +51,21 @@ impl Rollouts {
         let free: Vec<Vec<UnitName>> = free.take(count).collect();
         for (unit, (_, file)) in free.iter().flat_map(|names| names.iter().zip(&groups)) {
             self.give_spare(scheduler, unit, (name, &rollout.target), file);
+        }
+    }
+
+    /// Have a spare, or a unit that came with it, run the new file.
+    pub(super) fn renew_spare(
+        &mut self,
+        scheduler: &mut Scheduler,
+        spare: &UnitName,
+        (name, rollout): (&UnitName, &Rollout),
+    ) {
+        let (cluster, target) = (scheduler.cluster(), rollout.target_of(spare));
+        let has_it = cluster.gates.get(spare).is_some_and(|gate| gate.value.hash == *target);
+        if let Some(template) = spare.set().filter(|_| !has_it) {
+            let file = new_file(cluster, &template, target);
+            self.give_spare(scheduler, spare, (name, &rollout.target), &file);
         }
     }
 
@@ -84,6 +104,12 @@ impl Rollouts {
             self.end_spare(scheduler, &spare);
         }
     }
+}
+
+/// The file with this hash, which a template has.
+fn new_file(cluster: &Cluster, template: &UnitName, target: &UnitHash) -> File {
+    let record = cluster.units.get(template).filter(|record| record.hash == *target);
+    File { hash: target.clone(), text: record.and_then(|record| record.text.clone()) }
 }
 
 /// The file with which the instances of a rider are launched, behind their gates if they have any.

@@ -2,6 +2,7 @@
 
 mod hooking;
 mod hosts;
+mod riding;
 mod sparing;
 
 use super::*;

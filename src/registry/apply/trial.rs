@@ -152,6 +152,9 @@ fn files(cluster: &Cluster) -> BTreeSet<UnitHash> {
     let told = cluster.schedule.values().flat_map(|slice| slice.values().map(|told| &told.value.hash));
     let reported = cluster.states.values().flat_map(|reports| reports.values().map(|report| &report.value.hash));
     let gates = cluster.gates.values().flat_map(|gate| gate.value.files().chain([&gate.value.target]));
-    let rollouts = cluster.rollouts.values().flat_map(|known| [&known.value.target, &known.value.from.hash]);
+    let rollouts = cluster.rollouts.values().flat_map(|known| {
+        let riders = known.value.riders.values().flat_map(|rider| [&rider.target, &rider.from.hash]);
+        [&known.value.target, &known.value.from.hash].into_iter().chain(riders)
+    });
     units.chain(told).chain(reported).chain(gates).chain(rollouts).cloned().collect()
 }

@@ -39,6 +39,15 @@ impl Family for Records {
                 r#"{"unit":"b.service","after":true,"generation":10,"since":9}],"stopping":"c.service","heeded":0}"#,
             ),
         ),
+        // Of a set with a rider; all other forms are as before riders took part.
+        Form::today(
+            "rollout/lead@.service",
+            concat!(
+                r#"{"target":"5b1e0b2f","from":{"hash":"3750b3e9"},"#,
+                r#""riders":{"log@.service":{"target":"8d0a1c44","from":{"hash":"77e02c9b","text":"0f4a7a5c"}}},"#,
+                r#""phase":"rolling","since":9,"began":5,"heeded":0}"#,
+            ),
+        ),
         // Without hooks, as before there were any.
         Form::today(
             "rollout/agent.service",

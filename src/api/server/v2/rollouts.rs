@@ -1,6 +1,7 @@
 //! v2: rollouts, and what is asked of them. Owns which records they are read from, and how members are shown; the
 //! leader decides how they go on.
 
+mod riding;
 pub(super) mod watch;
 
 use std::borrow::Cow;
@@ -22,7 +23,7 @@ use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::rollout::{HookRun, Rollout};
 use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport};
 use crate::plan::gate::hosts::launched_on;
-use crate::plan::gate::{instances, rollout_of, spares_of};
+use crate::plan::gate::{instances, spares_of};
 use crate::registry::ask::Refusal;
 use crate::registry::keys::{self, Key};
 use crate::registry::scope::Scope;
@@ -86,12 +87,16 @@ fn none(name: &UnitName) -> Failure {
 /// The rollouts in `scope`, with their members.
 async fn rollouts<S: Store>(api: &Api<S>, scope: &Scope) -> Result<RolloutList, Error> {
     let known = api.reader.cluster(&[keys::ROLLOUTS], scope).await?;
-    let names: BTreeSet<UnitName> = known.rollouts.into_keys().filter(|name| scope.has(name)).collect();
-    if names.is_empty() {
+    let mut rollouts = known.rollouts;
+    rollouts.retain(|name, _| scope.has(name));
+    if rollouts.is_empty() {
         return Ok(RolloutList { revision: known.revision, rollouts: Vec::new() });
     }
+    let names: BTreeSet<UnitName> = rollouts.keys().cloned().collect();
+    let riders = rollouts.values().flat_map(|rollout| rollout.value.riders.keys());
+    let units: BTreeSet<UnitName> = names.iter().chain(riders).cloned().collect();
     loop {
-        let (mut cluster, summaries, _) = units::joined(api, &sets::with_members(&names)).await?;
+        let (mut cluster, summaries, _) = units::joined(api, &sets::with_members(&units)).await?;
         let keys = names.iter().cloned().map(Key::Rollout).collect();
         match add(api, &mut cluster, &keys).await {
             // The revision of the first read was compacted: start over with a new one.
@@ -141,13 +146,16 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
         by: ask.by.as_deref().cloned(),
     });
     let member = |(unit, record): (_, Cow<'_, Unit>)| member(cluster, summaries, (name, rollout), (unit, &record));
-    let mut members: Vec<RolloutMember> = candidates(cluster, name).filter_map(member).collect();
+    let (own, riding): (Vec<RolloutMember>, Vec<RolloutMember>) =
+        candidates(cluster, name, rollout).filter_map(member).partition(|member| is_own(name, member));
+    let mut members = riding::joined(own, riding);
     members.extend(launched_on(cluster, name).map(|(host, told)| on_host(cluster, summaries, name, host, &told.hash)));
     members.sort_by(|a, b| (a.name.number(), &a.name).cmp(&(b.name.number(), &b.name)));
     RolloutView {
         name: name.clone(),
         target: rollout.target.clone(),
         from: rollout.from.hash.clone(),
+        riders: rollout.riders.iter().map(riding::rider).collect(),
         phase: rollout.phase,
         since: rollout.since,
         began: rollout.began,
@@ -163,12 +171,23 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
     }
 }
 
-/// The units that may be members of the rollout `name`, and its spares.
-fn candidates<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, Cow<'a, Unit>)> {
-    let names = if name.is_template() { None } else { Some(name) };
-    let instances = name.is_template().then(|| instances(cluster, name)).into_iter().flatten();
-    let units = names.into_iter().chain(instances).filter_map(|name| cluster.units.get_key_value(name));
-    let spares = name.is_template().then(|| spares_of(cluster, name)).into_iter().flatten();
+/// Whether a unit is the rollout's own, or a member of the set, and none of a rider.
+fn is_own(name: &UnitName, member: &RolloutMember) -> bool {
+    !name.is_template() || member.name.number_in(name).is_some()
+}
+
+/// The units that may take part in the rollout `name`, and its spares.
+fn candidates<'a>(
+    cluster: &'a Cluster,
+    name: &'a UnitName,
+    rollout: &'a Rollout,
+) -> impl Iterator<Item = (&'a UnitName, Cow<'a, Unit>)> {
+    let alone = (!name.is_template()).then(|| cluster.units.get_key_value(name)).flatten();
+    let templates = name.is_template().then(|| std::iter::once(name).chain(rollout.riders.keys()));
+    let templates: Vec<&UnitName> = templates.into_iter().flatten().collect();
+    let numbered = templates.clone().into_iter().flat_map(|template| instances(cluster, template));
+    let units = alone.into_iter().chain(numbered.filter_map(|name| cluster.units.get_key_value(name)));
+    let spares = templates.into_iter().flat_map(|template| spares_of(cluster, template, name));
     let spares = spares.filter(|(spare, _)| !cluster.units.contains_key(*spare));
     let units = units.map(|(name, unit)| (name, Cow::Borrowed(unit)));
     units.chain(spares.map(|(name, gate)| (name, Cow::Owned(Unit::spare(gate)))))
@@ -184,8 +203,8 @@ fn member(
 ) -> Option<RolloutMember> {
     let gate = cluster.gates.get(unit).map(|gate| &gate.value).filter(|gate| gate.rollout == *name);
     let has_new = || {
-        let takes_part = unit == name || rollout_of(cluster, unit, record).as_ref() == Some(name);
-        takes_part && record.hash == rollout.target && record.desired == Desired::Launched
+        let takes_part = unit == name || unit.set().is_some_and(|set| has_file(cluster, &set, &record.hash));
+        takes_part && record.hash == *rollout.target_of(unit) && record.desired == Desired::Launched
     };
     let spare = gate.is_some_and(|gate| gate.spare);
     if unit.is_template() || is_on_hosts(cluster, summaries, unit, record) || !(gate.is_some() || has_new()) {
@@ -200,6 +219,11 @@ fn member(
     let shown = shown(cluster, summaries, unit, host, hash);
     let preview = rollout.previews(&shown.hash);
     Some(RolloutMember { spare, preview, why: shown.why.clone().or_else(waits), ..shown })
+}
+
+/// Whether a set has the file with this hash.
+fn has_file(cluster: &Cluster, set: &UnitName, hash: &UnitHash) -> bool {
+    cluster.units.get(set).is_some_and(|record| record.replicas.is_some() && record.hash == *hash)
 }
 
 /// Whether the members are the hosts of a unit, which is global.
@@ -241,5 +265,6 @@ fn shown(
         since: report.map(|report| report.since),
         why: report.filter(|_| !is_healthy).and_then(|report| report.health.clone()),
         hash,
+        riders: Vec::new(),
     }
 }

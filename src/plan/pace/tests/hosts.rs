@@ -7,6 +7,7 @@ fn agent(hosts: u32, leaving: &[u32], policy: &str) -> World {
     let mut world = web(hosts, policy);
     for (number, member) in (1..).zip(&mut world.members) {
         member.name = MemberName { unit: "agent.service".parse().unwrap(), host: member.host.clone() };
+        member.about = member.name.unit.clone();
         (member.hostname, member.leaves) = (Some(format!("n{number}")), leaving.contains(&number));
     }
     world

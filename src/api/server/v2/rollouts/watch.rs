@@ -16,8 +16,10 @@ use crate::api::server::views::FileSummaries;
 use crate::api::wire::RolloutLine;
 use crate::model::cluster::Cluster;
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::rollout::Rollout;
 use crate::model::unit::Unit;
 use crate::plan::gate::hosts::launched_on;
+use crate::registry::keys;
 use crate::registry::reader::Reader;
 use crate::registry::scope::Scope;
 use crate::registry::watch::Touched;
@@ -32,9 +34,24 @@ pub(in crate::api::server::v2) async fn get<S: Store>(
 ) -> Result<Response, Failure> {
     let scope = Scope::of(names(&uri)?);
     // Only rollouts that are named tell which units belong to them.
-    let units = scope.names(usize::MAX).map_or(Scope::All, |names| sets::with_members(&names));
+    let units = match scope.names(usize::MAX) {
+        Some(names) => sets::with_members(&with_riders(&api, names).await?),
+        None => Scope::All,
+    };
     let watch = UnitWatch::shared(&api.shared, units);
     lines::answer(&api, Rollouts { watch, reader: api.reader.clone(), scope, told: BTreeMap::new() }).await
+}
+
+/// These rollouts, and the riders of those that are of sets: those that there are now, whether or not they take part
+/// yet.
+async fn with_riders<S: Store>(api: &Api<S>, names: BTreeSet<UnitName>) -> Result<BTreeSet<UnitName>, Failure> {
+    let sets: BTreeSet<UnitName> = names.iter().filter(|name| name.is_template()).cloned().collect();
+    if sets.is_empty() {
+        return Ok(names);
+    }
+    let known = api.reader.cluster(&[keys::UNITS], &Scope::named(&sets)).await.map_err(|error| api.failed(&error))?;
+    let riders = known.units.into_values().flat_map(|unit| unit.riders().cloned().collect::<Vec<_>>());
+    Ok(names.into_iter().chain(riders).collect())
 }
 
 struct Rollouts<S> {
@@ -55,7 +72,10 @@ impl<S: Store> Story for Rollouts<S> {
 
     async fn tell(&mut self, touched: Touched, lines: &mut Lines) -> Result<(), End> {
         let (rollouts, synced) = match touched {
-            Touched::Units(units) => (units.iter().flat_map(rollouts_of).collect::<BTreeSet<_>>(), None),
+            Touched::Units(units) => self.watch.read(|cluster| {
+                let rollouts = units.iter().flat_map(|unit| rollouts_of(cluster, unit));
+                (rollouts.collect::<BTreeSet<_>>(), None)
+            }),
             Touched::All => self.watch.read(|cluster| {
                 let all = cluster.rollouts.keys().chain(self.told.keys()).cloned();
                 (all.collect(), Some(cluster.revision))
@@ -100,8 +120,13 @@ impl<S: Store> Rollouts<S> {
 }
 
 /// The rollouts that a unit may belong to.
-fn rollouts_of(unit: &UnitName) -> impl Iterator<Item = UnitName> + use<> {
-    std::iter::once(unit.clone()).chain(unit.set())
+fn rollouts_of<'a>(cluster: &'a Cluster, unit: &UnitName) -> impl Iterator<Item = UnitName> + use<'a> {
+    let set = unit.set();
+    let template = set.clone().unwrap_or_else(|| unit.clone());
+    let has_it = move |rollout: &Rollout| rollout.riders.contains_key(&template);
+    let leads =
+        cluster.rollouts.iter().filter(move |(_, rollout)| has_it(&rollout.value)).map(|(lead, _)| lead.clone());
+    std::iter::once(unit.clone()).chain(set).chain(leads)
 }
 
 /// The files of what may be members.
@@ -112,5 +137,7 @@ fn hashes(cluster: &Cluster, rollout: &UnitName) -> BTreeSet<UnitHash> {
     // Whether a unit is global, its own file tells.
     let own = cluster.units.get(rollout).filter(|_| !rollout.is_template()).map(|unit| unit.hash.clone());
     let on_hosts = launched_on(cluster, rollout).map(|(_, told)| told.hash.clone());
-    candidates(cluster, rollout).map(file).chain(own).chain(on_hosts).collect()
+    let known = cluster.rollouts.get(rollout).map(|known| &known.value);
+    let candidates = known.into_iter().flat_map(|known| candidates(cluster, rollout, known));
+    candidates.map(file).chain(own).chain(on_hosts).collect()
 }
