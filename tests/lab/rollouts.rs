@@ -99,8 +99,8 @@ fn versions_come_and_go_without_a_failed_request() {
         assert!(crashes.code == 1 && crashes.stdout.contains("runs on 3 of 3"), "{crashes:?}");
         assert_eq!(answers(&lab), ["two"]);
 
-        // To the last revision that was stable, and then that became another one: `two` is there, so it is `one`.
-        let back = lab.fleetctl(&["rollback", "web@.service"]).ok();
+        // Without a number it would be `two`, the last one that was stable, which runs.
+        let back = lab.fleetctl(&["rollback", "web@.service", "1"]).ok();
         assert!(back.contains("runs on 3 of 3"), "{back}");
         assert_eq!(answers(&lab), ["one"]);
     });
