@@ -29,6 +29,9 @@ pub enum Stance {
     Arrive,
     /// It is there: only a unit that stays there and has precedence can evict it.
     Stay,
+    /// It is there, and its record is about to be replaced by one that gives precedence to all others: any unit that
+    /// stays there can evict it.
+    Renewed,
 }
 
 /// The question that [`fit`] answers.
@@ -84,7 +87,7 @@ impl<V: View> RuleCheck<V> {
                 (false, _) => Some(false),
                 (true, Stance::Arrive) => occupancy.is_exact().then_some(true),
                 // Of two units that conflict, only the one without precedence leaves.
-                (true, Stance::Stay) => None,
+                (true, Stance::Stay | Stance::Renewed) => None,
             }),
         },
         Self {

@@ -11,8 +11,11 @@ use std::ops::Bound;
 
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::placement::Constraints;
 use crate::model::rollout::Gate;
 use crate::model::unit::{Assignment, Desired, Target, Unit};
+
+use super::fit::{Misfit, Question, Stance, fit};
 
 /// The cluster with the units by whose records it is scheduled: those behind gates have the gates' files, and spares
 /// are units as well. A cluster of which this was taken already stays the same.
@@ -120,7 +123,7 @@ pub fn rollout_of(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<U
 
 /// The gate that unit `name` must have now that its record is `record`. A gate that it has stays as long as it is asked
 /// for the same file, and that of a hook as long as it runs. A new one is closed if the unit runs another file, and
-/// would have to be stopped for this one.
+/// would have to be stopped for this one: systemd reads something else from it, or it doesn't fit the unit's host.
 #[must_use]
 pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
     let known = cluster.gates.get(name).map(|gate| &gate.value);
@@ -134,8 +137,8 @@ pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate>
     if is_global(cluster, record) {
         return hosts::needed(cluster, name, record);
     }
-    let (_, runs) = launched(cluster, name)?;
-    if is_same_body(cluster, &runs.hash, &record.hash) {
+    let (host, runs) = launched(cluster, name)?;
+    if stays_up(cluster, (name, host), &runs.hash, &record.hash) {
         return None;
     }
     Some(Gate::new(&rollout, &record.hash, hosts::file_of(runs), record.generation))
@@ -172,6 +175,31 @@ pub fn launched<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a Machin
 #[must_use]
 pub fn is_global(cluster: &Cluster, record: &Unit) -> bool {
     cluster.files.get(&record.hash).is_some_and(|file| file.value.global)
+}
+
+/// Whether a unit that runs one file on a host goes on there when it gets the `other`.
+fn stays_up(cluster: &Cluster, (name, host): (&UnitName, &MachineId), one: &UnitHash, other: &UnitHash) -> bool {
+    one == other || is_same_body(cluster, one, other) && still_fits(cluster, (name, host), one, other)
+}
+
+/// Whether the host that has a unit with one file keeps it with the `other`. What is requested of units together is
+/// decided for one after another, so that the precedence which they will have says nothing here: each gives way to all
+/// others. That a host is gone is no reason against it.
+fn still_fits(cluster: &Cluster, (name, host): (&UnitName, &MachineId), one: &UnitHash, other: &UnitHash) -> bool {
+    let file = |hash: &UnitHash| cluster.files.get(hash).map(|file| &file.value);
+    let Some((one, other)) = file(one).zip(file(other)) else { return false };
+    if is_placed_alike(one, other) {
+        return true;
+    }
+    let constraints = Constraints::resolve(other, name);
+    let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Renewed, with: &[] };
+    fit(cluster, &question).err().is_none_or(|misfits| misfits.iter().all(|misfit| *misfit == Misfit::Dead))
+}
+
+/// Whether two files of a unit restrict in the same way where it may be.
+fn is_placed_alike(one: &Constraints, other: &Constraints) -> bool {
+    (&one.machine_id, &one.metadata) == (&other.machine_id, &other.metadata)
+        && (&one.machine_of, &one.conflicts) == (&other.machine_of, &other.conflicts)
 }
 
 /// Whether systemd reads the same from two files. A file that isn't known is like no other.

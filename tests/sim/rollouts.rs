@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla::model::cluster::{Cluster, Versioned};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::placement::Constraints;
 use flotilla::model::revision::Revision;
 use flotilla::model::rollout::policy::Policy;
 use flotilla::model::rollout::{Gate, Phase, Rollout};
 use flotilla::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
+use flotilla::plan::fit::{Question, Stance, fit};
 use flotilla::plan::gate::hosts::launched_on;
 
 /// A unit that is a member, or a global one on a host.
@@ -30,6 +32,18 @@ pub(crate) fn judge<'a>(
 ) -> Vec<String> {
     let mut found = Vec::new();
     let mut away: BTreeMap<&UnitName, Vec<Member<'_>>> = BTreeMap::new();
+    // A leader may have known less, and taken it for one that isn't healthy.
+    let was_healthy = |rollout: &UnitName, member| {
+        let mut states = past.clone().chain(std::iter::once(before));
+        states.all(|cluster| is_healthy_in(cluster, member) && is_whole_in(cluster, rollout, group_of(member)))
+    };
+    for (rollout, member) in sent_away(before, after).into_iter().filter(|(of, member)| was_healthy(of, *member)) {
+        if member.1.is_none() {
+            away.entry(rollout).or_default().push(member);
+        } else if !past.clone().chain(std::iter::once(before)).any(|cluster| is_proven(cluster, after, rollout)) {
+            found.push(format!("{rollout} leaves a host before its file has been started on another one"));
+        }
+    }
     for (name, host, told) in launched(after) {
         let Some((rollout_name, rollout)) = rollout_of(after, name) else { continue };
         let member = (name, told.global.then_some(host));
@@ -43,12 +57,7 @@ pub(crate) fn judge<'a>(
         found
             .extend(wrong_file(before, after, member, rollout, told).map(|what| format!("{what} on {}", host.short())));
         let takes_part = before.gates.contains_key(name) || after.gates.contains_key(name);
-        // A leader may have known less, and taken it for one that isn't healthy.
-        let was_healthy = || {
-            let mut states = past.clone().chain(std::iter::once(before));
-            states.all(|cluster| is_healthy_in(cluster, member) && is_whole_in(cluster, rollout_name, group_of(member)))
-        };
-        if takes_part && !is_at_once(before, name, told) && was_healthy() {
+        if takes_part && !is_at_once(before, name, told) && was_healthy(rollout_name, member) {
             away.entry(rollout_name).or_default().push(member);
         }
     }
@@ -60,11 +69,55 @@ pub(crate) fn judge<'a>(
     found
 }
 
+/// The members that are stopped on their hosts, because these don't fit the file that they get.
+fn sent_away<'a>(before: &'a Cluster, after: &'a Cluster) -> Vec<(&'a UnitName, Member<'a>)> {
+    let mut found = Vec::new();
+    for (name, host, told) in launched(before) {
+        let now = after.schedule.get(host).and_then(|slice| slice.get(name)).map(|told| told.value.target);
+        let Some((rollout, record)) = rollout_of(after, name).filter(|_| now == Some(Target::Removed)) else {
+            continue;
+        };
+        let is_asked = |cluster: &Cluster| {
+            let unit = cluster.units.get(name);
+            unit.is_some_and(|unit| unit.desired == Desired::Launched && unit.hash == record.target)
+        };
+        let held = |cluster: &Cluster| match cluster.gates.get(name).map(|gate| &gate.value) {
+            Some(gate) if told.global => gate.held_on(host).is_some(),
+            gate => gate.is_some(),
+        };
+        let gets_another = told.hash != record.target && is_asked(after) && !held(after);
+        let fitted = |hash: &UnitHash| {
+            let file = before.files.get(hash);
+            file.is_some_and(|file| {
+                let constraints = Constraints::resolve(&file.value, name);
+                let question =
+                    Question { unit: name, constraints: &constraints, host, stance: Stance::Stay, with: &[] };
+                fit(before, &question).is_ok()
+            })
+        };
+        let leaves_for_all = told.global && conflicts_differ(before, &told.hash, &record.target);
+        if gets_another && fitted(&told.hash) && !fitted(&record.target) && !leaves_for_all {
+            found.push((rollout, (name, told.global.then_some(host))));
+        }
+    }
+    found
+}
+
+/// Whether a host of a global unit has started the file that is rolled out in `after`.
+fn is_proven(cluster: &Cluster, after: &Cluster, name: &UnitName) -> bool {
+    let target = after.rollouts.get(name).map(|rollout| &rollout.value.target);
+    cluster.reports(name).any(|(_, report)| Some(&report.hash) == target && report.target == Target::Launched)
+}
+
+fn conflicts_differ(cluster: &Cluster, one: &UnitHash, other: &UnitHash) -> bool {
+    let conflicts = |hash: &UnitHash| cluster.files.get(hash).map(|file| &file.value.conflicts);
+    conflicts(one) != conflicts(other)
+}
+
 /// Whether all hosts of a global unit get the file at once, because it excludes other units than one that they run.
 fn is_at_once(before: &Cluster, name: &UnitName, told: &Assignment) -> bool {
-    let conflicts = |hash: &UnitHash| before.files.get(hash).map(|file| &file.value.conflicts);
     let mut runs = launched(before).filter(|(other, ..)| *other == name);
-    told.global && runs.any(|(.., runs)| conflicts(&runs.hash) != conflicts(&told.hash))
+    told.global && runs.any(|(.., runs)| conflicts_differ(before, &runs.hash, &told.hash))
 }
 
 /// Who has run to its end with which generation, by a report.

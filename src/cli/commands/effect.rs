@@ -38,7 +38,7 @@ impl Change<'_> {
         let host = unit.machine.as_ref().map(|machine| machine.hostname.as_str());
         match (unit.desired, host) {
             (Desired::Inactive, _) => "it is on no host, nothing is restarted".into(),
-            _ if unit.global && self.same_body => format!("it stays up where it still fits, {ONLY_SECTIONS}"),
+            _ if unit.global && self.same_body => self.of_a_global(unit),
             _ if unit.global => format!("restarts it on {}", count(unit.hosts.len(), "host")),
             (desired, Some(host)) => self.on(host, desired),
             (_, None) => format!("it waits for a host, {}", self.fits()),
@@ -49,7 +49,8 @@ impl Change<'_> {
         match self.followers {
             0 => "no instance has its present file".into(),
             more if is_set && self.same_body => {
-                format!("{} with its present file: {ONLY_SECTIONS}", count(more, "instance"))
+                let instances = count(more, "instance");
+                format!("{instances} with its present file: where it still fits, {ONLY_SECTIONS}")
             }
             more if is_set => {
                 let instances = count(more, "instance");
@@ -62,6 +63,18 @@ impl Change<'_> {
 
     fn of_a_new_unit(&self) -> String {
         format!("it is new, {}", self.fits())
+    }
+
+    /// A global unit, of which only sections differ that systemd doesn't read.
+    fn of_a_global(&self, unit: &UnitView) -> String {
+        let has_it = |reasons: &&HostReasons| unit.hosts.iter().any(|host| host.machine.id == reasons.machine.id);
+        let misfits = self.hosts.unwrap_or_default().iter().filter(|reasons| !reasons.misfits.is_empty());
+        let lose: Vec<&str> = misfits.filter(has_it).map(|reasons| reasons.machine.hostname.as_str()).collect();
+        match &*lose {
+            [] => format!("it stays up, {ONLY_SECTIONS}"),
+            lose if lose.len() <= NAMED => format!("it stays up where it still fits, and leaves {}", lose.join(", ")),
+            lose => format!("it stays up where it still fits, and leaves {}", count(lose.len(), "host")),
+        }
     }
 
     /// A unit that is placed on `host`.
@@ -95,6 +108,8 @@ impl Change<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::cli::condition::tests::{host, unit};
 
@@ -109,19 +124,28 @@ mod tests {
         let (both, moves) = ([host("n1", &[]), host("n2", &[])], [host("n1", &["x"]), host("n2", &[])]);
         let (running, loaded) = (placed(Desired::Launched), placed(Desired::Loaded));
         let global = UnitView { global: true, machine: None, ..placed(Desired::Launched) };
+        let order = |name: &str| {
+            let machine = host(name, &[]).machine;
+            serde_json::from_value(json!({ "machine": machine, "generation": 1, "target": "launched" })).unwrap()
+        };
+        let wide = UnitView { hosts: vec![order("n1")], ..global.clone() };
+        let set = UnitView { replicas: Some(3), ..unit("a@.service", Desired::Inactive, &[]) };
         let cases = [
             (&running, &both, "it stays up on n1, nothing is restarted, because only [X-...] sections differ"),
             (&running, &moves, "moves it from n1, and fits n2"),
             (&loaded, &both, "its file is replaced on n1, where it is loaded"),
+            (&global, &moves, "it stays up, nothing is restarted, because only [X-...] sections differ"),
+            (&wide, &moves, "it stays up where it still fits, and leaves n1"),
             (
-                &global,
+                &set,
                 &both,
-                "it stays up where it still fits, nothing is restarted, because only [X-...] sections differ",
+                "2 instances with its present file: where it still fits, nothing is restarted, because only [X-...] \
+                 sections differ",
             ),
         ];
         for (unit, hosts, expected) in cases {
             let change =
-                Change { unit: Some(unit), comments_only: false, same_body: true, followers: 0, hosts: Some(hosts) };
+                Change { unit: Some(unit), comments_only: false, same_body: true, followers: 2, hosts: Some(hosts) };
             assert_eq!(change.effect(), expected);
         }
     }

@@ -9,7 +9,7 @@ use crate::model::rollout::hosts::{HeldFile, Hosts};
 use crate::model::rollout::{Gate, Phase};
 use crate::model::unit::{Assignment, Target, Unit};
 
-use super::is_same_body;
+use super::{is_same_body, stays_up};
 
 /// The hosts on which a global unit is launched, alive or not, and what they are told.
 pub fn launched_on<'a>(
@@ -25,30 +25,35 @@ fn told_on<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item =
     told.filter(|(_, told)| told.global)
 }
 
-/// A new gate for a global unit with this record, which asks for another file than some of its hosts run. Each host
-/// goes on with the file that it runs. All others, also those that are yet to join, have the file that an earlier gate
-/// names, or else the one that most of the hosts run; a host on which it was stopped is asked anew to start that.
+/// A new gate for a global unit with this record, if some of its hosts would have to stop it for that file. Each of
+/// these goes on with the file that it runs. All others, also those that are yet to join, have the file that an earlier
+/// gate names, or else the one that most of these hosts run; a host on which it was stopped is asked anew to start that.
 pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
-    let is_same = |file: &HeldFile| is_same_body(cluster, &file.hash, &record.hash);
     let runs: BTreeMap<&MachineId, HeldFile> =
         launched_on(cluster, name).map(|(host, told)| (host, file_of(told))).collect();
-    if runs.values().all(is_same) || runs.values().any(|file| excludes_others(cluster, &file.hash, &record.hash)) {
+    if runs.values().any(|file| excludes_others(cluster, &file.hash, &record.hash)) {
+        return None;
+    }
+    let stops = |(host, file): &(&&MachineId, &HeldFile)| !stays_up(cluster, (name, host), &file.hash, &record.hash);
+    let held: BTreeMap<&MachineId, &HeldFile> = runs.iter().filter(stops).map(|(host, file)| (*host, file)).collect();
+    if held.is_empty() {
         return None;
     }
     let known = cluster.gates.get(name).map(|gate| &gate.value).filter(|gate| gate.is_by_host());
     let known = known.map(|gate| gate.held().into());
-    let file = known.or_else(|| most_common(runs.values().filter(|file| !is_same(file))))?;
-    // Systemd would read the same from it: nobody has to wait for this one.
-    let file =
-        if is_same(&file) { HeldFile { hash: record.hash.clone(), text: record.text.clone(), ..file } } else { file };
-    let differs = |(host, runs): (&MachineId, HeldFile)| {
-        let is_through = is_same(&runs);
-        (is_through || runs != file).then(|| (host.clone(), (!is_through).then_some(runs)))
+    let file = known.or_else(|| most_common(held.values().copied()))?;
+    // Systemd would read the same from it, and no host loses the unit: nobody has to wait for this one.
+    let is_same = |file: &HeldFile| is_same_body(cluster, &file.hash, &record.hash);
+    let is_free = is_same(&file) && !held.values().any(|file| is_same(file));
+    let file = if is_free { HeldFile { hash: record.hash.clone(), text: record.text.clone(), ..file } } else { file };
+    let differs = |(host, runs): (&&MachineId, &HeldFile)| {
+        let is_through = !held.contains_key(host);
+        (is_through || *runs != file).then(|| ((*host).clone(), (!is_through).then(|| runs.clone())))
     };
     let asked = HeldFile { generation: record.generation, restart: record.restart, ..file.clone() };
     let stopped = told_on(cluster, name).filter(|(_, told)| told.target == Target::Loaded);
     let stopped = stopped.filter(|_| file.hash != record.hash).map(|(host, _)| (host.clone(), Some(asked.clone())));
-    let hosts: Hosts = stopped.chain(runs.into_iter().filter_map(differs)).collect();
+    let hosts: Hosts = stopped.chain(runs.iter().filter_map(differs)).collect();
     let gate = Gate::new(name, &record.hash, file, record.generation);
     Some(Gate { hosts: Some(Box::new(hosts)), ..gate })
 }

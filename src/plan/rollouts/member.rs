@@ -128,7 +128,7 @@ pub(super) fn fits(cluster: &Cluster, member: &Member, file: &Arc<Constraints>) 
     let name = &member.name.unit;
     let constraints = Constraints::resolve(file, name);
     let mut reasons = Vec::new();
-    let own = member.host.iter().map(|host| (host, Stance::Stay));
+    let own = member.host.iter().map(|host| (host, Stance::Renewed));
     let others = cluster.machines.keys().filter(|host| Some(*host) != member.host.as_ref());
     for (host, stance) in own.chain(others.map(|host| (host, Stance::Arrive))) {
         let question = Question { unit: name, constraints: &constraints, host, stance, with: &[] };

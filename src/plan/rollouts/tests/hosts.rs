@@ -213,6 +213,41 @@ fn hosts_that_the_new_file_doesnt_fit_lose_the_unit_last() {
     }
 }
 
+/// Systemd reads the same from all of these files: where they fit, nothing is restarted.
+#[test]
+fn a_change_of_where_a_global_unit_may_be_takes_it_from_one_host_after_another_or_from_none() {
+    for restless in [false, true] {
+        let zone = |zones: &str| {
+            let zones: String = zones.chars().map(|zone| format!("MachineMetadata=zone={zone}\n")).collect();
+            agent_with("old", &zones, "")
+        };
+        let (old, new, gone) = (zone("ab"), zone("bc"), zone("x"));
+        let mut bench = Bench { restless, ..Bench::new(0) };
+        for (at, zone) in [(1, "a"), (2, "b"), (3, "a"), (4, "b"), (5, "c")] {
+            bench.join(at, &[("zone", zone)]);
+        }
+        bench.ask(UNIT, &old, |_| {});
+        bench.settle();
+        bench.ask(UNIT, &gone, |_| {});
+        bench.settle();
+        assert_eq!((bench.on_hosts(&[&old]), bench.agent().phase), ("oooo-".into(), Phase::Reverted));
+        bench.ask(UNIT, &new, |_| {});
+        let mut seen = vec![bench.on_hosts(&[&old, &new])];
+        for _ in 0..60 {
+            bench.decide();
+            let now = bench.on_hosts(&[&old, &new]);
+            if seen.last() != Some(&now) {
+                seen.push(now);
+            }
+            bench.answer();
+            bench.now += 250;
+        }
+        assert_eq!(seen, ["oooo-", "ooooo", "-o-oo"], "{:#?}", bench.log);
+        bench.settle();
+        assert_eq!((bench.on_hosts(&[&new]), bench.agent().phase), ("-o-oo".into(), Phase::Done));
+    }
+}
+
 /// Conflicts hold on each host as the file there says.
 #[test]
 fn files_with_other_instances_are_in_force_where_hosts_have_them() {
