@@ -15,8 +15,8 @@ pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{MachineList, MachineRef, MachineView, Offline};
 pub use plans::{Plan, PlanAsk, PlanRequest, PlannedEffect, PlannedRollout, PlannedUnit};
 pub use rollouts::{
-    AskRollout, AskView, FileOutcomeView, RidingUnit, RolloutHook, RolloutLine, RolloutList, RolloutMember,
-    RolloutRider, RolloutView,
+    AskRollout, AskView, FileOutcomeView, OvertakenView, RidingUnit, RolloutHook, RolloutLine, RolloutList,
+    RolloutMember, RolloutRider, RolloutView,
 };
 pub use status::{ClusterView, LeaderView, OpenRollout};
 pub use units::{

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::api::client::{ClientError, Follow, For, News};
 use crate::api::wire::{
-    Applied, AppliedUnit, MachineRef, Outcome, RolloutHook, RolloutLine, RolloutList, RolloutMember, RolloutView,
+    Applied, AppliedUnit, MachineRef, Outcome, OvertakenView, RolloutHook, RolloutLine, RolloutList, RolloutMember,
+    RolloutView,
 };
 use crate::cli::error::Exit;
 use crate::cli::follow::{LAST_LINES, current, interrupted, unavailable, until};
@@ -278,13 +279,17 @@ struct Story {
     phase: Option<Phase>,
     /// The files that it brings.
     targets: Vec<UnitHash>,
+    /// Why it doesn't go on, or whom it doesn't wait for.
+    why: Option<String>,
     members: BTreeMap<MemberName, Seen>,
     /// How many hooks have been told of.
     hooks: usize,
     /// The hosts of the members and of hooks. That of a spare is needed when it has gone away.
     hosts: BTreeMap<MemberName, MachineRef>,
-    /// The member whose failure has been shown with its journal.
+    /// The member whose failure has been told, to be shown with its journal.
     quoted: Option<MemberName>,
+    /// Whether lines of that have been shown.
+    has_lines: bool,
 }
 
 /// What distinguishes a member from the others.
@@ -315,6 +320,7 @@ impl Story {
                 Quote::Journal(tail) => journal_tail(&session.hosts, tail).await,
             };
             read.iter().for_each(|line| session.line(&format!("  {line}")));
+            self.has_lines = !read.is_empty();
         }
         session.out.progress(&[], &doing(view, time));
         end(view)
@@ -326,9 +332,14 @@ impl Story {
         let begins = self.targets != files::targets(view);
         if begins && !view.phase.is_over() {
             lines.push(format!("{}: rolling out {}", view.name, files::all(view)));
+            lines.extend(view.overtook.as_ref().map(|overtook| overtaken(&view.name, overtook)));
         }
         let changed = self.phase != Some(view.phase) || begins;
         lines.extend(self.of_hooks(view, begins));
+        if matches!(view.phase, Phase::Canary | Phase::Rolling) && view.why != self.why {
+            lines.extend(view.why.as_ref().map(|why| format!("{}: {why}", view.name)));
+        }
+        self.why.clone_from(&view.why);
         if changed && matches!(view.phase, Phase::Reverting | Phase::Paused) {
             lines.push(turned(view));
         }
@@ -345,16 +356,19 @@ impl Story {
         lines
     }
 
-    /// What to show of the journal of the member that has failed, up to when it did; once for each failure.
+    /// What to show of the journal of the member that has failed, up to when it did; once for each failure. Its host
+    /// may report the lines later, when they couldn't be read.
     fn unquoted<'a>(&'a mut self, view: &'a RolloutView) -> Option<Quote<'a>> {
         let host = view.failed_on.as_ref().map(|machine| machine.id.clone());
         let failed = view.failed.clone().map(|unit| MemberName { unit, host });
-        if self.quoted == failed {
+        let is_told = self.quoted == failed;
+        if is_told && (self.has_lines || view.lines.is_empty()) {
             return None;
         }
         self.quoted.clone_from(&failed);
         let (unit, failed) = (view.failed.as_ref()?, failed?);
-        if !view.lines.is_empty() {
+        self.has_lines = !view.lines.is_empty();
+        if self.has_lines {
             return Some(Quote::Reported(&view.lines));
         }
         let machine = self.hosts.get(&failed)?;
@@ -401,6 +415,11 @@ impl Story {
         }
         None
     }
+}
+
+/// `web@.service: takes the place of 5b1e0b2, which had reached 1 of 5`.
+fn overtaken(name: &UnitName, OvertakenView { target, reached, members }: &OvertakenView) -> String {
+    format!("{name}: takes the place of {}, which had reached {reached} of {members}", target.short())
 }
 
 /// A rollout that doesn't go on as it should.
@@ -628,6 +647,28 @@ pub(in crate::cli) mod tests {
         bad.lines = vec!["web[9]: no such table".into()];
         let reported = story.unquoted(&bad);
         assert!(matches!(reported, Some(Quote::Reported(lines)) if lines == bad.lines));
+        assert!(story.unquoted(&bad).is_none());
+        // Its host couldn't be asked, and reports the lines later.
+        let (mut story, late) = (Story::default(), bad.clone());
+        bad.lines.clear();
+        story.continued(&view("rolling", None, &OLD), Duration::ZERO);
+        assert!(matches!(story.unquoted(&bad), Some(Quote::Journal(_))) && story.unquoted(&bad).is_none());
+        assert!(matches!(story.unquoted(&late), Some(Quote::Reported(lines)) if lines == late.lines));
+        assert!(story.unquoted(&late).is_none());
+    }
+
+    #[test]
+    fn who_is_overtaken_and_who_isnt_waited_for_is_told_once() {
+        let mut first = view("rolling", None, &OLD);
+        first.overtook = Some(OvertakenView { target: UnitHash::new("cc"), reached: 1, members: 5 });
+        let why = "web@2.service isn't waited for: its host has carried out nothing for 10 min";
+        let goes_on = RolloutView { why: Some(why.into()), ..first.clone() };
+        let expected = [
+            "web@.service: rolling out bb, before it aa",
+            "web@.service: takes the place of cc, which had reached 1 of 5",
+            &format!("web@.service: {why}"),
+        ];
+        assert_eq!(told(&[first.clone(), first, goes_on.clone(), goes_on]), expected);
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Constraints {
             constraints.specifiers |= value.contains('%');
             constraints.take(name, value)
         });
-        problems.extend(constraints.contradictions().into_iter().map(|what| Problem { line: 0, what }));
+        problems.extend(constraints.contradictions(file));
         if problems.is_empty() { Ok(constraints) } else { Err(problems) }
     }
 
@@ -269,32 +269,33 @@ impl Constraints {
         Ok(())
     }
 
-    /// CoreOS fleet's messages, where it had one.
-    fn contradictions(&self) -> Vec<String> {
+    /// Options that can't be combined: with CoreOS fleet's messages, and without a line, where it had both.
+    fn contradictions(&self, file: &UnitFile) -> Vec<Problem> {
+        let line =
+            |option: &str| file.section(FLEET).filter(|found| found.name == option).last().map_or(0, |it| it.line);
         let pinned = self.machine_id.is_some();
         let (peers, conflicts, replaces) =
             (!self.machine_of.is_empty(), !self.conflicts.is_empty(), !self.replaces.is_empty());
         let rules = [
-            (pinned && peers, "MachineID cannot be used with Peers"),
-            (pinned && conflicts, "MachineID cannot be used with Conflicts"),
-            (pinned && self.global, "MachineID cannot be used with Global"),
-            (pinned && replaces, "MachineID cannot be used with Replaces"),
-            (self.global && peers, "Global cannot be used with Peers"),
-            (self.global && replaces, "Global cannot be used with Replaces"),
-            (self.global && self.replicas.is_some(), "Replicas cannot be used with Global"),
-            (self.global && self.run_once, "RunOnce cannot be used with Global"),
-            (conflicts && replaces, "Conflicts cannot be used with Replaces"),
+            (pinned && peers, "MachineID cannot be used with Peers", 0),
+            (pinned && conflicts, "MachineID cannot be used with Conflicts", 0),
+            (pinned && self.global, "MachineID cannot be used with Global", 0),
+            (pinned && replaces, "MachineID cannot be used with Replaces", 0),
+            (self.global && peers, "Global cannot be used with Peers", 0),
+            (self.global && replaces, "Global cannot be used with Replaces", 0),
+            (self.global && self.replicas.is_some(), "Replicas cannot be used with Global", line("Replicas")),
+            (self.global && self.run_once, "RunOnce cannot be used with Global", line("RunOnce")),
+            (conflicts && replaces, "Conflicts cannot be used with Replaces", 0),
         ];
-        let mut found: Vec<String> =
-            rules.into_iter().filter(|(broken, _)| *broken).map(|(_, what)| what.into()).collect();
+        let problem = |(_, what, line): (bool, &str, usize)| Problem { line, what: what.into() };
+        let mut found: Vec<Problem> = rules.into_iter().filter(|(broken, ..)| *broken).map(problem).collect();
         for peer in &self.machine_of {
             for (globs, what) in [(&self.conflicts, "conflict"), (&self.replaces, "replace")] {
-                found.extend(
-                    globs
-                        .iter()
-                        .filter(|glob| glob.matches(peer))
-                        .map(|glob| format!("unresolvable requirements: peer \"{peer}\" matches {what} \"{glob}\"")),
-                );
+                let matching = globs.iter().filter(|glob| glob.matches(peer));
+                found.extend(matching.map(|glob| {
+                    let what = format!("unresolvable requirements: peer \"{peer}\" matches {what} \"{glob}\"");
+                    Problem { line: 0, what }
+                }));
             }
         }
         found
@@ -472,7 +473,6 @@ mod tests {
             (format!("{id}\nReplaces=a.service"), "MachineID cannot be used with Replaces"),
             ("Global=true\nMachineOf=a.service".into(), "Global cannot be used with Peers"),
             ("Global=true\nReplaces=a.service".into(), "Global cannot be used with Replaces"),
-            ("Global=true\nReplicas=0".into(), "Replicas cannot be used with Global"),
             ("Conflicts=a.service\nReplaces=b.service".into(), "Conflicts cannot be used with Replaces"),
             (
                 "MachineOf=a.service\nConflicts=a.*".into(),
@@ -486,6 +486,8 @@ mod tests {
         for (section, what) in cases {
             assert_eq!(problem(&section), format!("0: {what}"));
         }
+        assert_eq!(problem("Global=true\nReplicas=0"), "5: Replicas cannot be used with Global");
+        assert_eq!(problem("RunOnce=yes\nGlobal=true"), "4: RunOnce cannot be used with Global");
     }
 
     #[test]

@@ -128,6 +128,9 @@ pub struct Rollout {
     /// this one has left its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<UnitName>,
+    /// The rollout whose place it has taken before that had ended. Versions that don't know the field lose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overtook: Option<Box<Overtaken>>,
     /// Whether it has been let go beyond its canaries.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub promoted: bool,
@@ -160,6 +163,7 @@ impl Rollout {
             lines: Vec::new(),
             hooks: Vec::new(),
             stopping: None,
+            overtook: None,
             promoted: false,
             preview: false,
             heeded: Revision::default(),
@@ -228,6 +232,17 @@ pub struct HookRun {
     /// How long it took, in ms, if it has ended well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took: Option<u64>,
+}
+
+/// A rollout that a newer one has taken the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overtaken {
+    /// The hash of its file.
+    pub target: UnitHash,
+    /// How many members had it by then, of all.
+    pub reached: usize,
+    /// How many members there were.
+    pub members: usize,
 }
 
 /// A file, by what it is stored under.

@@ -30,6 +30,8 @@ use crate::model::unit::Placement;
 use super::rollouts::Rollouts;
 use super::schedule::{Brake, Scheduler};
 pub use course::Course;
+#[cfg(test)]
+pub(in crate::plan) use hosts::{Deed, carry_out};
 use trace::Trace;
 
 /// How often the copy goes on: several times for each member of the largest set.

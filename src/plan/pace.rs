@@ -104,6 +104,11 @@ impl MemberState {
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Away | Self::Unplaced | Self::FitsNowhere)
     }
+
+    /// Whether its host, which is there, has yet to carry out what it was told.
+    fn is_silent(&self) -> bool {
+        *self == Self::Assigned(None)
+    }
 }
 
 /// What is decided about.
@@ -314,6 +319,7 @@ impl Pace<'_> {
         if passed >= wanted {
             return self.enter(Phase::Waiting, None);
         }
+        self.next.why = self.silence();
         self.call_spares();
         let nowhere = self.is_unplaced();
         let through = if nowhere { self.members().filter(|(member, _)| !member.gated).count() } else { present };
@@ -323,7 +329,7 @@ impl Pace<'_> {
         if self.next.phase != Phase::Canary {
             return;
         }
-        self.wake_for(|member| !member.gated || member.is_gone());
+        self.wake_for(|member| !member.gated || member.is_gone() || member.state.is_silent());
     }
 
     fn waiting(&mut self) {
@@ -351,6 +357,8 @@ impl Pace<'_> {
     }
 
     fn rolling(&mut self) {
+        let silence = self.silence();
+        self.next.why.clone_from(&silence);
         self.call_spares();
         let all = self.own().count();
         let is_proven = self.members().any(|(member, timed)| !member.gated && timed.has_passed);
@@ -369,9 +377,9 @@ impl Pace<'_> {
             if is_proven {
                 self.next.note(self.next.target.clone(), Verdict::Stable, None);
             }
-            return self.enter(Phase::Done, None);
+            return self.enter(Phase::Done, silence);
         }
-        self.wake_for(|member| !member.gated || member.is_gone());
+        self.wake_for(|member| !member.gated || member.is_gone() || member.state.is_silent());
         self.wake = self.wake.into_iter().chain(Some(taken_up).filter(|at| *at > self.now)).min();
     }
 
@@ -441,6 +449,13 @@ impl Pace<'_> {
             return self.enter(Phase::Reverted, why);
         }
         self.wake_for(|member| member.gated || member.spare || member.is_gone());
+    }
+
+    /// Which member isn't waited for because its host says nothing of it, as a sentence.
+    fn silence(&self) -> Option<String> {
+        let (member, _) = self.members().find(|(_, timed)| timed.is_silent)?;
+        let (name, deadline) = (member.shown(), span::shown(self.look.policy.deadline));
+        Some(format!("{name} isn't waited for: its host has carried out nothing for {deadline}"))
     }
 
     /// The members that are no spares.

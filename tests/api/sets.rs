@@ -281,7 +281,7 @@ async fn what_is_wrong_with_a_count_is_said() {
         ),
         (
             json!({ "name": "a@.service", "text": text("Replicas=2\nGlobal=true") }),
-            "a@.service: Replicas cannot be used with Global",
+            "a@.service:6: Replicas cannot be used with Global",
         ),
         (
             json!({ "name": "web@1.service", "replicas": 2 }),

@@ -8,11 +8,11 @@ use flotilla::model::file::UnitFile;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::rollout::policy::Policy;
-use flotilla::model::rollout::{Ask, File, MemberName, Phase, Request, Rollout};
+use flotilla::model::rollout::{Ask, File, HookRun, MemberName, Phase, Request, Rollout};
 use flotilla::plan::pace::{Look, Member, MemberState, Step, Timers, advance};
 use proptest::prelude::*;
 
-const POLICIES: [&str; 14] = [
+const POLICIES: [&str; 18] = [
     "Parallel=1",
     "Parallel=2",
     "Parallel=50%",
@@ -27,6 +27,10 @@ const POLICIES: [&str; 14] = [
     "Spare=100%\nParallel=100%",
     "Spare=1\nCanary=2\nPromote=auto",
     "Spare=1\nOnFailure=pause",
+    "Preview=yes\nCanary=1\nPromote=auto",
+    "Before=a.service b.service\nCanary=1\nPromote=auto",
+    "After=b.service\nParallel=2",
+    "Before=a.service\nAfter=a.service\nSpare=1\nOnFailure=pause",
 ];
 
 /// What a file does to the members that have it.
@@ -59,6 +63,10 @@ enum Event {
     SpareHosts,
     Add,
     Remove(usize),
+    /// Hooks fail from now on, or no longer.
+    Hooks,
+    /// The record of the hook that runs is lost.
+    LoseHook,
     /// Another leader: nothing is known of the time.
     Leader,
 }
@@ -84,6 +92,9 @@ struct World {
     spares: BTreeMap<u32, Played>,
     /// Whether no host fits a spare.
     is_full: bool,
+    /// The hook that runs.
+    hook: Option<Played>,
+    hooks_fail: bool,
     /// Whether it is a global unit, whose members are its hosts.
     is_global: bool,
     timers: Timers,
@@ -127,6 +138,8 @@ impl World {
             members,
             spares,
             is_full,
+            hook: None,
+            hooks_fail: false,
             is_global,
             timers,
             ask: None,
@@ -148,13 +161,16 @@ impl World {
             }
             played.observe(healthy_ms, now);
         }
+        let quality = if self.hooks_fail { Quality::Fails } else { Quality::Good };
+        self.hook.iter_mut().for_each(|hook| hook.play(quality, now));
         let all = self.members.values().chain(self.spares.values());
         let members: Vec<Member> = all.map(|played| played.member.clone()).collect();
         let (rollout, policy, ask) = (&self.rollout, &self.policy, self.ask.as_ref());
         let fits_anywhere = members.is_empty() || members.iter().any(|member| !member.leaves);
         let fits = |_: &Member| fits_anywhere.then_some(()).ok_or_else(|| "it fits no host".to_owned());
         let can_run = &|_: &UnitName| Ok(());
-        let look = Look { rollout, policy, ask, members: &members, fits: &fits, hook: None, can_run };
+        let hook = self.hook.as_ref().map(|hook| &hook.member);
+        let look = Look { rollout, policy, ask, members: &members, fits: &fits, hook, can_run };
         let mut again = self.timers.clone();
         let step = advance(&look, &mut self.timers, now);
         assert_eq!(step, advance(&look, &mut again, now), "the same from the same");
@@ -187,6 +203,11 @@ impl World {
             self.spares.insert(number, played);
         }
         (self.rollout, self.wake) = (step.rollout, step.wake);
+        match step.run {
+            Some(unit) => self.begin_hook(unit),
+            None if self.rollout.running().is_none() => self.hook = None,
+            None => {}
+        }
         if self.rollout.phase == Phase::Done {
             // As the engine does.
             for played in self.members.values_mut().filter(|played| played.member.gated) {
@@ -195,7 +216,33 @@ impl World {
         }
     }
 
+    fn begin_hook(&mut self, unit: UnitName) {
+        let after = self.rollout.phase == Phase::After;
+        let generation = Revision(self.rollout.hooks.len() as u64 + self.now);
+        let run = HookRun { unit: unit.clone(), after, generation, since: self.now, host: None, took: None };
+        self.rollout.hooks.push(run);
+        let mut hook = Played::new(99, false, self.now);
+        hook.member.name = unit.into();
+        self.hook = Some(hook);
+        // As the engine does.
+        self.look();
+    }
+
+    /// Units run before anybody gets the file, and after all have it.
+    fn check_hooks(&self, step: &Step) {
+        let have_run = |after: bool, hooks: &[UnitName]| {
+            let runs = step.rollout.hooks.iter().filter(|run| run.after == after && run.took.is_some());
+            runs.map(|run| &run.unit).eq(hooks)
+        };
+        let (before, after) = (&self.policy.before, &self.policy.after);
+        assert!(step.let_through.is_empty() || have_run(false, before), "let through before hooks have run: {step:?}");
+        let ends = self.rollout.phase != Phase::Done && step.rollout.phase == Phase::Done;
+        let is_noted = step.rollout.outcomes.last().is_some_and(|outcome| outcome.why.is_none());
+        assert!(!ends || !is_noted || have_run(true, after), "done before hooks have run: {step:?}");
+    }
+
     fn check(&self, step: &Step, is_asked: bool) {
+        self.check_hooks(step);
         let parallel = self.policy.parallel.at_least_one_of(self.members.len());
         let changed = |played: &&Played| {
             let name = &played.member.name;
@@ -334,6 +381,8 @@ impl World {
             Event::Remove(index) => {
                 at(index).map(|number| self.members.remove(&number));
             }
+            Event::Hooks => self.hooks_fail = !self.hooks_fail,
+            Event::LoseHook => self.hook = None,
             Event::Leader => {
                 self.timers = Timers::default();
                 let forget = |played: &mut Played| (played.healthy_since, played.has_passed) = (None, false);
@@ -430,6 +479,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::SpareHosts),
         1 => Just(Event::Add),
         1 => (0_usize..8).prop_map(Event::Remove),
+        1 => Just(Event::Hooks),
+        1 => Just(Event::LoseHook),
         1 => Just(Event::Leader),
     ]
 }

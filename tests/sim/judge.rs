@@ -65,6 +65,8 @@ struct Facts {
     past: Vec<(Duration, Point, Cluster)>,
     /// Units that have run to their end, by their generations.
     ended: BTreeSet<(UnitName, Revision)>,
+    /// The hosts that carry out nothing, while there are rollouts.
+    silence: rollouts::Silence,
     /// When each host that isn't registered was last.
     lost: BTreeMap<MachineId, Duration>,
     /// When the last mass loss that the leader has recorded began.
@@ -431,6 +433,9 @@ impl Judge {
             }
             facts.standing = found;
         }
+        if !facts.cluster.rollouts.is_empty() {
+            facts.silence.look(&facts.cluster, self.journal.now());
+        }
     }
 }
 
@@ -698,7 +703,10 @@ impl Facts {
         let from = self.past.iter().rposition(|(_, at, _)| *at <= oldest).unwrap_or_default();
         let past =
             self.past[from..].iter().map(|(.., cluster)| cluster).filter(|past| past.revision < self.cluster.revision);
-        rollouts::judge(before, &self.cluster, past.clone()).into_iter().for_each(|what| journal.violate(what));
+        let silence = (&self.silence, journal.now());
+        rollouts::judge(before, &self.cluster, past.clone(), silence)
+            .into_iter()
+            .for_each(|what| journal.violate(what));
         let hooks = rollouts::judge_hooks(before, &self.cluster, past, &self.ended);
         hooks.into_iter().for_each(|what| journal.violate(what));
     }

@@ -2,6 +2,7 @@
 //! spares serve and hooks have run before that. Knows the records, and nothing of how the leader decides.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use flotilla::model::cluster::{Cluster, Versioned};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
@@ -12,6 +13,39 @@ use flotilla::model::rollout::{Gate, Phase, Rollout};
 use flotilla::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
 use flotilla::plan::fit::{Question, Stance, fit};
 use flotilla::plan::gate::hosts::launched_on;
+
+/// Since when hosts that are registered haven't carried out what they are told of units that are launched, with the
+/// generation of that.
+#[derive(Debug, Default)]
+pub(crate) struct Silence(BTreeMap<(UnitName, MachineId), (Revision, Duration)>);
+
+impl Silence {
+    /// Take in the cluster as it is `now`.
+    pub(crate) fn look(&mut self, cluster: &Cluster, now: Duration) {
+        let is_silent = |name: &UnitName, host: &MachineId, told: &Assignment| {
+            let report = cluster.report(name, host);
+            let is_done = |report: &UnitReport| report.hash == told.hash && report.generation >= told.generation;
+            cluster.machines.contains_key(host)
+                && !report.is_some_and(|report| is_done(report) || report.error.is_some())
+        };
+        let silent = launched(cluster).filter(|(name, host, told)| is_silent(name, host, told));
+        let known = std::mem::take(&mut self.0);
+        let since = |(name, host, told): (&UnitName, &MachineId, &Assignment)| {
+            let key = (name.clone(), host.clone());
+            let since = known.get(&key).filter(|(generation, _)| *generation == told.generation);
+            let since = since.map_or(now, |(_, since)| *since);
+            (key, (told.generation, since))
+        };
+        self.0 = silent.map(since).collect();
+    }
+
+    /// The members that nobody has to wait for any longer after `time`.
+    fn after(&self, time: Duration, now: Duration) -> BTreeSet<&(UnitName, MachineId)> {
+        // The leader decides before it is seen what it has written.
+        let time = time.saturating_sub(Duration::from_secs(1));
+        self.0.iter().filter(|(_, (_, since))| now.saturating_sub(*since) >= time).map(|(member, _)| member).collect()
+    }
+}
 
 /// A unit that is a member, or a global one on a host.
 type Member<'a> = (&'a UnitName, Option<&'a MachineId>);
@@ -29,6 +63,7 @@ pub(crate) fn judge<'a>(
     before: &'a Cluster,
     after: &Cluster,
     past: impl Iterator<Item = &'a Cluster> + Clone,
+    (silence, now): (&Silence, Duration),
 ) -> Vec<String> {
     let mut found = Vec::new();
     let mut away: BTreeMap<&UnitName, Vec<Member<'_>>> = BTreeMap::new();
@@ -62,9 +97,12 @@ pub(crate) fn judge<'a>(
         }
     }
     for (rollout, stopped) in away {
-        found.extend(too_few(before, after, past.clone(), rollout, &stopped));
+        let target = after.rollouts.get(rollout).map(|rollout| &rollout.value.target);
+        let policy = target.and_then(|target| after.files.get(target)?.value.rollout.as_deref());
+        let silent = silence.after(policy.cloned().unwrap_or_default().deadline, now);
+        found.extend(too_few(before, after, past.clone(), rollout, &stopped, &silent));
         let stopped: Vec<&UnitName> = stopped.iter().map(|(name, _)| *name).collect();
-        found.extend(too_soon(before, after, past.clone(), rollout, &stopped));
+        found.extend(too_soon(before, after, past.clone(), rollout, &stopped, &silent));
     }
     found
 }
@@ -233,6 +271,7 @@ fn too_few<'a>(
     past: impl Iterator<Item = &'a Cluster> + Clone,
     rollout: &UnitName,
     stopped: &[Member<'_>],
+    silent: &BTreeSet<&(UnitName, MachineId)>,
 ) -> Option<String> {
     let record = &after.rollouts.get(rollout)?.value;
     let policy = policy_of(after, record).unwrap_or_default();
@@ -245,9 +284,10 @@ fn too_few<'a>(
     let groups: BTreeSet<Group<'_>> = members.iter().map(|member| group_of(*member)).collect();
     let states = || past.clone().chain(std::iter::once(before));
     // What the leader may have known when it decided, as with what follows: hosts of a global unit come and go.
+    let speaks = |cluster: &Cluster, member: Member<'_>| !is_silent(cluster, member, silent);
     let placed = |cluster: &Cluster| {
-        let placed = members.iter().filter(|member| has_host(cluster, **member)).map(|member| group_of(*member));
-        placed.collect::<BTreeSet<_>>().len()
+        let placed = members.iter().filter(|member| has_host(cluster, **member) && speaks(cluster, **member));
+        placed.map(|member| group_of(*member)).collect::<BTreeSet<_>>().len()
     };
     let is_global = members.iter().any(|(_, host)| host.is_some());
     let all = if is_global { states().map(placed).min().unwrap_or_default() } else { placed(before) };
@@ -283,6 +323,7 @@ fn too_soon<'a>(
     past: impl Iterator<Item = &'a Cluster> + Clone,
     rollout: &UnitName,
     stopped: &[&UnitName],
+    silent: &BTreeSet<&(UnitName, MachineId)>,
 ) -> Option<String> {
     let record = &after.rollouts.get(rollout)?.value;
     let policy = policy_of(after, record)?;
@@ -315,9 +356,16 @@ fn too_soon<'a>(
     let mut awaited = spares_of(before, rollout).take(wanted);
     let unready = awaited.find(|spare| {
         let spare: Member<'_> = (*spare, None);
-        states().all(|cluster| has_host(cluster, spare)) && !states().any(|cluster| is_healthy_in(cluster, spare))
+        states().all(|cluster| has_host(cluster, spare) && !is_silent(cluster, spare, silent))
+            && !states().any(|cluster| is_healthy_in(cluster, spare))
     })?;
     Some(format!("{stopped} is stopped before its spare {unready} is healthy"))
+}
+
+/// Whether the host of a member has carried out nothing for too long.
+fn is_silent(cluster: &Cluster, member: Member<'_>, silent: &BTreeSet<&(UnitName, MachineId)>) -> bool {
+    let host = told_of(cluster, member).map(|(host, _)| host);
+    host.is_some_and(|host| silent.contains(&(member.0.clone(), host.clone())))
 }
 
 /// Whether a member is launched on a host that is there.

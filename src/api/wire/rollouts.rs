@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::author::Author;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::rollout::{FileOutcome, Phase, Request, Verdict};
+use crate::model::rollout::{FileOutcome, Overtaken, Phase, Request, Verdict};
 
 use super::machines::MachineRef;
 
@@ -50,6 +50,9 @@ pub struct RolloutView {
     /// The last lines of that unit's journal, if its host has reported them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
+    /// The rollout whose place it has taken before that had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overtook: Option<OvertakenView>,
     /// What can be asked of it now.
     pub accepts: Vec<Request>,
     /// What was asked of it last, if anything was.
@@ -96,6 +99,25 @@ pub struct RolloutHook {
     /// How long it took, in ms, if it has ended well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took: Option<u64>,
+}
+
+/// v2: a rollout that a newer one has taken the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct OvertakenView {
+    /// The hash of its file.
+    pub target: UnitHash,
+    /// How many members had it by then.
+    pub reached: usize,
+    /// How many members there were.
+    pub members: usize,
+}
+
+impl From<Overtaken> for OvertakenView {
+    fn from(overtaken: Overtaken) -> Self {
+        let Overtaken { target, reached, members } = overtaken;
+        Self { target, reached, members }
+    }
 }
 
 /// v2: what was asked of a rollout.

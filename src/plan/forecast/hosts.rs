@@ -10,7 +10,7 @@ use crate::model::unit::{Assignment, Target, UnitReport};
 
 /// What a host does with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(in crate::plan) enum Deed {
     /// It gets the unit, and starts it or doesn't.
     Arrives(bool),
     /// It starts it.
@@ -50,7 +50,7 @@ fn is_pending(report: &UnitReport) -> bool {
 
 /// What a host reports once it has carried out `told`, of a unit that `ends` by itself or doesn't, and what it has done
 /// for it. `None` if it has carried it out already.
-pub(super) fn carry_out(
+pub(in crate::plan) fn carry_out(
     told: &Assignment,
     known: Option<&UnitReport>,
     ends: bool,
@@ -103,7 +103,8 @@ fn launched(
     let body = |hash: &UnitHash| bodies.get(hash);
     let same_body = known.hash == told.hash || body(&known.hash).is_some_and(|one| Some(one) == body(&told.hash));
     let restart = told.restart.is_some_and(|restart| restart > known.generation);
-    let is_over = ends && known.target == Target::Launched && known.result.as_deref() == Some("done");
+    let has_ended = known.active == "inactive" && known.result.as_deref() == Some("done");
+    let is_over = ends && known.target == Target::Launched && has_ended;
     match (is_up, same_body && !restart) {
         (true, false) => Some(Deed::Restarts),
         (false, false) => Some(Deed::Starts),

@@ -27,7 +27,8 @@ fn told_on<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item =
 
 /// A new gate for a global unit with this record, if some of its hosts would have to stop it for that file. Each of
 /// these goes on with the file that it runs. All others, also those that are yet to join, have the file that an earlier
-/// gate names, or else the one that most of these hosts run; a host on which it was stopped is asked anew to start that.
+/// gate names, or else the one that most of these hosts run; a host on which it was stopped is asked anew to start
+/// that.
 pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
     let runs: BTreeMap<&MachineId, HeldFile> =
         launched_on(cluster, name).map(|(host, told)| (host, file_of(told))).collect();

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod diagnosis;
+mod forecast;
 mod health;
 mod interrupted;
 mod lease;

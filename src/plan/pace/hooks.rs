@@ -74,6 +74,9 @@ impl Pace<'_> {
         match &hook.state {
             MemberState::Failed(why) => Some(why.clone()),
             MemberState::Healthy => None,
+            MemberState::Assigned(None) if timed.is_silent => {
+                Some(format!("{name} didn't run in {deadline}: its host has carried out nothing"))
+            }
             MemberState::Assigned(Some(why)) if timed.is_late => {
                 Some(format!("{name} didn't run in {deadline}: {why}"))
             }

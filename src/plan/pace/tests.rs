@@ -6,6 +6,7 @@ mod failing;
 mod hooking;
 mod hosts;
 mod riding;
+mod silent;
 mod sparing;
 
 use super::*;
@@ -243,6 +244,10 @@ fn a_repair_reaches_members_that_are_broken_first_and_all_at_the_pace_of_the_pol
     let mut web = self::web(3, "Parallel=2");
     (1..=3).for_each(|number| web.set(number, Failed("with the old file".into())));
     assert_eq!(web.look(), through([3, 2]));
+    assert_eq!(web.at(1, &[(3, Healthy), (2, Healthy)]), none());
+    assert_eq!(web.at(11, &[]), through([1]));
+    web.at(12, &[(1, Healthy)]);
+    assert_eq!((web.at(22, &[]), web.phase(), web.verdict()), (none(), Phase::Done, Some(Verdict::Stable)));
 }
 
 #[test]

@@ -42,6 +42,10 @@ struct Seen {
     spent: u64,
     /// Whether it used its time since the last look.
     is_running: bool,
+    /// For how long its host, which is there, has not carried out what it was told, in ms.
+    silent: u64,
+    /// Whether that was so at the last look.
+    is_silent: bool,
 }
 
 /// What follows for a member at a moment.
@@ -53,8 +57,11 @@ pub(super) struct Timed {
     pub(super) healthy_since: Option<u64>,
     /// Whether its time is over, and it never was healthy for long enough.
     pub(super) is_late: bool,
-    /// Whether it has had no host for a while, or its host has been gone for so long: nothing waits for it any longer.
+    /// Whether it has had no host for a while, or its host has been gone or silent for too long: nothing waits for it
+    /// any longer.
     pub(super) is_nowhere: bool,
+    /// Whether that is because its host is silent.
+    pub(super) is_silent: bool,
     /// When one of these changes if the member stays as it is.
     pub(super) wake: Option<u64>,
 }
@@ -81,6 +88,9 @@ impl Timers {
             if seen.is_running && uses_time(look.rollout.phase, member.gated, member.is_back()) {
                 seen.spent = seen.spent.saturating_add(elapsed);
             }
+            if seen.is_silent && goes_on(look.rollout.phase) {
+                seen.silent = seen.silent.saturating_add(elapsed);
+            }
             seen.take(&member.state, look.policy, now);
             let complete_at = self.lacking.get(&member.name).map(|since| after(*since, look.policy.healthy));
             let mut timed = seen.timed(look.policy, now);
@@ -98,8 +108,10 @@ impl Timers {
         let (run, hook) = look.rollout.running().zip(look.hook)?;
         let known = self.hook.take().filter(|(begun, seen)| (*begun, &seen.host) == (run.generation, &hook.host));
         let mut seen = known.map_or_else(|| Seen::new(hook), |(_, seen)| seen);
-        if seen.is_running && matches!(look.rollout.phase, Phase::Before | Phase::After) {
-            seen.spent = seen.spent.saturating_add(now.saturating_sub(self.at));
+        if matches!(look.rollout.phase, Phase::Before | Phase::After) {
+            let elapsed = now.saturating_sub(self.at);
+            seen.spent = seen.spent.saturating_add(if seen.is_running { elapsed } else { 0 });
+            seen.silent = seen.silent.saturating_add(if seen.is_silent { elapsed } else { 0 });
         }
         seen.take(&hook.state, look.policy, now);
         let timed = seen.timed(look.policy, now);
@@ -115,7 +127,8 @@ impl Timers {
 
     /// Members have all of their time again, and so has the hook that runs.
     pub(super) fn begin_again(&mut self) {
-        self.members.values_mut().chain(self.hook.iter_mut().map(|(_, seen)| seen)).for_each(|seen| seen.spent = 0);
+        let all = self.members.values_mut().chain(self.hook.iter_mut().map(|(_, seen)| seen));
+        all.for_each(|seen| (seen.spent, seen.silent) = (0, 0));
     }
 }
 
@@ -127,6 +140,11 @@ fn uses_time(phase: Phase, gated: bool, is_back: bool) -> bool {
         Phase::Reverting => is_back,
         Phase::Before | Phase::Waiting | Phase::Paused | Phase::Reverted | Phase::Stuck | Phase::Done => false,
     }
+}
+
+/// Whether the time in a phase counts for hosts that say nothing of their members.
+fn goes_on(phase: Phase) -> bool {
+    matches!(phase, Phase::Canary | Phase::Rolling | Phase::After | Phase::Reverting)
 }
 
 impl Seen {
@@ -141,6 +159,8 @@ impl Seen {
             has_passed: false,
             spent: 0,
             is_running: false,
+            silent: 0,
+            is_silent: false,
         }
     }
 
@@ -155,20 +175,28 @@ impl Seen {
             MemberState::Healthy | MemberState::Pending(_) | MemberState::Assigned(Some(_)) => !self.has_passed,
             _ => false,
         };
+        self.is_silent = state.is_silent();
+        if !self.is_silent {
+            self.silent = 0;
+        }
     }
 
     fn timed(&self, policy: &Policy, now: u64) -> Timed {
-        let late_at = after(now, policy.deadline).saturating_sub(self.spent);
+        let over_at =
+            |used: u64| Some(after(now, policy.deadline).saturating_sub(used)).filter(|at| *at < u64::MAX - used);
         let patience = if self.fits_nowhere { Duration::ZERO } else { policy.healthy };
         let nowhere_at = self.away_since.map(|since| after(since, patience));
         let passes_at = self.healthy_since.filter(|_| !self.has_passed).map(|since| after(since, policy.healthy));
-        let late = Some(late_at).filter(|at| self.is_running && *at < u64::MAX - self.spent);
-        let wakes = [nowhere_at, passes_at, late];
+        let late = over_at(self.spent).filter(|_| self.is_running);
+        let silent = over_at(self.silent).filter(|_| self.is_silent);
+        let is_silent = silent.is_some_and(|at| at <= now);
+        let wakes = [nowhere_at, passes_at, late, silent];
         Timed {
             has_passed: self.has_passed,
             healthy_since: self.healthy_since,
             is_late: late.is_some_and(|at| at <= now),
-            is_nowhere: nowhere_at.is_some_and(|at| at <= now),
+            is_nowhere: is_silent || nowhere_at.is_some_and(|at| at <= now),
+            is_silent,
             wake: wakes.into_iter().flatten().filter(|at| *at > now).min(),
         }
     }

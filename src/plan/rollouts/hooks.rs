@@ -134,3 +134,34 @@ fn runs_of<'a>(cluster: &'a Cluster, unit: &'a UnitName) -> impl Iterator<Item =
     let done = cluster.placements.get(unit).and_then(|placement| placement.value.done());
     assigned.chain(done.map(|done| done.generation))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cluster::Versioned;
+    use crate::model::file::UnitFile;
+    use crate::model::placement::Constraints;
+    use crate::model::unit::Desired;
+
+    #[test]
+    fn what_cannot_run_as_a_hook() {
+        let mut cluster = Cluster::default();
+        let unit: UnitName = "a.service".parse().unwrap();
+        let missing = "there is no a.service, which runs before or after the members";
+        assert_eq!(can_run(&cluster, &unit), Err(missing.into()));
+        for (sections, expected) in [
+            ("Type=oneshot", Ok(())),
+            ("Type=exec", Err("a.service never ends: Type=oneshot is needed")),
+            ("Type=oneshot\nRemainAfterExit=yes", Err("a.service never ends: Type=oneshot is needed")),
+            ("Type=oneshot\n[X-Fleet]\nGlobal=true", Err("a.service is global, and can't run once")),
+        ] {
+            let file = UnitFile::parse(format!("[Service]\nExecStart=/a\n{sections}\n").as_bytes()).unwrap();
+            let record = Unit::new(Desired::Inactive, file.hash(), Revision(1));
+            cluster.units.insert(unit.clone(), record);
+            assert_eq!(can_run(&cluster, &unit), Err("the file of a.service isn't known".into()));
+            let value = Constraints::parse(&file).unwrap().into();
+            cluster.files.insert(file.hash(), Versioned { value, revision: Revision(1) });
+            assert_eq!(can_run(&cluster, &unit), expected.map_err(String::from), "{sections}");
+        }
+    }
+}

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
-use crate::model::failure::Failure;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::rollout::riding::RiderFiles;
-use crate::model::rollout::{Gate, MemberName, Phase, Rollout};
-use crate::model::unit::Unit;
+use crate::model::rollout::{Gate, MemberName, Overtaken, Phase, Rollout};
+use crate::model::unit::{Unit, UnitReport};
 
 use super::super::gate::riding::{lead_of, riders_of};
 use super::super::gate::{is_spare, launched, rollout_of};
@@ -106,6 +105,7 @@ impl Rollouts {
             heeded: heeded.unwrap_or_default(),
             outcomes: known.map(|known| known.outcomes.clone()).unwrap_or_default(),
             stopping: known.and_then(|known| known.running()).map(|run| run.unit.clone()),
+            overtook: known.and_then(|known| overtaken(cluster, known, members)).map(Box::new),
             ..Rollout::begun(subject.hash.clone(), from, phase, now)
         })
     }
@@ -166,10 +166,9 @@ impl Rollouts {
         let look = Look { rollout, policy: &policy, ask, members, fits: &fits, hook: hook.as_ref(), can_run: &can_run };
         let mut step = pace::advance(&look, self.timers.entry(name.clone()).or_default(), now);
         let failed = |rollout: &Rollout| (rollout.failed.clone(), rollout.failed_on.clone());
-        if failed(&step.rollout) != failed(rollout) {
-            let (member, host) = (step.rollout.failed.as_ref(), step.rollout.failed_on.as_ref());
-            let failed = member.and_then(|member| failure(cluster, member, host));
-            step.rollout.lines = failed.map(|failure| failure.lines.clone()).unwrap_or_default();
+        // A host may report that a unit has failed before it has read the journal.
+        if failed(&step.rollout) != failed(rollout) || step.rollout.lines.is_empty() {
+            step.rollout.lines = lines(cluster, name, &step.rollout);
         }
         self.set_rollout(scheduler, name, Some(step.rollout.clone()));
         if let Some(wake) = step.wake {
@@ -245,10 +244,38 @@ fn hosts_of(members: &[MemberName]) -> Vec<&MachineId> {
     members.iter().filter_map(|member| member.host.as_ref()).collect()
 }
 
-/// Why a unit failed on its host, or a global one on `host`, as that has reported it.
-fn failure<'a>(cluster: &'a Cluster, name: &UnitName, host: Option<&MachineId>) -> Option<&'a Failure> {
-    let own = || launched(cluster, name).map(|(host, _)| host);
-    cluster.report(name, host.or_else(own)?)?.failure.as_deref()
+/// The end of the journal of the member or hook of the rollout `name` that has failed, as far as its host has reported
+/// that.
+fn lines(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> Vec<String> {
+    let reported = || {
+        let failed = rollout.failed.as_ref()?;
+        let host = rollout.failed_on.as_ref().or_else(|| launched(cluster, failed).map(|(host, _)| host))?;
+        // A member may fail with the file before as well.
+        let is_of = |set: UnitName| set == *name || rollout.riders.contains_key(&set);
+        let is_member = failed == name || failed.set().is_some_and(is_of);
+        let is_about = |report: &&UnitReport| !is_member || report.hash == *rollout.target_of(failed);
+        let report = cluster.report(failed, host).filter(is_about)?;
+        Some(report.failure.as_ref()?.lines.clone())
+    };
+    reported().unwrap_or_default()
+}
+
+/// How far a rollout has got whose place another one takes; `None` if it has ended.
+fn overtaken(cluster: &Cluster, known: &Rollout, members: &[Group]) -> Option<Overtaken> {
+    let has_it = |group: &&Group| match &group.name.host {
+        Some(host) => {
+            let told = cluster.schedule.get(host).and_then(|slice| slice.get(&group.name.unit));
+            told.is_some_and(|told| told.value.hash == known.target)
+        }
+        None => {
+            let has =
+                |unit: &UnitName| launched(cluster, unit).is_some_and(|(_, told)| told.hash == *known.target_of(unit));
+            group.units.iter().all(has)
+        }
+    };
+    let reached = members.iter().filter(has_it).count();
+    let target = known.target.clone();
+    (!known.phase.is_over()).then_some(Overtaken { target, reached, members: members.len() })
 }
 
 /// Whether `name` is a set that isn't rolled out with its lead, or a unit whose file says how it is rolled out.

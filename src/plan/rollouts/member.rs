@@ -137,3 +137,31 @@ pub(super) fn fits(cluster: &Cluster, member: &Member, file: &Arc<Constraints>) 
     }
     Err(format!("{name} fits no host with its new file ({})", reasons.join("; ")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_that_systemd_starts_again_and_again_has_failed() {
+        let report = |active: &str, restarts: u32| -> UnitReport {
+            serde_json::from_value(serde_json::json!({
+                "generation": 1, "target": "launched", "hash": "0", "load": "loaded", "active": active, "sub": "x",
+                "since": 0, "restarts": restarts, "result": "done", "ready": active == "active",
+            }))
+            .unwrap()
+        };
+        let name: UnitName = "web@1.service".parse().unwrap();
+        let failed = |times: u32| MemberState::Failed(format!("web@1.service was started again {times} times on n1"));
+        for (active, restarts, expected) in [
+            ("active", 0, MemberState::Healthy),
+            ("active", 2, MemberState::Healthy),
+            ("active", 3, failed(3)),
+            ("activating", 2, MemberState::Pending(None)),
+            ("activating", 7, failed(7)),
+            ("failed", 1, MemberState::Failed("web@1.service failed on n1: x".into())),
+        ] {
+            assert_eq!(of_report(&report(active, restarts), "n1", &name, false), expected, "{active} {restarts}");
+        }
+    }
+}

@@ -48,6 +48,14 @@ impl Family for Records {
                 r#""phase":"rolling","since":9,"began":5,"heeded":0}"#,
             ),
         ),
+        // It has taken the place of another one.
+        Form::today(
+            "rollout/tier@.service",
+            concat!(
+                r#"{"target":"5b1e0b2f","from":{"hash":"3750b3e9"},"phase":"rolling","since":5,"began":5,"#,
+                r#""overtook":{"target":"77c0e12a","reached":1,"members":5},"heeded":0}"#,
+            ),
+        ),
         // Without hooks, as before there were any.
         Form::today(
             "rollout/agent.service",

@@ -17,7 +17,9 @@ use crate::api::server::error::Failure;
 use crate::api::server::extract::must_be_json;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FileSummaries};
-use crate::api::wire::{AskRollout, AskView, FileOutcomeView, RolloutHook, RolloutList, RolloutMember, RolloutView};
+use crate::api::wire::{
+    AskRollout, AskView, FileOutcomeView, OvertakenView, RolloutHook, RolloutList, RolloutMember, RolloutView,
+};
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::rollout::{HookRun, Rollout};
@@ -163,6 +165,7 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
         failed: rollout.failed.clone(),
         failed_on: rollout.failed_on.as_ref().map(|host| views::machine_ref(cluster, host)),
         lines: rollout.lines.clone(),
+        overtook: rollout.overtook.as_deref().cloned().map(OvertakenView::from),
         accepts: rollout.phase.accepts().to_vec(),
         ask,
         hooks: rollout.hooks.iter().map(|run| hook(cluster, run)).collect(),

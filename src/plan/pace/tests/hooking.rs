@@ -59,6 +59,7 @@ fn one_that_fails_has_stopped_nobody() {
         (Failed("a.service failed on n9: exited 1".into()), 2, "a.service failed on n9: exited 1"),
         (Pending(None), 31, "a.service hasn't ended after 30 s"),
         (Assigned(Some("it fits no host".into())), 31, "a.service didn't run in 30 s: it fits no host"),
+        (Assigned(None), 31, "a.service didn't run in 30 s: its host has carried out nothing"),
     ] {
         let mut web = web(2, BEFORE);
         web.at(0, &[]);
@@ -106,9 +107,11 @@ fn its_time_is_that_on_one_host_while_the_rollout_goes_on() {
     web.timers = Timers::default();
     web.hook_at(560, Pending(None));
     assert_eq!(web.wake(), Some(590));
-    // It waits for a host without a reason.
+    // It goes to another host, which begins to count then.
     web.hook_at(580, Assigned(None));
-    assert_eq!(web.hook_at(2000, Assigned(None)), Some("b.service"));
+    web.hook.as_mut().unwrap().host = None;
+    assert_eq!(web.hook_at(609, Assigned(None)), Some("b.service"));
+    assert_eq!(web.wake(), Some(639));
 }
 
 #[test]

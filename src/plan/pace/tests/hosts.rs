@@ -88,3 +88,18 @@ fn hosts_that_lose_it_are_last_and_only_after_another_has_proved_the_file() {
     assert_eq!((agent.hosts(5), agent.hosts(1)), (vec![1], vec![2]));
     assert_eq!((agent.hosts(1), agent.phase()), (vec![], Phase::Done));
 }
+
+#[test]
+fn a_host_that_carries_out_nothing_holds_up_no_other() {
+    let mut agent = agent(3, &[], "DeadlineSec=60");
+    assert_eq!((agent.step(), agent.step()), (vec![1], vec![]));
+    agent.now = 60;
+    assert_eq!(agent.step(), [2]);
+    let why = "agent.service on n1 isn't waited for: its host has carried out nothing for 60 s";
+    assert_eq!((agent.why(), agent.phase()), (why, Phase::Rolling));
+    agent.host(2).state = Healthy;
+    agent.now = 61;
+    assert!(agent.step().is_empty());
+    agent.now = 71;
+    assert_eq!(agent.step(), [3]);
+}

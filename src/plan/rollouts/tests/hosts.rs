@@ -3,20 +3,20 @@
 use super::*;
 use crate::model::rollout::{Ask, Request};
 
-const UNIT: &str = "agent.service";
+pub(super) const UNIT: &str = "agent.service";
 
 /// A file of the unit, with more options of `[X-Fleet]` and `[X-Rollout]`.
-fn agent_with(program: &str, fleet: &str, rollout: &str) -> UnitFile {
+pub(super) fn agent_with(program: &str, fleet: &str, rollout: &str) -> UnitFile {
     file(program, &format!("[X-Fleet]\nGlobal=true\n{fleet}\n[X-Rollout]\nHealthySec=1\n{rollout}"))
 }
 
-fn agent(program: &str) -> UnitFile {
+pub(super) fn agent(program: &str) -> UnitFile {
     agent_with(program, "", "")
 }
 
 impl Bench {
     /// So many hosts, on which the unit runs with the file `old`.
-    fn of_agent(hosts: u64, old: &UnitFile) -> Self {
+    pub(super) fn of_agent(hosts: u64, old: &UnitFile) -> Self {
         let mut bench = Self::new(hosts);
         bench.ask(UNIT, old, |_| {});
         bench.settle();
@@ -24,7 +24,7 @@ impl Bench {
     }
 
     /// The first letters of the programs that hosts are told to run, by number: `o` for `old`; `-` is none.
-    fn on_hosts(&self, files: &[&UnitFile]) -> String {
+    pub(super) fn on_hosts(&self, files: &[&UnitFile]) -> String {
         let letter = |host: &MachineId| {
             let told = self.store.schedule.get(host).and_then(|slice| slice.get(&name(UNIT)));
             let told = told.filter(|told| told.value.target == Target::Launched);
@@ -41,7 +41,7 @@ impl Bench {
         self.tell(Change::Machine(id(at), Some(machine)));
     }
 
-    fn agent(&self) -> &Rollout {
+    pub(super) fn agent(&self) -> &Rollout {
         &self.store.rollouts[&name(UNIT)].value
     }
 }
@@ -242,6 +242,8 @@ fn a_change_of_where_a_global_unit_may_be_takes_it_from_one_host_after_another_o
             bench.answer();
             bench.now += 250;
         }
+        // Another leader waits anew until the file has proved itself.
+        seen.retain(|hosts| !restless || hosts != "-oooo");
         assert_eq!(seen, ["oooo-", "ooooo", "-o-oo"], "{:#?}", bench.log);
         bench.settle();
         assert_eq!((bench.on_hosts(&[&new]), bench.agent().phase), ("-o-oo".into(), Phase::Done));
@@ -338,37 +340,4 @@ fn gates_that_are_left_or_lost_stop_no_host() {
     bench.elect(&[]);
     bench.settle();
     assert_eq!((bench.on_hosts(&files), bench.gated().len(), bench.store.rollouts.len()), ("nnn".into(), 0, 0));
-}
-
-/// What `plan::forecast` says before is what happens then.
-#[test]
-fn a_rollout_over_hosts_goes_on_as_it_was_forecast() {
-    for policy in ["", "Parallel=2", "Parallel=100%", "Canary=1", "Canary=2\nPromote=auto\nParallel=2"] {
-        let (old, new) = (agent("old"), agent_with("new", "", policy));
-        let mut bench = Bench::of_agent(4, &old);
-        let before = bench.store.clone();
-        bench.ask(UNIT, &new, |_| {});
-        let file = bench.store.files[&new.hash()].clone();
-        let unit = bench.store.units[&name(UNIT)].clone();
-        let changes = vec![Change::File(new.hash(), Some(file)), Change::Unit(name(UNIT), Some(unit))];
-        let (unreadable, brake, now) = (BTreeSet::new(), Brake::off(), bench.now);
-        let forecast = forecast(Present { cluster: before, unreadable, brake, now }, changes);
-        bench.settle();
-        let course = &forecast.rollouts[&name(UNIT)];
-        let hosts = |members: &[MemberName]| {
-            members.iter().filter_map(|member| Some(member.host.as_ref()?.short().to_owned())).collect::<Vec<_>>()
-        };
-        let through = |line: &String| {
-            let (_, rest) = line.split_once(" lets agent.service on ")?;
-            Some(rest.strip_suffix(" through")?.split(", ").map(str::to_owned).collect::<Vec<_>>())
-        };
-        let happened: Vec<Vec<String>> = bench.log.iter().filter_map(through).collect();
-        let steps: Vec<Vec<String>> = course.steps.iter().map(|step| hosts(step)).collect();
-        assert_eq!(steps.concat(), happened.concat(), "{policy}");
-        let files = bench.on_hosts(&[&old, &new]);
-        assert_eq!(files.chars().filter(|file| *file == 'o').count(), hosts(&course.held).len(), "{policy}");
-        assert_eq!((course.phase, &course.why), (bench.agent().phase, &bench.agent().why), "{policy}");
-        let restarted = forecast.units[&name(UNIT)].len();
-        assert_eq!(restarted, happened.concat().len(), "{policy}");
-    }
 }

@@ -2,8 +2,11 @@
 
 use super::super::riding::{Turn, Waiting, turn};
 use super::*;
+use crate::model::rollout::MemberName;
 use crate::model::rollout::riding::RiderFiles;
 use crate::model::rollout::{Ask, File, Request};
+use crate::plan::forecast::{Present, forecast};
+use crate::plan::schedule::Brake;
 
 const RIDER: &str = "log@.service";
 
