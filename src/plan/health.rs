@@ -189,7 +189,7 @@ impl Life {
 }
 
 /// When a probe is made again that was made at `now`, for a unit that was started `since_start` ago. Both `now` and
-/// the result count from any fixed instant. By their `seed`s, units are spread over the interval in [`GROUPS`].
+/// the result count from any fixed instant. By their `seed`s, units are spread over the interval in ten groups.
 #[must_use]
 pub fn next(
     health: &Health,
