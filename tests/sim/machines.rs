@@ -536,10 +536,10 @@ impl Machines {
     }
 
     /// Once there are no faults any more, a registered host soon stops what isn't assigned to it any more, except for
-    /// what can run nowhere else.
+    /// what can run nowhere else. One that returns may have to try again before it can read its assignments.
     fn look_for_overdue(&mut self, journal: &Journal) {
         let Some(calm) = self.calm else { return };
-        let (now, soon) = (journal.now(), self.told.lag() + TTL / 3);
+        let (now, soon) = (journal.now(), self.told.lag() + TTL);
         let mut overdue = Vec::new();
         for machine in self.all.iter().filter(|machine| machine.present && !machine.going_down) {
             for (unit, since) in &machine.running {

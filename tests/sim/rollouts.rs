@@ -70,7 +70,7 @@ pub(crate) fn judge<'a>(
     // A leader may have known less, and taken it for one that isn't healthy.
     let was_healthy = |rollout: &UnitName, member| {
         let mut states = past.clone().chain(std::iter::once(before));
-        states.all(|cluster| is_healthy_in(cluster, member) && is_whole_in(cluster, rollout, group_of(member)))
+        states.all(|cluster| is_healthy_in(cluster, member) && is_whole(cluster, after, rollout, group_of(member)))
     };
     for (rollout, member) in sent_away(before, after).into_iter().filter(|(of, member)| was_healthy(of, *member)) {
         if member.1.is_none() {
@@ -228,11 +228,12 @@ fn is_same(known: &Rollout, rollout: &Rollout) -> bool {
     (&known.target, known.began) == (&rollout.target, rollout.began)
 }
 
-/// Whether any unit that runs takes part in the rollout `name`.
+/// Whether any unit that runs takes part in the rollout `name`. The members of a global unit are its hosts.
 fn has_members(cluster: &Cluster, name: &UnitName) -> bool {
     let takes_part = |(unit, record): (&UnitName, &Unit)| {
         let launched = record.desired == Desired::Launched && !unit.is_template();
         launched
+            && !members_of(cluster, unit).is_empty()
             && rollout_of(cluster, unit)
                 .is_some_and(|(of, rollout)| of == name && *rollout.target_of(unit) == record.hash)
     };
@@ -381,7 +382,12 @@ fn told_of<'a>(cluster: &'a Cluster, (name, on): Member<'_>) -> Option<(&'a Mach
 
 /// Whether all units of a rollout that count as one member and have a host are healthy, and at least one has.
 fn is_whole_in(cluster: &Cluster, rollout: &UnitName, group: Group<'_>) -> bool {
-    let riders = cluster.rollouts.get(rollout).into_iter().flat_map(|record| record.value.riders.keys());
+    is_whole(cluster, cluster, rollout, group)
+}
+
+/// The same, with the riders that the rollout has in `after`: one may have joined it just now.
+fn is_whole(cluster: &Cluster, after: &Cluster, rollout: &UnitName, group: Group<'_>) -> bool {
+    let riders = after.rollouts.get(rollout).into_iter().flat_map(|record| record.value.riders.keys());
     let numbered = std::iter::once(rollout).chain(riders).filter_map(|template| template.numbered(group.0?).ok());
     let mut units: Vec<UnitName> = numbered.collect();
     if units.is_empty() {
