@@ -743,7 +743,7 @@ proptest! {
 fn what_once_failed() {
     use Desired::Loaded;
     let first = Op::Crash(any::<Index>().new_tree(&mut TestRunner::deterministic()).unwrap().current());
-    let cases: [(&[Op], &[Edit]); 5] = [
+    let cases: [(&[Op], &[Edit]); 6] = [
         // A destroyed unit that had not left yet had precedence over a unit that it no longer replaced: placing never
         // ended.
         (
@@ -783,7 +783,7 @@ fn what_once_failed() {
                 Op::Unit(5, 14, Loaded),
                 Op::Unit(2, 3, Loaded),
                 Op::Machine(0, 0),
-                first,
+                first.clone(),
                 Op::Unit(5, 0, Loaded),
             ],
             &[],
@@ -793,6 +793,25 @@ fn what_once_failed() {
         (
             &[Op::Unit(0, 20, Loaded), Op::Unit(5, 22, Loaded), Op::Machine(2, 0), Op::Machine(1, 0)],
             &[Edit::Assignment(1, 2, 21, Target::Removed, false)],
+        ),
+        // A unit fitted no host, and later had to wait for another one: the old reasons stayed.
+        (
+            &[
+                Op::Machine(0, 2),
+                Op::Unit(0, 6, Loaded),
+                Op::Unit(1, 24, Loaded),
+                Op::Unit(2, 19, Loaded),
+                Op::Machine(1, 1),
+                Op::Unit(8, 22, Loaded),
+                Op::Plan,
+                Op::Unit(8, 0, Desired::Inactive),
+                Op::Unit(0, 19, Loaded),
+                Op::Plan,
+                Op::Unit(1, 12, Loaded),
+                first.clone(),
+                Op::Unit(2, 7, Loaded),
+            ],
+            &[],
         ),
     ];
     for (ops, edits) in cases {

@@ -687,12 +687,14 @@ impl Facts {
             let Cluster { schedule, placements, gates, .. } = self.cluster.clone();
             Cluster { schedule, placements, gates, ..cluster.clone() }
         };
+        // Or with the files that the plan's gates give it, before anything is placed.
+        let gated = |cluster: &Cluster| Cluster { gates: self.cluster.gates.clone(), ..cluster.clone() };
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
         if past().any(|cluster| has_run_once(cluster, host, name)) {
             return;
         }
-        if past().all(stays) && past().all(|cluster| stays(&planned(cluster))) {
+        if past().all(stays) && past().all(|cluster| stays(&planned(cluster)) && stays(&gated(cluster))) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
         }
     }

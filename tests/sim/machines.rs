@@ -364,22 +364,22 @@ impl Machines {
         }
         let texts = machine.fake.on_disk();
         let graph = graph(&texts);
-        // The generation that the agent must know, and has yet to do anything for.
+        // What the agent has yet to do anything for. What was written together, it knows together.
         let due = |unit: &UnitName| {
-            let told = match self.told.assignments(host, &machine.id, unit, now)[..] {
-                [Some(told)] if told.target == Target::Launched => told,
-                _ => return None,
-            };
+            let (at, told) = self.told.only(host, &machine.id, unit, now)?;
+            if told.target != Target::Launched {
+                return None;
+            }
             let is_new = !machine.started.contains_key(unit) && machine.requests.last_start([unit]).is_none();
             let body = texts.get(unit).and_then(|text| BodyHash::of_text(text));
             let has_file = body.is_some_and(|body| self.bodies.get(&told.hash) == Some(&body));
-            (is_new && has_file && !machine.hand_stops.contains_key(unit)).then_some(told.generation)
+            (is_new && has_file && !machine.hand_stops.contains_key(unit)).then_some(at)
         };
         for late in texts.keys().filter(|late| !units.contains(*late)) {
-            let Some(generation) = due(late) else { continue };
+            let Some(at) = due(late) else { continue };
             let needs = closure(BTreeSet::from([late.clone()]), &graph);
             let are_all = needs.iter().all(|need| need == late || units.contains(need));
-            if are_all && units.iter().any(|unit| needs.contains(unit) && due(unit) == Some(generation)) {
+            if are_all && units.iter().any(|unit| needs.contains(unit) && due(unit) == Some(at)) {
                 journal.violate(format!("{} asks for the start of what {late} needs, and not of {late}", machine.name));
             }
         }

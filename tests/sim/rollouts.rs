@@ -61,11 +61,11 @@ fn group_of<'a>((name, host): Member<'a>) -> Group<'a> {
 /// `past`, or from `before`.
 pub(crate) fn judge<'a>(
     before: &'a Cluster,
-    after: &Cluster,
+    after: &'a Cluster,
     past: impl Iterator<Item = &'a Cluster> + Clone,
     (silence, now): (&Silence, Duration),
 ) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut found = past_any_rollout(before, after, past.clone());
     let mut away: BTreeMap<&UnitName, Vec<Member<'_>>> = BTreeMap::new();
     // A leader may have known less, and taken it for one that isn't healthy.
     let was_healthy = |rollout: &UnitName, member| {
@@ -83,16 +83,14 @@ pub(crate) fn judge<'a>(
         let Some((rollout_name, rollout)) = rollout_of(after, name) else { continue };
         let member = (name, told.global.then_some(host));
         let known = told_of(before, member).map(|(_, told)| told);
-        let body =
-            |hash: &UnitHash| [before, after].iter().find_map(|cluster| Some(cluster.files.get(hash)?.value.body));
         // What systemd reads the same from restarts nothing.
-        if known.is_none_or(|known| body(&known.hash) == body(&told.hash)) {
+        if known.is_none_or(|known| is_same_body([before, after], &known.hash, &told.hash)) {
             continue;
         }
         found
             .extend(wrong_file(before, after, member, rollout, told).map(|what| format!("{what} on {}", host.short())));
         let takes_part = before.gates.contains_key(name) || after.gates.contains_key(name);
-        if takes_part && !is_at_once(before, name, told) && was_healthy(rollout_name, member) {
+        if takes_part && !is_at_once(before, name, &told.hash) && was_healthy(rollout_name, member) {
             away.entry(rollout_name).or_default().push(member);
         }
     }
@@ -133,8 +131,7 @@ fn sent_away<'a>(before: &'a Cluster, after: &'a Cluster) -> Vec<(&'a UnitName, 
                 fit(before, &question).is_ok()
             })
         };
-        let leaves_for_all = told.global && conflicts_differ(before, &told.hash, &record.target);
-        if gets_another && fitted(&told.hash) && !fitted(&record.target) && !leaves_for_all {
+        if gets_another && fitted(&told.hash) && !fitted(&record.target) && !is_at_once(before, name, &record.target) {
             found.push((rollout, (name, told.global.then_some(host))));
         }
     }
@@ -153,9 +150,42 @@ fn conflicts_differ(cluster: &Cluster, one: &UnitHash, other: &UnitHash) -> bool
 }
 
 /// Whether all hosts of a global unit get the file at once, because it excludes other units than one that they run.
-fn is_at_once(before: &Cluster, name: &UnitName, told: &Assignment) -> bool {
-    let mut runs = launched(before).filter(|(other, ..)| *other == name);
-    told.global && runs.any(|(.., runs)| conflicts_differ(before, &runs.hash, &told.hash))
+fn is_at_once(before: &Cluster, name: &UnitName, file: &UnitHash) -> bool {
+    launched_on(before, name).any(|(_, runs)| conflicts_differ(before, &runs.hash, file))
+}
+
+/// The global units whose file says how it is rolled out, and that reach more of their hosts with it in one commit than
+/// that allows, without any rollout.
+fn past_any_rollout<'a>(
+    before: &'a Cluster,
+    after: &'a Cluster,
+    past: impl Iterator<Item = &'a Cluster> + Clone,
+) -> Vec<String> {
+    let is_stopped = |(name, host, told): &(&UnitName, &MachineId, &Assignment)| {
+        let member = (*name, Some(*host));
+        let runs = told_of(before, member).map(|(_, runs)| runs);
+        let mut states = past.clone().chain(std::iter::once(before));
+        told.global
+            && rollout_of(after, name).is_none()
+            && runs.is_some_and(|runs| !is_same_body([before, after], &runs.hash, &told.hash))
+            && !is_at_once(before, name, &told.hash)
+            && states.all(|cluster| is_healthy_in(cluster, member))
+    };
+    let mut stopped: BTreeMap<(&UnitName, &UnitHash), usize> = BTreeMap::new();
+    launched(after).filter(is_stopped).for_each(|(name, _, told)| *stopped.entry((name, &told.hash)).or_default() += 1);
+    let too_many = |((name, file), count): ((&UnitName, &UnitHash), usize)| {
+        let policy = after.files.get(file)?.value.rollout.as_deref()?;
+        let all = past.clone().chain(std::iter::once(before)).map(|cluster| launched_on(cluster, name).count()).max();
+        (count > policy.parallel.at_least_one_of(all?))
+            .then(|| format!("{name} gets its file on {count} hosts where it is healthy, and nothing rolls it out"))
+    };
+    stopped.into_iter().filter_map(too_many).collect()
+}
+
+/// Whether systemd reads the same from two files.
+fn is_same_body(clusters: [&Cluster; 2], one: &UnitHash, other: &UnitHash) -> bool {
+    let body = |hash: &UnitHash| clusters.iter().find_map(|cluster| Some(cluster.files.get(hash)?.value.body));
+    body(one) == body(other)
 }
 
 /// Who has run to its end with which generation, by a report.

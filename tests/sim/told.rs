@@ -97,6 +97,21 @@ impl Told {
         self.history.entry(key).or_default().push((at, now));
     }
 
+    /// The last assignment of a unit that an agent has received, and when it was written, if it may know no other.
+    pub(crate) fn only(
+        &self,
+        host: usize,
+        id: &MachineId,
+        unit: &UnitName,
+        now: Duration,
+    ) -> Option<(Point, &Assignment)> {
+        let known = self.assignments(host, id, unit, now);
+        let newest = self.newest(host, Reader::Agent)?;
+        let history = self.history.get(&(id.clone(), unit.clone()))?;
+        let (at, last) = history.iter().rev().find(|(at, _)| *at <= newest)?;
+        (known.iter().flatten().count() == 1).then_some((*at, last.as_ref()?))
+    }
+
     /// Whether the unit has no assignment because the cluster treated its host as dead, not because it should leave.
     pub(crate) fn was_cleared(&self, host: &MachineId, unit: &UnitName) -> bool {
         self.cleared.contains(&(host.clone(), unit.clone()))

@@ -84,6 +84,10 @@ impl InfeasibleCache {
         if counted == 0 || counted != view.index.hosts.len() {
             return false;
         }
+        // It waits for another unit now, which no host counts for.
+        if !view.awaited(unit, group).is_empty() {
+            return false;
+        }
         match rescan {
             Rescan::Explain => false,
             Rescan::Hosts(hosts) => view.each_breaks(stored, hosts.iter(), (unit, group)),
@@ -133,10 +137,19 @@ impl Indexed<'_> {
         std::iter::once(unit).chain(others).cloned().collect()
     }
 
+    /// The units that must be placed before `unit`, which isn't placed together with them.
+    fn awaited(&self, unit: &UnitName, group: &[UnitName]) -> Vec<UnitName> {
+        let mut targets = self.colocation_targets(unit);
+        if !targets.is_empty() {
+            let group = self.ready_group(unit, group);
+            targets.retain(|peer| !group.contains(peer) && !self.is_placed(peer.as_str()));
+        }
+        targets
+    }
+
     fn explain_waiting(&self, unit: &UnitName, group: &[UnitName]) -> Why {
         let group = self.ready_group(unit, group);
-        let unplaced = |peer: &UnitName| !group.contains(peer) && !self.is_placed(peer.as_str());
-        let targets: Vec<UnitName> = self.colocation_targets(unit).into_iter().filter(unplaced).collect();
+        let targets = self.awaited(unit, &group);
         if !targets.is_empty() {
             return Why { sentence: format!("for {} to be placed", named(&targets)), reasons: Reasons::new() };
         }
