@@ -69,7 +69,7 @@ fn shop(lab: &Lab, option: &str) -> (String, String) {
     lab.units_of("ambassador");
     // They are on different hosts, so that the host of one can fail without the other.
     lab.sh("n1", "printf '[X-Fleet]\\nMachineMetadata=host=n1\\n' >> /root/shop.service").ok();
-    lab.sh("n1", &format!("echo '{option}' >> /root/web@.service")).ok();
+    lab.sh("n1", &format!("printf '[X-Fleet]\\n{option}\\n' >> /root/web@.service")).ok();
     lab.fleetctl(&[&["start"][..], &CONSUMER, &BACKEND].concat()).ok();
     let (shop, web) = (lab.host_of("shop.service"), lab.host_of("web@1.service"));
     assert_ne!(shop, web);
@@ -336,13 +336,10 @@ fn a_timer_and_a_socket_start_their_services() {
     assert_eq!(lab.run(&host, &["systemctl", "is-active", "greeter.service"]).stdout.trim(), "active");
 }
 
-const LEDGER: [&str; 8] = [
-    "ledger-announce@1.service",
-    "ledger-announce@2.service",
-    "ledger@1.service",
-    "ledger@2.service",
-    "ledger-db-ambassador@1.service",
-    "ledger-db-ambassador@2.service",
+const LEDGER: [&str; 5] = [
+    "ledger-announce@.service",
+    "ledger@.service",
+    "ledger-db-ambassador@.service",
     "ledger-db-announce.service",
     "ledger-db.service",
 ];
@@ -397,20 +394,13 @@ fn three_tiers_and_a_new_version_behind_the_balancer_without_a_failed_request() 
     });
     assert!(answer.contains("database on "), "{answer}");
 
-    // A new version, one instance after the other: each is announced before the next one is replaced.
+    // A new version, one instance after the other: each has been announced for a while before the next one is replaced.
     // Three programs for each request: on a slow machine, more of them would delay the balancer's own checks, and it
     // takes an instance that doesn't answer these for a second for a dead one.
     let load = Load::start(&format!("{}:80", lab.ip(front)), "ledger.example", RATE / 4);
     let began = Instant::now();
     lab.sh("n1", "sed -i 's/--say ledger@%i/--say new-ledger@%i/' /root/ledger@.service").ok();
-    for number in ["1", "2"] {
-        let unit = format!("ledger@{number}.service");
-        lab.fleetctl(&["start", "--replace", &unit]).ok();
-        eventually(Duration::from_secs(20), &format!("{unit} announced again"), || {
-            let listed = lab.fleetctl(&["service", "ledger", "--no-legend"]).ok();
-            if listed.lines().count() == 2 { Ok(()) } else { Err(listed) }
-        });
-    }
+    lab.fleetctl(&["start", "--replace", "ledger@.service"]).ok();
     eventually(Duration::from_secs(10), "only the new version answers", || {
         let seen: Vec<_> = (0..4).map(|_| lab.asks(front, 80, "ledger.example")).collect();
         let new = seen.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.starts_with("new-ledger")));

@@ -22,6 +22,7 @@ fn name(text: &str) -> UnitName {
 type Asked<'a> = (&'a str, &'a str, &'a str, Desired);
 
 const LAUNCHED: Desired = Desired::Launched;
+const MEMBERS: u32 = 3;
 
 /// The changes of the store for what is asked at a revision.
 fn changes(asked: &[Asked<'_>], at: Revision) -> Vec<Change> {
@@ -29,7 +30,8 @@ fn changes(asked: &[Asked<'_>], at: Revision) -> Vec<Change> {
         let text = format!("[Service]\nExecStart=/bin/{program}\n{sections}\n");
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         let value = Arc::new(Constraints::parse(&file).unwrap());
-        let replicas = value.replicas.as_ref().and_then(|replicas| replicas.number());
+        // All sets here have as many members, and those of riders.
+        let replicas = value.replicas.as_ref().map(|replicas| replicas.number().unwrap_or(MEMBERS));
         let replicas = replicas.filter(|_| name(unit).is_template());
         let record = Unit { replicas, ..Unit::new(*desired, file.hash(), at) };
         let file = Change::File(file.hash(), Some(Versioned { value, revision: at }));
@@ -40,11 +42,16 @@ fn changes(asked: &[Asked<'_>], at: Revision) -> Vec<Change> {
 
 /// A cluster of three hosts that has these units, and has settled.
 fn cluster(asked: &[Asked<'_>]) -> Cluster {
+    settled(empty(), changes(asked, Revision(10)))
+}
+
+/// The three hosts.
+fn empty() -> Cluster {
     let mut cluster = Cluster { revision: Revision(10), ..Cluster::default() };
     for at in 1..=3 {
         cluster.machines.insert(id(at), Machine::new(id(at), format!("n{at}")));
     }
-    settled(cluster, changes(asked, Revision(10)))
+    cluster
 }
 
 fn present(cluster: Cluster) -> Present {
@@ -172,6 +179,50 @@ fn a_rollout_says_its_order_and_how_many_stay_ready() {
         let restarts = lines(&forecast);
         assert_eq!(restarts.len(), steps.concat().len(), "{more}: {restarts:?}");
         assert!(restarts.iter().all(|line| line.contains(" restarts ")), "{more}: {restarts:?}");
+    }
+}
+
+/// A member and the unit that rides with it get their files in one step, also if only the rider's file is another one.
+#[test]
+fn riders_are_rolled_out_with_their_leads() {
+    const SET: &str = "[X-Fleet]\nReplicas=3\n[X-Rollout]\nHealthySec=5\nDeadlineSec=60";
+    const RIDER: &str = "[X-Fleet]\nReplicas=web@.service\nMachineOf=web@%i.service";
+    let rider = |program| {
+        let member = |unit| (unit, program, RIDER, LAUNCHED);
+        let template = ("web-log@.service", program, RIDER, Desired::Inactive);
+        [template, member("web-log@1.service"), member("web-log@2.service"), member("web-log@3.service")]
+    };
+    // The record of a lead names its riders.
+    let ridden = |asked: &[Asked<'_>], at| {
+        let mut changes = changes(asked, at);
+        for change in &mut changes {
+            if let Change::Unit(unit, Some(record)) = change
+                && *unit == name("web@.service")
+            {
+                record.riders = Some(Box::new([name("web-log@.service")].into()));
+            }
+        }
+        changes
+    };
+    let old = [set("old", SET), rider("old")].concat();
+    let cluster = settled(empty(), ridden(&old, Revision(10)));
+    let both = ["web", "web-log"].as_slice();
+    for (asked, moved) in [
+        ([set("new", SET), rider("new")].concat(), both),
+        (set("new", SET).to_vec(), &both[..1]),
+        (rider("new").to_vec(), &both[1..]),
+    ] {
+        let forecast = forecast(present(cluster.clone()), ridden(&asked, cluster.revision.next()));
+        let names: Vec<&UnitName> = forecast.rollouts.keys().collect();
+        assert_eq!(names, [&name("web@.service")]);
+        let course = &forecast.rollouts[&name("web@.service")];
+        let step = |step: &Vec<MemberName>| step.iter().map(|member| member.unit.to_string()).collect::<BTreeSet<_>>();
+        let found: Vec<BTreeSet<String>> = course.steps.iter().map(step).collect();
+        let wanted = [3, 2, 1].map(|at| moved.iter().map(|unit| format!("{unit}@{at}.service")).collect());
+        assert_eq!((found, course.least_ready, course.phase), (wanted.to_vec(), 2, Phase::Done), "{moved:?}");
+        let restarts = lines(&forecast);
+        assert_eq!(restarts.len(), 3 * moved.len(), "{restarts:?}");
+        assert!(restarts.iter().all(|line| line.contains(" restarts ")), "{restarts:?}");
     }
 }
 
