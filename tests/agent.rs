@@ -20,6 +20,7 @@ use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::rollout::{File, Gate};
 use flotilla::model::systemd::ActiveState;
+use flotilla::model::systemd::{JobResult, LoadState};
 use flotilla::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
 use flotilla::registry::keys::{self, Key};
 use flotilla::registry::records::file::FileRecord;
@@ -182,7 +183,9 @@ impl World {
     }
 
     async fn until_active(&self, name: &str) -> UnitReport {
-        self.until(name, "active", |s| s.is_some_and(|s| s.active == "active" && s.job.is_none())).await.unwrap()
+        self.until(name, "active", |s| s.is_some_and(|s| s.active == ActiveState::Active && s.job.is_none()))
+            .await
+            .unwrap()
     }
 
     fn order(&self, what: What) -> Vec<String> {
@@ -211,7 +214,7 @@ fn a_unit_of_the_hosts_own_is_neither_shadowed_nor_started_nor_stopped() {
             .await;
         let said = world.until("basic.target", "refused", |s| s.is_some_and(|s| s.error.is_some())).await.unwrap();
         assert_eq!(
-            (said.error.as_deref(), &*said.load, &*said.active),
+            (said.error.as_deref(), said.load.as_str(), said.active.as_str()),
             (
                 Some("the host has a basic.target of its own: /usr/lib/systemd/system/basic.target"),
                 "not-found",
@@ -277,7 +280,7 @@ fn a_launched_unit_runs_and_is_reported() {
         world.tell(&[("a.service", PLAIN, Target::Launched, 7)]).await;
         let state = world.until_active("a.service").await;
         assert_eq!((state.generation, state.target, state.load.as_str()), (Revision(7), Target::Launched, "loaded"));
-        assert_eq!(state.result.as_deref(), Some("done"));
+        assert_eq!(state.result, Some(JobResult::Done));
         assert_eq!(world.host.counters().reload, 0, "a brand-new unit needs no reload");
     });
 }
@@ -288,7 +291,7 @@ fn a_failure_is_reported_with_its_reason_also_by_the_next_daemon() {
         let mut world = World::new().await;
         let text = "[Service]\nExecStart=/bin/a --flag\n[X-Fake]\nOutcome=fail\n";
         world.tell(&[("a.service", text, Target::Launched, 7)]).await;
-        let failed = |s: Option<&UnitReport>| s.is_some_and(|s| s.active == "failed" && s.failure.is_some());
+        let failed = |s: Option<&UnitReport>| s.is_some_and(|s| s.active == ActiveState::Failed && s.failure.is_some());
         let before = world.until("a.service", "failed", failed).await.unwrap();
         let failure = before.failure.clone().unwrap();
         assert_eq!(failure.sentence(), "exit status 1/FAILURE: /bin/a");
@@ -380,7 +383,9 @@ fn a_changed_file_replaces_in_place() {
         let changed = "[Service]\nExecStart=/bin/sleep 2000\n";
         world.tell(&[("a.service", changed, Target::Launched, 2)]).await;
         let hash = UnitFile::parse(changed.as_bytes()).unwrap().hash();
-        world.until("a.service", "replaced", |s| s.is_some_and(|s| s.hash == hash && s.active == "active")).await;
+        world
+            .until("a.service", "replaced", |s| s.is_some_and(|s| s.hash == hash && s.active == ActiveState::Active))
+            .await;
         assert_eq!(
             world.host.loaded_text(&unit("a.service")).as_deref(),
             Some(changed),
@@ -398,7 +403,7 @@ fn a_restart_stops_and_starts_once_and_brings_dependents_back() {
         world.until_active("top.service").await;
         world.restart("base.service", PLAIN, 5).await;
         let done = |s: Option<&UnitReport>| {
-            s.is_some_and(|s| s.generation == Revision(5) && s.result.as_deref() == Some("done") && s.job.is_none())
+            s.is_some_and(|s| s.generation == Revision(5) && s.result == Some(JobResult::Done) && s.job.is_none())
         };
         let state = world.until("base.service", "restarted", done).await.unwrap();
         assert_eq!((state.active.as_str(), state.error), ("active", None));
@@ -428,7 +433,9 @@ fn a_restart_is_neither_lost_nor_repeated_when_the_daemon_dies() {
             world.kill().await;
             tokio::time::sleep(Duration::from_secs(1)).await;
             world.start("n1");
-            let done = |s: Option<&UnitReport>| s.is_some_and(|s| s.generation == Revision(5) && s.active == "active");
+            let done = |s: Option<&UnitReport>| {
+                s.is_some_and(|s| s.generation == Revision(5) && s.active == ActiveState::Active)
+            };
             world.until("a.service", "restarted", done).await;
             tokio::time::sleep(Duration::from_secs(20)).await;
             let counts = (world.order(What::Stopped).len(), world.order(What::Started).len());
@@ -445,7 +452,7 @@ fn a_restart_starts_what_has_failed_or_ended_and_a_reboot_is_one() {
         world.tell(&[("a.service", PLAIN, Target::Launched, 1), ("once.service", once, Target::Launched, 1)]).await;
         world.until_active("a.service").await;
         assert!(world.host.crash(&unit("a.service")));
-        world.until("a.service", "failed", |s| s.is_some_and(|s| s.active == "failed")).await;
+        world.until("a.service", "failed", |s| s.is_some_and(|s| s.active == ActiveState::Failed)).await;
         world.restart("a.service", PLAIN, 5).await;
         world.restart("once.service", once, 6).await;
         world.until_active("a.service").await;
@@ -459,7 +466,9 @@ fn a_restart_starts_what_has_failed_or_ended_and_a_reboot_is_one() {
         world.start("n1");
         tokio::time::sleep(Duration::from_secs(2)).await;
         world
-            .until("a.service", "up", |s| s.is_some_and(|s| s.generation == Revision(9) && s.active == "active"))
+            .until("a.service", "up", |s| {
+                s.is_some_and(|s| s.generation == Revision(9) && s.active == ActiveState::Active)
+            })
             .await;
         assert_eq!(world.order(What::Stopped).len(), before, "{:?}", world.host.log());
     });
@@ -514,7 +523,7 @@ fn restart_of_the_daemon_touches_nothing() {
         let oneshot = "[Service]\nType=oneshot\nExecStart=/bin/once\n";
         world.tell(&[("a.service", PLAIN, Target::Launched, 1), ("once.service", oneshot, Target::Launched, 1)]).await;
         world.until_active("a.service").await;
-        world.until("once.service", "done", |s| s.is_some_and(|s| s.result.as_deref() == Some("done"))).await;
+        world.until("once.service", "done", |s| s.is_some_and(|s| s.result == Some(JobResult::Done))).await;
         let (pid, log) = (world.host.main_pid(&unit("a.service")), world.host.log().len());
         for _ in 0..3 {
             world.kill().await;
@@ -651,13 +660,17 @@ fn loaded_is_not_started_and_stop_keeps_the_file() {
         let world = World::new().await;
         world.tell(&[("a.service", PLAIN, Target::Loaded, 1)]).await;
         world
-            .until("a.service", "loaded", |s| s.is_some_and(|s| s.target == Target::Loaded && s.load == "loaded"))
+            .until("a.service", "loaded", |s| {
+                s.is_some_and(|s| s.target == Target::Loaded && s.load == LoadState::Loaded)
+            })
             .await;
         assert!(world.host.running().is_empty());
         world.tell(&[("a.service", PLAIN, Target::Launched, 2)]).await;
         world.until_active("a.service").await;
         world.tell(&[("a.service", PLAIN, Target::Loaded, 3)]).await;
-        let loaded = |s: Option<&UnitReport>| s.is_some_and(|s| s.generation == Revision(3) && s.active == "inactive");
+        let loaded = |s: Option<&UnitReport>| {
+            s.is_some_and(|s| s.generation == Revision(3) && s.active == ActiveState::Inactive)
+        };
         world.until("a.service", "stopped", loaded).await;
         assert_eq!(world.host.counters().written, 1);
     });
@@ -779,7 +792,7 @@ fn a_full_run_directory_is_called_by_its_name() {
         world.until_active("a.service").await;
         world.host.fill_disk(true);
         assert!(world.host.crash(&unit("a.service")));
-        world.until("a.service", "failed", |s| s.is_some_and(|s| s.active == "failed")).await;
+        world.until("a.service", "failed", |s| s.is_some_and(|s| s.active == ActiveState::Failed)).await;
         world.restart("a.service", PLAIN, 5).await;
         world.until_active("a.service").await;
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -817,7 +830,7 @@ fn since_outlives_the_daemon() {
         }
         let before = world.clock.now_ms();
         assert!(world.host.crash(&unit("a.service")));
-        let failed = |s: Option<&UnitReport>| s.is_some_and(|s| s.active == "failed");
+        let failed = |s: Option<&UnitReport>| s.is_some_and(|s| s.active == ActiveState::Failed);
         let since = world.until("a.service", "failed", failed).await.unwrap().since;
         assert!((before..before + 1000).contains(&since), "{since}, and it crashed at {before}");
         // After its lease has expired it registers again, and its presence begins then.
@@ -837,7 +850,8 @@ fn a_restart_that_could_not_be_saved_is_not_done_again() {
         world.until_active("a.service").await;
         world.host.fill_disk(true);
         world.restart("a.service", PLAIN, 5).await;
-        let done = |s: Option<&UnitReport>| s.is_some_and(|s| s.generation == Revision(5) && s.active == "active");
+        let done =
+            |s: Option<&UnitReport>| s.is_some_and(|s| s.generation == Revision(5) && s.active == ActiveState::Active);
         world.until("a.service", "restarted", done).await;
         let pid = world.host.main_pid(&unit("a.service"));
         for full in [true, false, false] {
@@ -1274,7 +1288,7 @@ async fn a_stopped_daemon_leaves_units_and_presence() {
     world.kill().await;
     let (task, stop, _) = stoppable(&world);
     world.tell(&[("a.service", SLOW_STOP, Target::Launched, 5)]).await;
-    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == "active")).await;
+    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == ActiveState::Active)).await;
     stop.cancel();
     task.await.unwrap();
     assert!(presence(&world.store).await.is_some());
@@ -1288,7 +1302,7 @@ async fn a_host_that_goes_down_leaves_the_cluster_when_its_units_have_stopped() 
     world.kill().await;
     let (task, stop, status) = stoppable(&world);
     world.tell(&[("a.service", SLOW_STOP, Target::Launched, 5)]).await;
-    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == "active")).await;
+    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == ActiveState::Active)).await;
     world.host.shut_down();
     stop.cancel();
     let begun = tokio::time::Instant::now();
@@ -1310,7 +1324,7 @@ async fn a_unit_that_does_not_stop_with_the_system_keeps_its_host_registered() {
     world.kill().await;
     let (task, stop, _) = stoppable(&world);
     world.tell(&[("a.service", SLOW_STOP, Target::Launched, 5)]).await;
-    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == "active")).await;
+    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == ActiveState::Active)).await;
     world.host.shut_down_but(&[unit("a.service")]);
     stop.cancel();
     task.await.unwrap();
@@ -1322,7 +1336,7 @@ async fn a_unit_that_does_not_stop_with_the_system_keeps_its_host_registered() {
 async fn another_ttl_takes_effect_with_the_next_daemon_and_nothing_blinks() {
     let mut world = World::new().await;
     world.tell(&[("a.service", SLOW_STOP, Target::Launched, 5)]).await;
-    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == "active")).await;
+    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == ActiveState::Active)).await;
     let before = presence(&world.store).await.unwrap();
     world.kill().await;
     let options = Options { machine: machine("n1"), ttl: TTL * 6, alone: false, clock: Clock::simulated(0) };

@@ -23,6 +23,7 @@ use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
 use flotilla::model::rollout::Gate;
 use flotilla::model::rollout::hosts::HeldFile;
+use flotilla::model::systemd::LoadState;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use flotilla::plan::check::{always, check};
 use flotilla::plan::fit::{Question, Stance, View as _, fit};
@@ -333,7 +334,7 @@ impl World {
                     generation: assignment.value.generation,
                     target: assignment.value.target,
                     hash: assignment.value.hash.clone(),
-                    load: String::new(),
+                    load: LoadState::default(),
                     active: if assignment.value.target == Target::Launched { "active" } else { "inactive" }.into(),
                     sub: String::new(),
                     job: None,

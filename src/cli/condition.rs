@@ -3,7 +3,8 @@
 
 use crate::api::wire::{MachineRef, StateView, UnitView};
 use crate::cli::output::fitted::Tone;
-use crate::model::unit::{Desired, is_active};
+use crate::model::systemd::{ActiveState, JobKind, JobResult};
+use crate::model::unit::Desired;
 
 /// The kinds of states; those that need attention come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,34 +123,35 @@ impl Condition {
     /// Of a unit with this desired state, as a host reports it.
     pub(super) fn reported(desired: Option<Desired>, state: &StateView) -> Self {
         let launched = desired == Some(Desired::Launched);
-        let new = |kind, text: &str| Self::new(kind, text, state.since);
+        let report = &state.report;
+        let new = |kind, text: &str| Self::new(kind, text, report.since);
         let because = |word: &str| match state.trouble() {
             Some(why) => format!("{word}: {}", why.lines().next().unwrap_or_default()),
             None => word.to_owned(),
         };
-        let doing = |word: &str| state.status.as_ref().map_or(word.to_owned(), |status| format!("{word}: {status}"));
-        if state.error.is_some() && state.active != "active" {
+        let doing = |word: &str| report.status.as_ref().map_or(word.to_owned(), |status| format!("{word}: {status}"));
+        if report.error.is_some() && report.active != ActiveState::Active {
             return new(Kind::Failed, &because("failed"));
         }
-        match (state.active.as_str(), state.sub.as_str()) {
-            ("failed", _) => new(Kind::Failed, &because("failed")),
-            ("activating", "auto-restart" | "auto-restart-queued") => {
-                new(Kind::Restarting, &because(&restarted("restarting", state.restarts)))
+        match (&report.active, report.sub.as_str()) {
+            (ActiveState::Failed, _) => new(Kind::Failed, &because("failed")),
+            (ActiveState::Activating, "auto-restart" | "auto-restart-queued") => {
+                new(Kind::Restarting, &because(&restarted("restarting", report.restarts)))
             }
-            ("activating", _) => new(Kind::Starting, &doing("starting")),
-            ("deactivating", _) => new(Kind::Stopping, &doing("stopping")),
-            (active, sub) if is_active(active) && !state.is_ready() => {
-                let why = state.health.as_ref().map_or(String::new(), |why| format!(": {why}"));
-                new(Kind::Unready, &format!("{}, not ready{why}", restarted(sub, state.restarts)))
+            (ActiveState::Activating, _) => new(Kind::Starting, &doing("starting")),
+            (ActiveState::Deactivating, _) => new(Kind::Stopping, &doing("stopping")),
+            (active, sub) if active.is_active() && !report.is_ready() => {
+                let why = report.health.as_ref().map_or(String::new(), |why| format!(": {why}"));
+                new(Kind::Unready, &format!("{}, not ready{why}", restarted(sub, report.restarts)))
             }
-            ("active", "exited") => new(Kind::Done, "done"),
-            (active, sub) if is_active(active) => new(Kind::Running, &restarted(sub, state.restarts)),
-            _ if state.job.as_deref() == Some("start") => new(Kind::Starting, "starting"),
-            _ if !matches!(state.load.as_str(), "loaded" | "") => new(Kind::Failed, &format!("failed: {}", state.load)),
+            (ActiveState::Active, "exited") => new(Kind::Done, "done"),
+            (active, sub) if active.is_active() => new(Kind::Running, &restarted(sub, report.restarts)),
+            _ if report.job == Some(JobKind::Start) => new(Kind::Starting, "starting"),
+            _ if report.load.is_unusable() => new(Kind::Failed, &format!("failed: {}", report.load)),
             _ if !launched => new(Kind::Inactive, "inactive"),
-            _ if state.missing => new(Kind::Dead, "dead: it should run"),
+            _ if report.missing => new(Kind::Dead, "dead: it should run"),
             // As systemd sees it, a oneshot that has finished and a unit whose conditions weren't met are done.
-            _ if matches!(state.result.as_deref(), Some("done" | "skipped")) => new(Kind::Done, "done"),
+            _ if matches!(report.result, Some(JobResult::Done | JobResult::Skipped)) => new(Kind::Done, "done"),
             _ => new(Kind::Dead, "dead: it should run"),
         }
     }
@@ -183,7 +185,7 @@ pub(super) mod tests {
     use crate::model::failure::Failure;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
-    use crate::model::unit::Target;
+    use crate::model::unit::{Target, UnitReport};
 
     /// The host `name`, and why a unit doesn't fit there.
     pub(in crate::cli) fn host(name: &str, misfits: &[&str]) -> HostReasons {
@@ -204,26 +206,28 @@ pub(super) mod tests {
                 ip: format!("10.0.0.{digit}"),
                 hostname: words[0].into(),
             },
-            generation: Revision(1),
-            target: Target::Launched,
-            hash: UnitHash::new("0"),
-            load: "loaded".into(),
-            active: words[1].into(),
-            sub: words[2].into(),
-            job: after("job="),
-            result: after("result="),
-            error: after("error="),
-            since: 60_000,
-            missing: words.contains(&"missing"),
-            restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
-            status: after("status="),
             preview: false,
-            ready: after("ready=").map(|ready| ready == "yes"),
-            health: after("health="),
-            failure: after("exit=").map(|status| {
-                let exit = Some(format!("exited {status}"));
-                Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
-            }),
+            report: UnitReport {
+                generation: Revision(1),
+                target: Target::Launched,
+                hash: UnitHash::new("0"),
+                load: "loaded".into(),
+                active: words[1].into(),
+                sub: words[2].into(),
+                job: after("job=").map(JobKind::from),
+                result: after("result=").map(JobResult::from),
+                error: after("error="),
+                since: 60_000,
+                missing: words.contains(&"missing"),
+                restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
+                status: after("status="),
+                ready: after("ready=").map(|ready| ready == "yes"),
+                health: after("health="),
+                failure: after("exit=").map(|status| {
+                    let exit = Some(format!("exited {status}"));
+                    Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
+                }),
+            },
         }
     }
 

@@ -69,16 +69,18 @@ pub(super) fn failed(name: &UnitName, view: Option<&UnitView>, why: &str, before
 /// The line about a unit that has failed on a host, can't be installed there, or is restarted again and again.
 pub(super) fn trouble(name: &UnitName, state: &StateView) -> Option<String> {
     let host = state.machine.name();
-    let restarts = match state.restarts {
+    let restarts = match state.report.restarts {
         0 => String::new(),
         1 => ", 1 restart".into(),
         count => format!(", {count} restarts"),
     };
     match state.trouble() {
-        Some(why) if state.failure.is_some() => Some(format!("{name} failed on {host}: {why}{restarts}")),
+        Some(why) if state.report.failure.is_some() => Some(format!("{name} failed on {host}: {why}{restarts}")),
         Some(why) => Some(format!("{name} on {host}: {why}{restarts}")),
-        None if state.missing => Some(format!("{name} on {host}: should run and doesn't ({})", state.active)),
-        None if state.restarts > 0 => Some(format!("{name} on {host}: {}{restarts}", state.sub)),
+        None if state.report.missing => {
+            Some(format!("{name} on {host}: should run and doesn't ({})", state.report.active))
+        }
+        None if state.report.restarts > 0 => Some(format!("{name} on {host}: {}{restarts}", state.report.sub)),
         None => None,
     }
 }
@@ -154,7 +156,9 @@ mod tests {
     use crate::model::failure::Failure;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
+    use crate::model::systemd::ActiveState;
     use crate::model::unit::Desired;
+    use crate::model::unit::UnitReport;
 
     fn machine(digit: char, hostname: &str) -> MachineRef {
         MachineRef {
@@ -213,16 +217,17 @@ mod tests {
     fn what_is_wrong_with_a_unit_on_a_host_is_one_line() {
         let state = condition::tests::state("n1 active running");
         let line = |state: &StateView| trouble(&"a.service".parse().unwrap(), state).unwrap_or_default();
+        let with = |report| StateView { report, ..state.clone() };
         assert_eq!(line(&state), "");
-        let again = StateView { restarts: 29, ..state.clone() };
+        let again = with(UnitReport { restarts: 29, ..state.report.clone() });
         assert_eq!(line(&again), "a.service on n1: running, 29 restarts");
         let exit = Some("exited 7/NOTRUNNING".into());
         let failure = Some(Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() }));
-        let failed = StateView { restarts: 1, failure, ..state.clone() };
+        let failed = with(UnitReport { restarts: 1, failure, ..state.report.clone() });
         assert_eq!(line(&failed), "a.service failed on n1: exit status 7/NOTRUNNING, 1 restart");
-        let missing = StateView { active: "inactive".into(), missing: true, ..state.clone() };
+        let missing = with(UnitReport { active: ActiveState::Inactive, missing: true, ..state.report.clone() });
         assert_eq!(line(&missing), "a.service on n1: should run and doesn't (inactive)");
-        let full = StateView { error: Some("/run is full".into()), ..state };
+        let full = with(UnitReport { error: Some("/run is full".into()), ..state.report.clone() });
         assert_eq!(line(&full), "a.service on n1: /run is full");
     }
 

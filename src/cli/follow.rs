@@ -22,6 +22,7 @@ use crate::cli::wait::{Goal, State};
 use crate::journal::{Tail, journal_tail};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
+use crate::model::systemd::ActiveState;
 use display::Display;
 use tracked::{Aim, Tracked};
 
@@ -297,12 +298,13 @@ impl<'a> Waiting<'a> {
     /// while.
     async fn last_lines(&self, one: &Tracked) -> Vec<String> {
         let quoted = self.tracked.iter().filter(|one| matches!(one.end, Some(End::Failed(_)))).count();
-        let failed = one.view.iter().flat_map(|view| &view.states).find(|state| state.active != "active");
+        let failed =
+            one.view.iter().flat_map(|view| &view.states).find(|state| state.report.active != ActiveState::Active);
         let starts = one.operation().is_none_or(|operation| operation == Operation::Start);
         let Some(state) = failed.filter(|_| starts && quoted < QUOTED && !self.session.is_json()) else {
             return Vec::new();
         };
-        if let Some(failure) = &state.failure {
+        if let Some(failure) = &state.report.failure {
             let late = if failure.lines.is_empty() { self.late_lines(&one.name, state).await } else { Vec::new() };
             return failure.lines.iter().chain(&late).map(|line| format!("  {line}")).collect();
         }
@@ -310,7 +312,7 @@ impl<'a> Waiting<'a> {
             return Vec::new();
         }
         // Earlier lines have nothing to do with its state.
-        let (machine, since) = (&state.machine, state.since.saturating_sub(UNRELATED_MS));
+        let (machine, since) = (&state.machine, state.report.since.saturating_sub(UNRELATED_MS));
         let tail = Tail { unit: &one.name, machine, since, until: None, count: LAST_LINES };
         let lines = journal_tail(&self.session.hosts, &tail).await;
         lines.into_iter().map(|line| format!("  {line}")).collect()
@@ -323,7 +325,7 @@ impl<'a> Waiting<'a> {
         while Instant::now() < deadline {
             let Ok(detail) = self.session.client.unit(name).await else { break };
             let mut states = detail.unit.states.into_iter();
-            let now = states.find(|now| now.machine.id == state.machine.id).and_then(|now| now.failure);
+            let now = states.find(|now| now.machine.id == state.machine.id).and_then(|now| now.report.failure);
             match now {
                 Some(failure) if failure.lines.is_empty() => sleep(LINES_POLL).await,
                 failure => return failure.map(|failure| failure.lines).unwrap_or_default(),

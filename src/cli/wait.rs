@@ -6,7 +6,7 @@ use crate::api::client::progress_of;
 use crate::api::wire::{Operation, Progress, StateView, UnitView};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
-use crate::model::unit::{Desired, is_active};
+use crate::model::unit::{Desired, UnitReport};
 
 /// What was requested for one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,12 +125,12 @@ fn towards_desired(view: &UnitView) -> Progress {
 
 /// The progress of `operation`, or of the one that leads to the desired state, as if the unit had no probes.
 fn without_probes(view: &UnitView, operation: Option<Operation>) -> Progress {
-    if view.states.iter().all(|state| state.ready.is_none()) {
+    if view.states.iter().all(|state| state.report.ready.is_none()) {
         return towards_desired(view);
     }
     let mut view = view.clone();
     for state in &mut view.states {
-        (state.ready, state.health) = (None, None);
+        (state.report.ready, state.report.health) = (None, None);
     }
     progress_of(&view, operation)
 }
@@ -142,7 +142,7 @@ fn over(view: &UnitView) -> Progress {
 
 fn running(view: &UnitView, state: State) -> Progress {
     let progress = if state == State::Active { without_probes(view, None) } else { towards_desired(view) };
-    let up = |state: &&StateView| is_active(&state.active) && state.job.is_none();
+    let up = |state: &&StateView| state.report.active.is_active() && state.report.job.is_none();
     let down = of_its_hosts(view).find(|state| !up(state));
     if let (State::Active, Some(_)) = (state, view.done) {
         return Progress::Failed("has run once, and is done".into());
@@ -156,15 +156,16 @@ fn running(view: &UnitView, state: State) -> Progress {
         (Progress::Done | Progress::Settling | Progress::Idle(_), Some(down)) => match missing(view) {
             Some(why) => Progress::Failed(why),
             None if state == State::Ready => over(view),
-            None => Progress::Failed(format!("has finished on {}, and is {}", down.machine.name(), down.active)),
+            None => Progress::Failed(format!("has finished on {}, and is {}", down.machine.name(), down.report.active)),
         },
         (progress, _) => progress,
     }
 }
 
 fn stopped(view: &UnitView) -> Progress {
-    let is_up = |state: &&StateView| state.job.is_some() || !matches!(state.active.as_str(), "inactive" | "failed");
-    if let Some(StateView { machine, active, sub, .. }) = view.states.iter().find(is_up) {
+    let is_up = |state: &&StateView| state.report.job.is_some() || !state.report.active.has_stopped();
+    if let Some(StateView { machine, report, .. }) = view.states.iter().find(is_up) {
+        let UnitReport { active, sub, .. } = report;
         return Progress::Waiting(format!("on {} ({active}, {sub})", machine.name()));
     }
     match towards_desired(view) {
@@ -190,8 +191,8 @@ fn of_its_hosts(view: &UnitView) -> impl Iterator<Item = &StateView> {
 }
 
 fn missing(view: &UnitView) -> Option<String> {
-    let state = of_its_hosts(view).find(|state| state.missing)?;
-    Some(format!("should run and doesn't ({} on {})", state.active, state.machine.name()))
+    let state = of_its_hosts(view).find(|state| state.report.missing)?;
+    Some(format!("should run and doesn't ({} on {})", state.report.active, state.machine.name()))
 }
 
 #[cfg(test)]
@@ -263,7 +264,7 @@ mod tests {
         ] {
             let mut view = unit("a.service", Desired::Launched, &[state]);
             (view.generation, view.progress) = (Revision(7), Some(Progress::Waiting("w".into())));
-            view.states[0].generation = Revision(7);
+            view.states[0].report.generation = Revision(7);
             let goal = Goal { until, ..goal(Operation::Start) };
             assert_eq!(words(&progress(&goal, There(&view))), expected, "{state} {until:?}");
         }
@@ -342,7 +343,7 @@ mod tests {
         (view.global, view.machine) = (true, None);
         view.progress = Some(Progress::Waiting("start job on n2".into()));
         assert_eq!(words(&reached(State::Active, There(&view))), "waiting start job on n2");
-        view.states[1].active = "active".into();
+        view.states[1].report.active = "active".into();
         view.progress = Some(Progress::Settling);
         assert_eq!(words(&reached(State::Active, There(&view))), "settling");
     }

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
-    use crate::model::unit::{Desired, Target};
+    use crate::model::unit::{Desired, Target, UnitReport};
 
     fn machine(number: u8) -> MachineRef {
         let id = format!("{number:032x}").parse().unwrap();
@@ -150,23 +150,25 @@ mod tests {
     fn view(name: &str, home: Option<u8>, states: &[u8]) -> UnitView {
         let state = |number: &u8| crate::api::wire::StateView {
             machine: machine(*number),
-            generation: Revision(1),
-            target: Target::Launched,
-            hash: UnitHash::new("0"),
-            load: "loaded".into(),
-            active: "active".into(),
-            sub: "running".into(),
-            job: None,
-            result: None,
-            error: None,
-            since: 0,
-            missing: false,
-            restarts: 0,
-            status: None,
             preview: false,
-            ready: None,
-            health: None,
-            failure: None,
+            report: UnitReport {
+                generation: Revision(1),
+                target: Target::Launched,
+                hash: UnitHash::new("0"),
+                load: "loaded".into(),
+                active: "active".into(),
+                sub: "running".into(),
+                job: None,
+                result: None,
+                error: None,
+                since: 0,
+                missing: false,
+                restarts: 0,
+                status: None,
+                ready: None,
+                health: None,
+                failure: None,
+            },
         };
         UnitView {
             name: name.parse().unwrap(),

@@ -104,6 +104,8 @@ words! {
         Activating = "activating",
         /// It is being stopped.
         Deactivating = "deactivating",
+        /// It runs, and systemd refreshes its extensions.
+        Refreshing = "refreshing",
     }
 }
 
@@ -118,6 +120,16 @@ words! {
         Failed = "failed",
         /// A unit that it requires failed.
         Dependency = "dependency",
+        /// It took longer than `JobTimeoutSec=` allows.
+        Timeout = "timeout",
+        /// A condition of the unit wasn't met, or it needs no such job.
+        Skipped = "skipped",
+        /// The unit has no such job.
+        Invalid = "invalid",
+        /// An `Assert…=` of the unit wasn't met.
+        Assert = "assert",
+        /// systemd doesn't support units of this type here.
+        Unsupported = "unsupported",
     }
 }
 
@@ -128,6 +140,8 @@ words! {
         Start = "start",
         /// It stops the unit.
         Stop = "stop",
+        /// It stops the unit and starts it again.
+        Restart = "restart",
     }
 }
 
@@ -137,13 +151,32 @@ impl LoadState {
     pub fn is_found(&self) -> bool {
         !matches!(self, Self::Unknown | Self::NotFound)
     }
+
+    /// Whether systemd has said that it can't use the unit: there is no file, or it is invalid or masked.
+    #[must_use]
+    pub fn is_unusable(&self) -> bool {
+        !matches!(self, Self::Unknown | Self::Loaded)
+    }
 }
 
 impl ActiveState {
     /// Whether the unit isn't running, as far as known.
     #[must_use]
     pub fn is_down(&self) -> bool {
-        matches!(self, Self::Unknown | Self::Inactive | Self::Failed)
+        matches!(self, Self::Unknown) || self.has_stopped()
+    }
+
+    /// Whether systemd has said that the unit isn't running.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        matches!(self, Self::Inactive | Self::Failed)
+    }
+
+    /// Whether the unit is active as for `systemctl is-active`: one that reloads its configuration, or whose extensions
+    /// systemd refreshes, still is.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        matches!(self, Self::Active | Self::Reloading | Self::Refreshing)
     }
 
     /// Whether the unit runs, or is about to.

@@ -14,6 +14,7 @@ use super::name::{UnitHash, UnitName};
 use super::revision::Revision;
 use super::rollout::hosts::Held;
 use super::rollout::{Ask, Gate};
+use super::systemd::{ActiveState, JobKind, JobResult, LoadState};
 pub use placement::{Done, Placement};
 
 /// What the user wants of a unit. Each includes the one before.
@@ -255,26 +256,31 @@ impl Assignment {
 
 /// What a host reports about one of its units (`state/<host>/<unit>`; written by the agent, bound to its lease).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UnitReport {
-    /// The generation of the last assignment that this host has carried out (its jobs were queued).
+    /// The unit's generation that this host has carried out: its jobs were queued.
     pub generation: Revision,
-    /// The target of that assignment; `Removed` acknowledges that the unit was stopped and removed.
+    /// The target of that assignment; `gone` acknowledges that the unit was stopped and removed.
     pub target: Target,
     /// The hash of the file on the host.
     pub hash: UnitHash,
     /// systemd's `LoadState`.
-    pub load: String,
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub load: LoadState,
     /// systemd's `ActiveState`.
-    pub active: String,
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub active: ActiveState,
     /// systemd's `SubState`.
     pub sub: String,
     /// The type of the job that systemd has queued or is running for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<String>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub job: Option<JobKind>,
     /// The result of the last job, as systemd spells it: `done`, `failed`, `dependency`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<String>,
-    /// Why the assignment can't be carried out, if so, as a sentence.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub result: Option<JobResult>,
+    /// Why the host can't carry out its assignment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Since when `active` and `sub` have these values, in ms since the epoch.
@@ -286,20 +292,20 @@ pub struct UnitReport {
     /// How often systemd has started it again by itself since it was last started (`NRestarts`).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u32,
-    /// Why it failed, or is about to be started again by systemd. `None` if it didn't fail, and in reports of versions
-    /// that didn't say.
+    /// Why it failed, or is about to be started again by systemd. Hosts of earlier versions don't say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Box<Failure>>,
     /// The unit's own text about what it is doing (`STATUS=`), while it starts, reloads or stops: one line of at most
     /// 200 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// Whether it is active and its probes (`Ready=`) say that it is ready. `None` without `Ready=`, and in reports of
-    /// versions that don't probe.
+    /// Whether it is active and its probes say that it is ready. Missing if its file has no `Ready=`, and from hosts of
+    /// earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
-    /// The probe that fails or couldn't be run, and why; `not alive: ` and that of `Live=`, if the unit was found not
-    /// to work; or why `[X-Health]` can't be used. One line of at most 200 bytes.
+    /// The probe that fails or couldn't be run, and why: `http://:8080/ready: 503 Service Unavailable`; after
+    /// `not alive: `, that of `Live=` for which the unit was found not to work; or why `[X-Health]` can't be used. One
+    /// line of at most 200 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
 }
@@ -308,29 +314,16 @@ impl UnitReport {
     /// Whether the unit serves, as far as its host can tell: it is ready, or active if it isn't probed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        serves(&self.active, self.ready)
+        self.ready.unwrap_or(self.active.is_active())
     }
 
     /// Whether it is as it should be once it was started: ready, with nothing left to do; or over, if its file `ends`
     /// by itself and it has ended well.
     #[must_use]
     pub fn is_healthy(&self, ends: bool) -> bool {
-        let is_over = ends && self.active == "inactive" && self.result.as_deref() == Some("done");
+        let is_over = ends && self.active == ActiveState::Inactive && self.result == Some(JobResult::Done);
         self.job.is_none() && (self.is_ready() || is_over)
     }
-}
-
-/// Whether a unit in systemd's state `active` serves, if its host reports `ready`.
-#[must_use]
-pub fn serves(active: &str, ready: Option<bool>) -> bool {
-    ready.unwrap_or(is_active(active))
-}
-
-/// Whether systemd's state `active` means that the unit is active, as for `systemctl is-active`: one that reloads its
-/// configuration, or whose extensions systemd refreshes, still is.
-#[must_use]
-pub fn is_active(active: &str) -> bool {
-    matches!(active, "active" | "reloading" | "refreshing")
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -3,6 +3,7 @@
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
+use crate::model::systemd::{ActiveState, JobResult};
 use crate::model::unit::{Desired, Target};
 
 use super::gate::is_hook;
@@ -13,7 +14,7 @@ use super::gate::is_hook;
 #[must_use]
 pub fn has_ended<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a MachineId, Revision)> {
     let host = cluster.placed_on(name)?;
-    let report = cluster.report(name, host).filter(|report| report.active == "inactive")?;
+    let report = cluster.report(name, host).filter(|report| report.active == ActiveState::Inactive)?;
     let unit = cluster.units.get(name).filter(|unit| unit.desired == Desired::Launched)?;
     let file = &cluster.files.get(&unit.hash)?.value;
     let told = &cluster.schedule.get(host)?.get(name)?.value;
@@ -22,7 +23,7 @@ pub fn has_ended<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a Machi
         && report.generation >= told.generation
         && report.hash == told.hash
         && report.error.is_none();
-    let has_ended = is_told && is_about && report.job.is_none() && report.result.as_deref() == Some("done");
+    let has_ended = is_told && is_about && report.job.is_none() && report.result == Some(JobResult::Done);
     let runs_once = file.run_once || is_hook(cluster, name);
     (runs_once && file.ends && has_ended).then_some((host, told.generation))
 }

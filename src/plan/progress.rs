@@ -8,7 +8,8 @@ use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::progress::{Operation, Progress};
 use crate::model::rollout::{Phase, Rollout};
-use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport, is_active};
+use crate::model::systemd::{ActiveState, JobKind, JobResult, LoadState};
+use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport};
 
 use super::gate::hosts::launched_on;
 use super::gate::is_spare;
@@ -186,29 +187,29 @@ impl Question<'_> {
             return Progress::Waiting(format!("waiting for {host} to {verb} it{}", trouble_of(report)));
         }
         if let Some(job) = &report.job {
-            return Progress::Waiting(match (job.as_str(), &report.status) {
-                ("start" | "restart", Some(status)) => format!("starting on {host}: {status}"),
-                ("stop", Some(status)) => format!("stopping on {host}: {status}"),
+            return Progress::Waiting(match (job, &report.status) {
+                (JobKind::Start | JobKind::Restart, Some(status)) => format!("starting on {host}: {status}"),
+                (JobKind::Stop, Some(status)) => format!("stopping on {host}: {status}"),
                 _ => format!("{job} job on {host}{}", state_of(report)),
             });
         }
         if let Some(error) = &report.error
-            && report.active != "active"
+            && report.active != ActiveState::Active
         {
             let text = format!("failed on {host}: {error}");
-            return match (self.operation, report.active.as_str()) {
-                (Operation::Stop, "failed") => Progress::Done,
+            return match (self.operation, &report.active) {
+                (Operation::Stop, ActiveState::Failed) => Progress::Done,
                 (Operation::Stop, _) => Progress::Waiting(text),
                 // systemd won't retry by itself.
-                (Operation::Start | Operation::Restart, "failed") => Progress::Failed(text),
+                (Operation::Start | Operation::Restart, ActiveState::Failed) => Progress::Failed(text),
                 _ => Progress::Failing(text),
             };
         }
         match self.operation {
             Operation::Start | Operation::Restart => started(report, &host),
-            Operation::Load if report.load == "loaded" => Progress::Done,
+            Operation::Load if report.load == LoadState::Loaded => Progress::Done,
             Operation::Load => Progress::Failing(format!("failed on {host}: systemd can't load it ({})", report.load)),
-            _ if matches!(report.active.as_str(), "inactive" | "failed") => Progress::Done,
+            _ if report.active.has_stopped() => Progress::Done,
             _ => Progress::Waiting(format!("on {host}{}", state_of(report))),
         }
     }
@@ -241,45 +242,50 @@ fn all_of(parts: &[Progress]) -> Progress {
 }
 
 fn started(report: &UnitReport, host: &str) -> Progress {
-    let result = report.result.as_deref();
+    let result = report.result.as_ref();
     let went_wrong = || {
         if let Some(failure) = &report.failure {
             let restarts = restarts_of(report).map_or(String::new(), |text| format!(", {text}"));
             return format!("failed on {host}: {}{restarts}", failure.sentence());
         }
         let detail = match result {
-            Some("dependency") => "a unit it needs failed".into(),
-            Some("timeout") => "systemd's start job timed out".into(),
-            Some("canceled") => "its start was cancelled by another job".into(),
-            Some(result @ ("failed" | "invalid" | "assert" | "unsupported")) => {
+            Some(JobResult::Dependency) => "a unit it needs failed".into(),
+            Some(JobResult::Timeout) => "systemd's start job timed out".into(),
+            Some(JobResult::Canceled) => "its start was cancelled by another job".into(),
+            Some(result @ (JobResult::Failed | JobResult::Invalid | JobResult::Assert | JobResult::Unsupported)) => {
                 format!("systemd's start job ended as `{result}`")
             }
             _ => "it failed after it was started".into(),
         };
-        let load = match report.load.as_str() {
-            "loaded" | "" => String::new(),
-            load => format!(", load state {load}"),
-        };
+        let load = if report.load.is_unusable() { format!(", load state {}", report.load) } else { String::new() };
         format!("failed on {host}: {detail}, now {} ({}){load}", report.active, report.sub)
     };
-    match (report.active.as_str(), result) {
-        (active, _) if is_active(active) => {
+    match (&report.active, result) {
+        (active, _) if active.is_active() => {
             let why = report.health.as_ref().map_or(String::new(), |why| format!(": {why}"));
             if report.is_ready() { Progress::Done } else { Progress::Waiting(format!("not ready on {host}{why}")) }
         }
-        ("failed", _) => Progress::Failed(went_wrong()),
+        (ActiveState::Failed, _) => Progress::Failed(went_wrong()),
         // A unit that it requires may be started in the same batch.
-        (_, Some("dependency")) => Progress::Failing(went_wrong()),
-        (_, Some("failed" | "timeout" | "canceled" | "invalid" | "assert" | "unsupported")) => {
-            Progress::Failed(went_wrong())
-        }
+        (_, Some(JobResult::Dependency)) => Progress::Failing(went_wrong()),
+        (
+            _,
+            Some(
+                JobResult::Failed
+                | JobResult::Timeout
+                | JobResult::Canceled
+                | JobResult::Invalid
+                | JobResult::Assert
+                | JobResult::Unsupported,
+            ),
+        ) => Progress::Failed(went_wrong()),
         // systemd starts it again after a while, and it may fail again.
-        ("activating", _) if report.failure.is_some() => Progress::Failing(went_wrong()),
+        (ActiveState::Activating, _) if report.failure.is_some() => Progress::Failing(went_wrong()),
         // A finished oneshot, or a unit whose conditions weren't met: for systemd both are done.
-        ("inactive", Some("done" | "skipped")) => Progress::Done,
-        _ if !matches!(report.load.as_str(), "loaded" | "") => Progress::Failing(went_wrong()),
+        (ActiveState::Inactive, Some(JobResult::Done | JobResult::Skipped)) => Progress::Done,
+        _ if report.load.is_unusable() => Progress::Failing(went_wrong()),
         // After a restart of its fleetd, a host may not know how a job ended.
-        ("inactive", None) => Progress::Idle(format!("starting on {host}{}", state_of(report))),
+        (ActiveState::Inactive, None) => Progress::Idle(format!("starting on {host}{}", state_of(report))),
         _ => Progress::Waiting(format!("starting on {host}{}", state_of(report))),
     }
 }
@@ -296,7 +302,7 @@ fn restarts_of(report: &UnitReport) -> Option<String> {
 fn state_of(report: &UnitReport) -> String {
     let UnitReport { active, sub, .. } = report;
     let trouble = trouble_of(report);
-    if active.is_empty() { trouble } else { format!(" ({active}, {sub}){trouble}") }
+    if *active == ActiveState::Unknown { trouble } else { format!(" ({active}, {sub}){trouble}") }
 }
 
 fn trouble_of(report: &UnitReport) -> String {
@@ -330,8 +336,8 @@ mod tests {
             load: words[1].into(),
             active: words[2].into(),
             sub: words[3].into(),
-            job: after("job="),
-            result: after("result="),
+            job: after("job=").map(JobKind::from),
+            result: after("result=").map(JobResult::from),
             error: after("error="),
             since: 0,
             missing: false,

@@ -14,6 +14,7 @@ use crate::model::revision::Revision;
 use crate::model::rollout::{self, Ask};
 use crate::model::section;
 use crate::model::submitted;
+use crate::model::systemd::ActiveState;
 use crate::model::unit::{Desired, Outcome, Target, Unit, UnitReport};
 use crate::plan::sets;
 
@@ -389,14 +390,14 @@ fn is_text_of(unit: &Unit, file: &UnitFile, read: &Read) -> bool {
 #[must_use]
 pub fn is_down(unit: &Unit, report: &UnitReport) -> bool {
     let carried_out = report.target == Target::Launched && report.generation >= unit.generation;
-    carried_out && report.job.is_none() && matches!(report.active.as_str(), "inactive" | "failed")
+    carried_out && report.job.is_none() && report.active.has_stopped()
 }
 
 /// Whether a unit that isn't running is done: it is meant to end by itself (`Type=oneshot` without `RemainAfterExit=`),
 /// and it has.
 #[must_use]
 pub fn is_done(file: &UnitFile, report: &UnitReport) -> bool {
-    file.ends_by_itself() && report.active == "inactive" && report.error.is_none()
+    file.ends_by_itself() && report.active == ActiveState::Inactive && report.error.is_none()
 }
 
 fn destroy(name: &UnitName, found: Option<&Found>, read: &Read, now: u64) -> Decision {

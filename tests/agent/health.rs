@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use flotilla::agent::{Network, ProbeResult};
 use flotilla::model::probe::Probe;
+use flotilla::model::systemd::ActiveState;
 use flotilla::systemd::ProbeEnd;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -103,7 +104,7 @@ fn a_stopped_unit_isnt_probed() {
         world.tell(&[("a.service", PROBED, Target::Launched, 5)]).await;
         world.until_ready("a.service", true).await;
         world.tell(&[("a.service", PROBED, Target::Loaded, 6)]).await;
-        let down = |state: Option<&UnitReport>| state.is_some_and(|state| state.active == "inactive");
+        let down = |state: Option<&UnitReport>| state.is_some_and(|state| state.active == ActiveState::Inactive);
         let report = world.until("a.service", "down", down).await.unwrap();
         assert_eq!(report.ready, Some(false));
         world.network.made("a.service");
@@ -189,7 +190,7 @@ fn a_unit_may_be_stopped_while_its_command_runs() {
         assert_eq!(world.host.counters().probes, 1, "it runs");
         let begun = Instant::now();
         world.tell(&[("a.service", text, Target::Loaded, 6)]).await;
-        let down = |state: Option<&UnitReport>| state.is_some_and(|state| state.active == "inactive");
+        let down = |state: Option<&UnitReport>| state.is_some_and(|state| state.active == ActiveState::Inactive);
         let report = world.until("a.service", "down", down).await.unwrap();
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         assert_eq!((report.ready, report.health), (Some(false), None));
@@ -298,8 +299,9 @@ fn a_unit_that_systemd_doesnt_restart_fails_and_says_why() {
         world.until_active("a.service").await;
         seconds(5).await;
         world.network.fails("a.service", "503 Service Unavailable");
-        let failed =
-            |state: Option<&UnitReport>| state.is_some_and(|state| state.active == "failed" && state.health.is_some());
+        let failed = |state: Option<&UnitReport>| {
+            state.is_some_and(|state| state.active == ActiveState::Failed && state.health.is_some())
+        };
         let report = world.until("a.service", "failed", failed).await.unwrap();
         assert_eq!(report.health.as_deref(), Some("not alive: tcp:80: 503 Service Unavailable"));
         world.network.made("a.service");
@@ -308,7 +310,9 @@ fn a_unit_that_systemd_doesnt_restart_fails_and_says_why() {
 
         world.network.fails("a.service", "");
         world.host.start(vec![unit("a.service")]).await;
-        world.until("a.service", "well", |s| s.is_some_and(|s| s.active == "active" && s.health.is_none())).await;
+        world
+            .until("a.service", "well", |s| s.is_some_and(|s| s.active == ActiveState::Active && s.health.is_none()))
+            .await;
     });
 }
 
@@ -326,7 +330,7 @@ fn a_unit_that_no_longer_works_may_be_stopped_in_the_same_moment() {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             world.tell(&[("a.service", LIVE, Target::Loaded, 6)]).await;
             seconds(30).await;
-            assert_eq!(world.state("a.service").await.unwrap().active, "inactive", "{millis}");
+            assert_eq!(world.state("a.service").await.unwrap().active, ActiveState::Inactive, "{millis}");
             assert_eq!(world.host.main_pid(&unit("a.service")), None, "{millis}");
         }
     });

@@ -51,7 +51,7 @@ fn a_chain_through_v1_one_unit_per_request() {
     // The host has the unit, and reports what it waits for.
     eventually(Duration::from_secs(10), "top.service refused for want of base.service", || {
         let units = lab.units().unwrap();
-        let error = units.first().and_then(|unit| unit.states.first()).and_then(|state| state.error.clone());
+        let error = units.first().and_then(|unit| unit.states.first()).and_then(|state| state.report.error.clone());
         error.filter(|error| error.contains("base.service")).ok_or(format!("{units:?}"))
     });
     put(

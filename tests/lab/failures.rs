@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use flotilla::model::systemd::ActiveState;
+
 use crate::harness::{Lab, Ran, eventually, within};
 
 /// `agent_ttl`'s default.
@@ -398,7 +400,8 @@ fn a_host_cut_off_is_replaced_and_gives_way_when_it_returns() {
         let on = |view: &flotilla::api::wire::UnitView| view.machine.as_ref().map(|m| m.hostname.clone());
         let moved =
             units.iter().filter(|unit| unit.name.as_str().starts_with("u@") && !unit.name.is_template()).all(|unit| {
-                matches!(on(unit).as_deref(), Some("n1" | "n2")) && unit.states.iter().any(|s| s.active == "active")
+                matches!(on(unit).as_deref(), Some("n1" | "n2"))
+                    && unit.states.iter().any(|s| s.report.active == ActiveState::Active)
             });
         if moved { Ok(()) } else { Err(format!("{units:?}")) }
     });

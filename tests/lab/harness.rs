@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use flotilla::api::wire::{UnitList, UnitView};
+use flotilla::model::systemd::ActiveState;
 use serde_json::Value;
 
 /// The lab of one test.
@@ -144,7 +145,11 @@ impl Lab {
     pub(crate) fn active_on(&self, host: &str, unit: &str) -> Result<String, String> {
         let units = self.units_on(host)?;
         let view = units.iter().find(|view| view.name.as_str() == unit).ok_or(format!("no {unit}"))?;
-        let state = view.states.iter().find(|state| state.active == "active").ok_or(format!("not active: {view:?}"))?;
+        let state = view
+            .states
+            .iter()
+            .find(|state| state.report.active == ActiveState::Active)
+            .ok_or(format!("not active: {view:?}"))?;
         let on = state.machine.hostname.clone();
         let truth = self.run(&on, &["systemctl", "is-active", unit]);
         if truth.stdout.trim() == "active" { Ok(on) } else { Err(format!("{unit} on {on}: {truth:?}")) }

@@ -26,7 +26,7 @@ fn health(lab: &Lab, unit: &str) -> Result<(Option<bool>, Option<String>), Strin
     let units = lab.units()?;
     let view = units.iter().find(|view| view.name.as_str() == unit).ok_or(format!("no {unit}"))?;
     let state = view.states.first().ok_or("no report")?;
-    Ok((state.ready, state.health.clone()))
+    Ok((state.report.ready, state.report.health.clone()))
 }
 
 fn until_ready(lab: &Lab, unit: &str, ready: bool) -> Option<String> {

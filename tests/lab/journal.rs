@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use flotilla::model::systemd::ActiveState;
+
 use crate::harness::{Lab, eventually};
 
 const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
@@ -102,7 +104,7 @@ fn what_units_said_is_shown_wherever_they_are() {
     eventually(SOON, "the global unit everywhere", || {
         let units = lab.units()?;
         let agent = units.iter().find(|unit| unit.name.as_str() == "agent.service").ok_or("none")?;
-        let active = agent.states.iter().filter(|state| state.active == "active").count();
+        let active = agent.states.iter().filter(|state| state.report.active == ActiveState::Active).count();
         if active == 3 { Ok(()) } else { Err(format!("{agent:?}")) }
     });
     // What a unit and systemd say reaches the journal a little later than the state of the unit.

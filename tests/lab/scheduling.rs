@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use flotilla::model::systemd::{ActiveState, LoadState};
+
 use crate::harness::{Lab, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -39,7 +41,10 @@ fn roles(lab: &Lab, roles: &[(&str, Option<&str>)]) {
 fn active(lab: &Lab, unit: &str) -> Vec<String> {
     let units = lab.units().unwrap_or_default();
     let states = units.iter().filter(|view| view.name.as_str() == unit).flat_map(|view| &view.states);
-    states.filter(|state| state.active == "active").map(|state| state.machine.hostname.clone()).collect()
+    states
+        .filter(|state| state.report.active == ActiveState::Active)
+        .map(|state| state.machine.hostname.clone())
+        .collect()
 }
 
 fn until_on(lab: &Lab, unit: &str, hosts: &[&str]) {
@@ -75,7 +80,7 @@ fn every_type_that_systemd_loads_from_a_file_is_placed_started_and_reported() {
         eventually(SOON, &format!("{name} loaded"), || {
             let units = lab.units()?;
             let view = units.iter().find(|view| view.name.as_str() == *name).ok_or("not there")?;
-            let loaded = view.states.iter().any(|state| state.load == "loaded");
+            let loaded = view.states.iter().any(|state| state.report.load == LoadState::Loaded);
             if loaded { Ok(()) } else { Err(format!("{view:?}")) }
         });
     }
@@ -181,7 +186,7 @@ fn a_restart_happens_where_the_unit_runs_and_brings_its_dependents_back() {
     // When the host has reported both requests as carried out and has no job left, they have no further effect.
     eventually(SOON, "both requests carried out, and nothing going on", || {
         let units = lab.units()?;
-        let done = units.iter().all(|unit| unit.states.iter().any(|state| state.generation >= unit.generation));
+        let done = units.iter().all(|unit| unit.states.iter().any(|state| state.report.generation >= unit.generation));
         let jobs = lab.run(&host, &["systemctl", "list-jobs", "--no-legend"]).stdout;
         if done && !jobs.contains(".service") { Ok(()) } else { Err(format!("{jobs}{units:?}")) }
     });

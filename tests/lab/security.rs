@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use flotilla::model::systemd::ActiveState;
+
 use crate::harness::{Lab, eventually};
 use crate::page::{Item, Page};
 use crate::pages::play;
@@ -48,7 +50,7 @@ fn hosts_keep_to_their_role(lab: &Lab) {
         eventually(Duration::from_secs(40), &format!("{unit} runs on {hosts:?} and is reported"), || {
             let units = lab.units()?;
             let states = units.iter().filter(|view| view.name.as_str() == unit).flat_map(|view| &view.states);
-            let active = states.filter(|state| state.active == "active").count();
+            let active = states.filter(|state| state.report.active == ActiveState::Active).count();
             if active == hosts.len() { Ok(()) } else { Err(format!("{active}: {units:?}")) }
         });
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flotilla::api::wire::UnitView;
+use flotilla::model::systemd::ActiveState;
 
 use crate::harness::{Lab, eventually};
 
@@ -28,7 +29,8 @@ MachineOf=web@%i.service
 /// The hosts of all active units.
 fn active(lab: &Lab) -> Result<BTreeMap<String, String>, String> {
     let up = |unit: UnitView| {
-        let host = unit.states.iter().find(|state| state.active == "active")?.machine.hostname.clone();
+        let host =
+            unit.states.iter().find(|state| state.report.active == ActiveState::Active)?.machine.hostname.clone();
         Some((unit.name.to_string(), host))
     };
     Ok(lab.units()?.into_iter().filter_map(up).collect())

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use flotilla::model::systemd::ActiveState;
+
 use crate::harness::{Lab, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -127,7 +129,7 @@ fn metadata_and_globals_decide_where() {
     eventually(SOON, "the global unit on every host of zone a", || {
         let units = lab.units().unwrap();
         let agent = units.iter().find(|unit| unit.name.as_str() == "agent.service").ok_or("none")?;
-        let active = agent.states.iter().filter(|state| state.active == "active").count();
+        let active = agent.states.iter().filter(|state| state.report.active == ActiveState::Active).count();
         if active == wanted { Ok(()) } else { Err(format!("{agent:?}")) }
     });
 }

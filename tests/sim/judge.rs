@@ -15,7 +15,7 @@ use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::rollout::Gate;
 use flotilla::model::rollout::hosts::HeldFile;
-use flotilla::model::systemd::UnitState;
+use flotilla::model::systemd::{ActiveState, JobKind, JobResult, UnitState};
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, UnitReport};
 use flotilla::plan::check::always;
 use flotilla::plan::fit::{Question, Stance, View as _, first_misfit};
@@ -830,7 +830,11 @@ impl Facts {
             }
             Change::Report(name, host, form, state) => {
                 let state = or_gone(state.as_ref().map(|state| &state.value), |s| {
-                    let rest = [s.job.as_deref(), s.result.as_deref(), s.error.as_deref()];
+                    let rest = [
+                        s.job.as_ref().map(JobKind::as_str),
+                        s.result.as_ref().map(JobResult::as_str),
+                        s.error.as_deref(),
+                    ];
                     let rest = rest.into_iter().flatten().fold(String::new(), |rest, word| rest + " " + word);
                     format!("{:?} {}@{}: {}/{}{rest}", s.target, s.hash.short(), s.generation, s.active, s.sub)
                 });
@@ -891,7 +895,8 @@ fn has_run_once(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
     let Some(unit) = cluster.units.get(name) else { return false };
     let runs_once = is_hook || cluster.files.get(&unit.hash).is_some_and(|file| file.value.run_once);
     let ended = cluster.report(name, host).is_some_and(|report| {
-        let is_over = report.active == "inactive" && report.result.as_deref() == Some("done") && report.job.is_none();
+        let is_over =
+            report.active == ActiveState::Inactive && report.result == Some(JobResult::Done) && report.job.is_none();
         is_over && report.target == Target::Launched && report.generation >= unit.generation
     });
     runs_once && unit.desired == Desired::Launched && ended

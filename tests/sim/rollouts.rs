@@ -10,6 +10,7 @@ use flotilla::model::placement::Constraints;
 use flotilla::model::revision::Revision;
 use flotilla::model::rollout::policy::Policy;
 use flotilla::model::rollout::{Gate, Phase, Rollout};
+use flotilla::model::systemd::{ActiveState, JobResult};
 use flotilla::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
 use flotilla::plan::fit::{Question, Stance, fit};
 use flotilla::plan::gate::hosts::launched_on;
@@ -190,7 +191,8 @@ fn is_same_body(clusters: [&Cluster; 2], one: &UnitHash, other: &UnitHash) -> bo
 
 /// Who has run to its end with which generation, by a report.
 pub(crate) fn ended(name: &UnitName, report: &UnitReport) -> Option<(UnitName, Revision)> {
-    let has_ended = report.active == "inactive" && report.result.as_deref() == Some("done") && report.job.is_none();
+    let has_ended =
+        report.active == ActiveState::Inactive && report.result == Some(JobResult::Done) && report.job.is_none();
     (has_ended && report.target == Target::Launched).then(|| (name.clone(), report.generation))
 }
 

@@ -9,7 +9,7 @@ use flotilla::model::cluster::Cluster;
 use flotilla::model::file::UnitFile;
 use flotilla::model::format::Format;
 use flotilla::model::name::{MachineId, UnitName};
-use flotilla::model::systemd::{ActiveState, JobKind};
+use flotilla::model::systemd::{ActiveState, JobResult};
 use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::plan::check::check;
 use flotilla::plan::gate::effective;
@@ -153,8 +153,8 @@ fn differences(
         }
         // A unit that needs others goes down when these are stopped.
         let silent = graph.get(*name).is_none_or(BTreeSet::is_empty)
-            && state.active == "inactive"
-            && state.result.as_deref() == Some("done")
+            && state.active == ActiveState::Inactive
+            && state.result == Some(JobResult::Done)
             && state.error.is_none()
             && !world.judge.was_stopped_by_hand(&host.id, name);
         // A hook that runs for a rollout which a person has paused stays as it is until that is resumed.
@@ -169,9 +169,8 @@ fn differences(
 /// A report must agree with systemd and with the assignment.
 fn report(host: &Host, name: &UnitName, entry: &Assignment, state: &UnitReport) -> Option<String> {
     let truth = host.fake.unit(name);
-    let told = (state.load.as_str(), state.active.as_str(), &state.sub, state.job.as_deref());
-    let job = truth.job.as_ref().map(JobKind::as_str);
-    if told != (truth.load.as_str(), truth.active.as_str(), &truth.sub, job) {
+    let told = (&state.load, &state.active, &state.sub, &state.job);
+    if told != (&truth.load, &truth.active, &truth.sub, &truth.job) {
         return Some(format!("{name} is reported as {told:?} and is {truth:?}"));
     }
     let has_probes = |text: &String| text.contains(SECTION) || text.contains(COMMAND_SECTION);
@@ -209,7 +208,7 @@ fn unhealthy(
     let oneshot = host.fake.on_disk().get(name).is_some_and(|text| text.contains("Type=oneshot"));
     let fine = match (oneshot, state.active.as_str(), state.error.is_some()) {
         (_, "active", false) => true,
-        (true, "inactive", false) => state.result.as_deref() == Some("done"),
+        (true, "inactive", false) => state.result == Some(JobResult::Done),
         // It was pulled in by another unit, hung during the faults, and was not stopped since.
         (_, "activating", _) => true,
         // A unit that it needs has left, or isn't up.

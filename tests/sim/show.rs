@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use flotilla::model::cluster::Cluster;
 use flotilla::model::name::{MachineId, UnitName};
+use flotilla::model::systemd::ActiveState;
 use flotilla::model::unit::{Placement, Unit, UnitReport};
 use flotilla::plan;
 use flotilla::registry::keys::STATES;
@@ -61,7 +62,7 @@ pub(crate) fn sets(world: &World) -> String {
         let members: Vec<&UnitName> = cluster.units.keys().filter(|name| name.number_in(template).is_some()).collect();
         let mut hosts: BTreeMap<&str, usize> = BTreeMap::new();
         for name in &members {
-            for (host, report) in cluster.reports(name).filter(|(_, report)| report.active == "active") {
+            for (host, report) in cluster.reports(name).filter(|(_, report)| report.active == ActiveState::Active) {
                 assert_eq!(&report.hash, &cluster.units[*name].hash, "{name} on {host}");
                 *hosts.entry(names[host].as_str()).or_default() += 1;
             }

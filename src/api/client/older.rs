@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::wire::{MachineRef, Operation, Progress, StateView, UnitView};
+use crate::api::wire::{MachineRef, Operation, Progress, UnitView};
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::format::ReportKeyForm;
 use crate::model::machine::Machine;
 use crate::model::revision::Revision;
-use crate::model::unit::{Assignment, Done, Placement, Unit, UnitReport};
+use crate::model::unit::{Assignment, Done, Placement, Unit};
 use crate::plan::progress::{Expectation, progress};
 
 /// The progress of `operation` for the unit of `view`, or else of the operation that leads to its desired state.
@@ -42,7 +42,7 @@ fn records(view: &UnitView) -> Cluster {
         cluster.schedule.insert(order.machine.id.clone(), BTreeMap::from([(name.clone(), read(assignment))]));
     }
     for state in &view.states {
-        let report = Some(read(report(state.clone())));
+        let report = Some(read(state.report.clone()));
         cluster.apply(Change::Report(name.clone(), state.machine.id.clone(), ReportKeyForm::HostFirst, report));
     }
     cluster
@@ -55,28 +55,4 @@ fn read<T>(value: T) -> Versioned<T> {
 fn machine(host: &MachineRef) -> Machine {
     let MachineRef { id, ip, hostname } = host.clone();
     Machine { ip, ..Machine::new(id, hostname) }
-}
-
-fn report(state: StateView) -> UnitReport {
-    let StateView { generation, target, hash, load, active, sub, job, result, error, since, .. } = state;
-    let (missing, restarts, failure, status) = (state.missing, state.restarts, state.failure, state.status);
-    let (ready, health) = (state.ready, state.health);
-    UnitReport {
-        generation,
-        target,
-        hash,
-        load,
-        active,
-        sub,
-        job,
-        result,
-        error,
-        since,
-        missing,
-        restarts,
-        failure,
-        status,
-        ready,
-        health,
-    }
 }

@@ -9,6 +9,7 @@ use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::progress::Operation;
 use crate::model::rollout::policy::Promote;
 use crate::model::rollout::{Phase, Rollout};
+use crate::model::systemd::JobResult;
 use crate::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
 use crate::plan::gate::is_previewed;
 use crate::plan::progress::{Expectation, progress};
@@ -181,26 +182,11 @@ pub(super) fn open_rollouts(cluster: &Cluster, summaries: &FileSummaries) -> Vec
     rollouts.filter(|(name, rollout)| is_open(name, rollout)).map(view).collect()
 }
 
-fn state_view(cluster: &Cluster, name: &UnitName, host: &MachineId, state: &UnitReport) -> StateView {
+fn state_view(cluster: &Cluster, name: &UnitName, host: &MachineId, report: &UnitReport) -> StateView {
     StateView {
         machine: machine_ref(cluster, host),
-        generation: state.generation,
-        target: state.target,
-        hash: state.hash.clone(),
-        load: state.load.clone(),
-        active: state.active.clone(),
-        sub: state.sub.clone(),
-        job: state.job.clone(),
-        result: state.result.clone(),
-        error: state.error.clone(),
-        since: state.since,
-        missing: state.missing,
-        restarts: state.restarts,
-        failure: state.failure.clone(),
-        status: state.status.clone(),
-        ready: state.ready,
+        report: report.clone(),
         preview: is_previewed(cluster, name, host),
-        health: state.health.clone(),
     }
 }
 
@@ -213,13 +199,10 @@ pub(super) fn trouble(unit: &UnitView) -> Option<String> {
             let host =
                 if state.machine.hostname.is_empty() { state.machine.id.short() } else { &state.machine.hostname };
             let job = || {
-                state
-                    .result
-                    .as_ref()
-                    .filter(|result| *result != "done")
-                    .map(|result| format!("its last job ended: {result}"))
+                let result = state.report.result.as_ref().filter(|result| **result != JobResult::Done)?;
+                Some(format!("its last job ended: {result}"))
             };
-            state.error.clone().or_else(job).map(|what| format!("{host}: {what}"))
+            state.report.error.clone().or_else(job).map(|what| format!("{host}: {what}"))
         })
         .collect();
     (!complaints.is_empty()).then(|| complaints.join("; "))

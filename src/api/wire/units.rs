@@ -3,12 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::author::Author;
-use crate::model::failure::Failure;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::progress::Progress;
 use crate::model::revision::Revision;
 use crate::model::rollout::Phase;
-use crate::model::unit::{self, Desired, Outcome, Target};
+use crate::model::unit::{Desired, Outcome, Target, UnitReport};
 
 use super::machines::{MachineRef, Offline};
 use super::rollouts::FileOutcomeView;
@@ -19,67 +18,21 @@ use super::rollouts::FileOutcomeView;
 pub struct StateView {
     /// The host.
     pub machine: MachineRef,
-    /// The unit's generation that this host has carried out.
-    pub generation: Revision,
-    /// The target of that assignment.
-    pub target: Target,
-    /// The hash of the file on the host.
-    pub hash: UnitHash,
-    /// systemd's `LoadState`.
-    pub load: String,
-    /// systemd's `ActiveState`.
-    pub active: String,
-    /// systemd's `SubState`.
-    pub sub: String,
-    /// The type of the job that systemd has queued or is running.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<String>,
-    /// The result of the last job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<String>,
-    /// Why the host can't carry out its assignment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// Since when, ms since the epoch.
-    pub since: u64,
-    /// Whether it was started, should run and doesn't: it failed, or was stopped by other means. Not so for a oneshot
-    /// that has finished.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub missing: bool,
-    /// How often systemd has started it again by itself since it was last started.
-    #[serde(default, skip_serializing_if = "unit::is_zero")]
-    pub restarts: u32,
-    /// Why it failed, or is about to be started again by systemd. Hosts of earlier versions don't say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Box<Failure>>,
-    /// The unit's own text about what it is doing (`STATUS=`), while it starts, reloads or stops.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
-    /// Whether it is active and its probes say that it is ready. Missing if its file has no `Ready=`, and from hosts of
-    /// earlier versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ready: Option<bool>,
+    /// What it reports.
+    #[serde(flatten)]
+    pub report: UnitReport,
     /// Whether its rollout previews it here (`Preview=`): it gets no new connections before it is promoted. A list
     /// shows this only of a rollout for which other units of the list wait.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub preview: bool,
-    /// The probe that fails or couldn't be run, and why: `http://:8080/ready: 503 Service Unavailable`; after
-    /// `not alive: `, that of `Live=` for which the unit was found not to work; or why `[X-Health]` can't be used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<String>,
 }
 
 impl StateView {
-    /// Whether the unit serves, as far as its host can tell: it is ready, or active if it isn't probed.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        unit::serves(&self.active, self.ready)
-    }
-
     /// Why the unit doesn't run as it should on this host, in one sentence, if the host says so.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.error.clone().or_else(|| self.failure.as_ref().map(|failure| failure.sentence()))
+        let UnitReport { error, failure, .. } = &self.report;
+        error.clone().or_else(|| failure.as_ref().map(|failure| failure.sentence()))
     }
 }
 
@@ -471,4 +424,34 @@ pub enum WatchLine {
     Synced(Revision),
     /// The stream ends for this reason; open another.
     Error(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::systemd::ActiveState;
+
+    /// What hosts of earlier versions and later versions of systemd report is read and passed on unchanged.
+    #[test]
+    fn a_report_is_beside_its_host() {
+        let all = concat!(
+            r#"{"machine":{"id":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","ip":"10.0.0.1","hostname":"n1"},"generation":7,"#,
+            r#""target":"launched","hash":"3750b3e9","load":"loaded","active":"activating","sub":"auto-restart","#,
+            r#""job":"start","result":"done","error":"e","since":5,"missing":true,"restarts":3,"#,
+            r#""failure":{"result":"exit-code","retry_ms":100},"status":"loading","ready":false,"health":"x","#,
+            r#""preview":true}"#,
+        );
+        let unknown = concat!(
+            r#"{"machine":{"id":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","ip":"","hostname":""},"generation":7,"#,
+            r#""target":"gone","hash":"3750b3e9","load":"merged","active":"maintenance","sub":"hibernating","#,
+            r#""job":"try-restart","result":"collected","since":5}"#,
+        );
+        for text in [all, unknown] {
+            let view: StateView = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&view).unwrap(), text);
+        }
+        let view: StateView = serde_json::from_str(unknown).unwrap();
+        assert_eq!(view.report.active, ActiveState::Other("maintenance".into()));
+        assert!(view.report.active.is_up() && !view.report.is_ready() && !view.preview);
+    }
 }

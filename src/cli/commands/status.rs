@@ -194,10 +194,10 @@ async fn show(session: &Session, unit: &Shown, host: &MachineRef) -> Exit {
 /// What the cluster knows of a unit on a host that can't be asked.
 fn reported(unit: &Shown, host: &MachineRef) -> Vec<String> {
     let Some(state) = unit.states.iter().find(|state| state.machine.id == host.id) else { return Vec::new() };
-    let (active, sub) = (&state.active, &state.sub);
+    let (active, sub) = (&state.report.active, &state.report.sub);
     let mut lines = vec![format!("{} on {}, as its fleetd reports: {active} ({sub})", unit.name, host.name())];
     lines.extend(explain::trouble(&unit.name, state));
-    let journal = state.failure.iter().flat_map(|failure| &failure.lines);
+    let journal = state.report.failure.iter().flat_map(|failure| &failure.lines);
     lines.extend(journal.map(|line| format!("  {line}")));
     lines
 }

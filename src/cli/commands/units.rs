@@ -19,6 +19,7 @@ use crate::cli::session::Session;
 use crate::cli::wait::{Goal, Until};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
+use crate::model::systemd::ActiveState;
 use crate::model::unit::Desired;
 
 /// `destroy`.
@@ -42,7 +43,7 @@ fn question(selected: &Selected) -> Option<String> {
     if matched < 2 {
         return None;
     }
-    let active = |unit: &UnitView| unit.states.iter().any(|state| state.active == "active");
+    let active = |unit: &UnitView| unit.states.iter().any(|state| state.report.active == ActiveState::Active);
     let running = selected.units.iter().filter(|(unit, _)| active(unit)).count();
     Some(format!("destroy {}, {running} of them running?", count(selected.units.len(), "unit")))
 }

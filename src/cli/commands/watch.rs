@@ -55,13 +55,17 @@ fn trouble(before: Option<&UnitView>, now: &UnitView) -> Vec<String> {
     let restarts = |state: &StateView| {
         let states = before.map_or(&[][..], |before| &before.states);
         let before = states.iter().find(|before| before.machine.id == state.machine.id);
-        before.filter(|before| before.generation == state.generation).map_or(0, |before| before.restarts)
+        before
+            .filter(|before| before.report.generation == state.report.generation)
+            .map_or(0, |before| before.report.restarts)
     };
     let mut lines = Vec::new();
-    let failed = |state: &&StateView| state.failure.is_some() || state.missing || state.restarts > restarts(state);
+    let failed = |state: &&StateView| {
+        state.report.failure.is_some() || state.report.missing || state.report.restarts > restarts(state)
+    };
     for state in now.states.iter().filter(failed) {
         lines.extend(explain::trouble(&now.name, state));
-        let journal = state.failure.iter().flat_map(|failure| &failure.lines);
+        let journal = state.report.failure.iter().flat_map(|failure| &failure.lines);
         lines.extend(journal.map(|line| format!("  {line}")));
     }
     lines

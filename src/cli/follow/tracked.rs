@@ -199,7 +199,7 @@ mod tests {
         // A unit that comes up while it is waited for must stay up for a moment.
         let mut one = tracked(State::Ready, Progress::Waiting("w".into()));
         one.view = Some(UnitView { progress: Some(Progress::Done), ..one.view.unwrap() });
-        one.view.as_mut().unwrap().states[0].active = "active".into();
+        one.view.as_mut().unwrap().states[0].report.active = "active".into();
         one.judge();
         assert_eq!(one.due().map(|due| due - one.since), Some(SETTLE));
         assert!(!one.is_over(Instant::now()));

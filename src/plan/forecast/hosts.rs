@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::body::BodyHash;
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::systemd::{ActiveState, JobResult};
 use crate::model::unit::{Assignment, Target, UnitReport};
 
 /// What a host does with a unit.
@@ -45,7 +46,7 @@ fn has_done(report: &UnitReport, told: &Assignment) -> bool {
 }
 
 fn is_pending(report: &UnitReport) -> bool {
-    report.target == Target::Launched && report.active != "failed" && !report.is_healthy(true)
+    report.target == Target::Launched && report.active != ActiveState::Failed && !report.is_healthy(true)
 }
 
 /// What a host reports once it has carried out `told`, of a unit that `ends` by itself or doesn't, and what it has done
@@ -60,7 +61,7 @@ pub(in crate::plan) fn carry_out(
         return None;
     }
     let known = known.filter(|known| known.target != Target::Removed);
-    let is_up = known.is_some_and(|known| !matches!(known.active.as_str(), "inactive" | "failed"));
+    let is_up = known.is_some_and(|known| !known.active.has_stopped());
     let deed = match (told.target, known) {
         (Target::Removed, None) => None,
         (Target::Removed, Some(_)) => Some(Deed::Leaves(is_up)),
@@ -103,7 +104,7 @@ fn launched(
     let body = |hash: &UnitHash| bodies.get(hash);
     let same_body = known.hash == told.hash || body(&known.hash).is_some_and(|one| Some(one) == body(&told.hash));
     let restart = told.restart.is_some_and(|restart| restart > known.generation);
-    let has_ended = known.active == "inactive" && known.result.as_deref() == Some("done");
+    let has_ended = known.active == ActiveState::Inactive && known.result == Some(JobResult::Done);
     let is_over = ends && known.target == Target::Launched && has_ended;
     match (is_up, same_body && !restart) {
         (true, false) => Some(Deed::Restarts),

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::model::health::Health;
 use crate::model::name::UnitName;
 use crate::model::text::{status, without_os_error};
-use crate::model::unit::is_active;
 use crate::plan::health::Stand;
 
 use super::readiness::{Probes, Start};
@@ -112,7 +111,7 @@ impl Unit {
 
     /// Whether systemd has it active.
     pub(super) fn is_active(&self) -> bool {
-        is_active(self.state.active.as_str())
+        self.state.active.is_active()
     }
 
     fn wants_probes(&self) -> Option<(Arc<Health>, Start)> {
@@ -125,7 +124,7 @@ impl Unit {
     fn was_without_probes(&self) -> bool {
         let reported = self.reported.as_ref().and_then(Option::as_ref);
         reported.is_some_and(|report| {
-            report.ready.is_none() && report.since == self.since && report.active == self.state.active.as_str()
+            report.ready.is_none() && report.since == self.since && report.active == self.state.active
         })
     }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
-use crate::model::systemd::JobResult;
 use crate::model::unit::{Target, UnitReport};
 
 use super::{Action, BootState, Executed, HostState, Log, StoreHistory, Unit};
@@ -92,7 +91,7 @@ impl HostState {
             if newer && launched && report.error.is_none() && unit.hash() == Some(&report.hash) {
                 // All restarts up to the reported generation were done, also if something else has changed since.
                 let restart = assignment.restart.filter(|restart| *restart <= report.generation);
-                let result = report.result.as_deref().map(JobResult::from);
+                let result = report.result.clone();
                 let executed = Executed::new(report.generation, report.target);
                 unit.executed = Some(Executed { restart, result, ..executed });
                 self.log.push(Log::KnownFromReport(name.clone()));

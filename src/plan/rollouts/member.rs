@@ -8,6 +8,7 @@ use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::rollout::{MemberName, Rollout};
+use crate::model::systemd::ActiveState;
 use crate::model::unit::{Placement, Target, Unit, UnitReport};
 
 use super::super::fit::{Question, Stance, first_misfit, metadata};
@@ -109,7 +110,7 @@ fn is_about(report: &UnitReport, unit: &Unit) -> bool {
 }
 
 fn of_report(report: &UnitReport, host: &str, name: &UnitName, ends: bool) -> MemberState {
-    if report.active == "failed" {
+    if report.active == ActiveState::Failed {
         let why = report.failure.as_ref().map_or_else(|| report.sub.clone(), |failure| failure.sentence());
         return MemberState::Failed(format!("{name} failed on {host}: {why}"));
     }

@@ -9,6 +9,7 @@ use crate::model::file::UnitFile;
 use crate::model::format::ReportKeyForm;
 use crate::model::machine::Machine;
 use crate::model::placement::Constraints;
+use crate::model::systemd::{ActiveState, LoadState};
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use crate::plan::check::{always, check};
 use crate::plan::explain::explain;
@@ -29,8 +30,8 @@ fn report(name: &UnitName, host: &MachineId, assignment: &Assignment) -> Change 
         generation: assignment.generation,
         target: assignment.target,
         hash: assignment.hash.clone(),
-        load: String::new(),
-        active: String::new(),
+        load: LoadState::default(),
+        active: ActiveState::default(),
         sub: String::new(),
         job: None,
         result: None,

@@ -70,6 +70,14 @@ impl Family for Records {
                 r#""health":"tcp:80: x"}"#,
             ),
         ),
+        // With words of systemd that this version doesn't know.
+        Form::today(
+            "state/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/d.service",
+            concat!(
+                r#"{"generation":7,"target":"launched","hash":"3750b3e9","load":"merged","#,
+                r#""active":"maintenance","sub":"hibernating","job":"try-restart","result":"collected","since":5}"#,
+            ),
+        ),
         // Before the units were probed.
         Form::today(
             "state/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/c.service",

@@ -9,7 +9,6 @@ use super::Stand;
 use crate::api::client::{Client, For, News};
 use crate::api::wire::{UnitView, WatchLine};
 use crate::model::name::{MachineId, UnitName};
-use crate::model::unit::is_active;
 use crate::sidecar::{Api, REQUEST_TIMEOUT, brief};
 
 /// Watch `unit` on the host `here`. While the API is unreachable, the last known state stays valid.
@@ -114,11 +113,11 @@ fn stand(view: &UnitView, here: &MachineId) -> Stand {
     let Some(state) = view.states.iter().find(|state| state.machine.id == *here) else {
         return Stand::down(format!("{unit} isn't on this host"));
     };
-    if state.is_ready() {
+    if state.report.is_ready() {
         return Stand { preview: state.preview, ..Stand::up() };
     }
-    let why = match &state.health {
-        _ if !is_active(&state.active) => format!("{unit} is {} ({})", state.active, state.sub),
+    let why = match &state.report.health {
+        _ if !state.report.active.is_active() => format!("{unit} is {} ({})", state.report.active, state.report.sub),
         Some(why) => format!("{unit} isn't ready: {why}"),
         None => format!("{unit} isn't ready"),
     };
@@ -190,8 +189,8 @@ mod tests {
             ("activating", None, None, "web.service is activating (running)"),
         ] {
             let mut view = view.clone();
-            (view.states[0].active, view.states[0].ready) = (state.into(), ready);
-            view.states[0].health = health.map(Into::into);
+            (view.states[0].report.active, view.states[0].report.ready) = (state.into(), ready);
+            view.states[0].report.health = health.map(Into::into);
             let expected = if expected.is_empty() { Stand::up() } else { Stand::down(expected.into()) };
             assert_eq!(super::stand(&view, &here), expected);
             // It makes no difference to a unit that isn't ready.

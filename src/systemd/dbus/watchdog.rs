@@ -12,7 +12,7 @@ use super::Dbus;
 use super::details::{OF_SERVICES, UNIT, all};
 use super::proxy::{classify, unit_path};
 use crate::model::name::UnitName;
-use crate::model::unit::is_active;
+use crate::model::systemd::ActiveState;
 use crate::systemd::Error;
 
 const SIGABRT: i32 = 6;
@@ -63,7 +63,7 @@ impl Plan {
         let job: Option<(u32, OwnedObjectPath)> = job.and_then(|value| value.try_into().ok());
         Self {
             process: (invocation, main),
-            is_up: is_active(&text(unit, "ActiveState")) && job.is_none_or(|(job, _)| job == 0),
+            is_up: ActiveState::from(text(unit, "ActiveState")).is_active() && job.is_none_or(|(job, _)| job == 0),
             whom,
             signal: signal("WatchdogSignal").unwrap_or(SIGABRT),
             kill: limit.map(|limit| (limit, signal("FinalKillSignal").unwrap_or(SIGKILL))),

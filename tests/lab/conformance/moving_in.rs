@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use flotilla::model::systemd::ActiveState;
+
 use crate::harness::{Lab, eventually};
 use crate::old_fleet::{OldFleet, Unit};
 
@@ -172,7 +174,7 @@ fn a_fleet_is_taken_over_host_by_host_without_a_restart() {
     assert_eq!(pids(&lab), before, "nothing was restarted, nothing runs elsewhere: {planned}");
     let listed = lab.units_on("n2").unwrap();
     for unit in &listed {
-        let active = unit.states.iter().filter(|state| state.active == "active").count();
+        let active = unit.states.iter().filter(|state| state.report.active == ActiveState::Active).count();
         let wanted = running.iter().filter(|(_, name)| *name == unit.name.as_str()).count();
         assert_eq!(active, wanted, "{unit:?}");
     }

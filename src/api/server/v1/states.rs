@@ -49,8 +49,8 @@ fn states(cluster: &Cluster) -> impl Iterator<Item = State> {
             hash: state.hash.to_string(),
             machine_id: host.to_string(),
             name: name.to_string(),
-            systemd_active_state: state.active.clone(),
-            systemd_load_state: state.load.clone(),
+            systemd_active_state: state.active.to_string(),
+            systemd_load_state: state.load.to_string(),
             systemd_sub_state: state.sub.clone(),
         },
     )

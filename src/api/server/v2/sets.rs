@@ -10,7 +10,7 @@ use axum::http::Uri;
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FileSummaries};
-use crate::api::wire::{SetList, SetView, StateView, UnitView};
+use crate::api::wire::{SetList, SetView, UnitView};
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::model::history::History;
@@ -118,7 +118,7 @@ fn members(cluster: &Cluster) -> BTreeMap<UnitName, BTreeMap<u32, (&UnitName, &U
 
 fn view(template: &UnitName, (replicas, file): (u32, Option<Replicas>), members: Vec<UnitView>) -> SetView {
     let count = |is: &dyn Fn(&UnitView) -> bool| members.iter().filter(|member| is(member)).count();
-    let is_up = |member: &UnitView| member.states.iter().any(StateView::is_ready);
+    let is_up = |member: &UnitView| member.states.iter().any(|state| state.report.is_ready());
     let is_done = |member: &UnitView| member.done.is_some();
     let waits = |member: &UnitView| member.desired > Desired::Inactive && member.machine.is_none() && !is_done(member);
     SetView {

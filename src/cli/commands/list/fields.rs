@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{Field, UnitFile, UnitState, or_dash};
 use crate::api::wire::{MachineRef, MachineView, UnitView};
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::systemd::JobKind;
 
 /// The columns without `--fields`.
 pub(super) const UNITS: &str = "unit,machine,active,sub";
@@ -19,10 +20,18 @@ pub(super) fn unit_fields() -> Vec<Field<UnitState>> {
     vec![
         Field { name: "unit", text: |row, _| row.0.to_string(), value: |row| json!(row.0) },
         Field { name: "machine", text: |row, full| row.1.machine.legend(full), value: |row| json!(row.1.machine.id) },
-        Field { name: "active", text: |row, _| or_dash(&row.1.active), value: |row| json!(row.1.active) },
-        Field { name: "sub", text: |row, _| or_dash(&row.1.sub), value: |row| json!(row.1.sub) },
-        Field { name: "load", text: |row, _| or_dash(&row.1.load), value: |row| json!(row.1.load) },
-        Field { name: "hash", text: |row, full| hash(&row.1.hash, full), value: |row| json!(row.1.hash) },
+        Field {
+            name: "active",
+            text: |row, _| or_dash(row.1.report.active.as_str()),
+            value: |row| json!(row.1.report.active),
+        },
+        Field { name: "sub", text: |row, _| or_dash(&row.1.report.sub), value: |row| json!(row.1.report.sub) },
+        Field {
+            name: "load",
+            text: |row, _| or_dash(row.1.report.load.as_str()),
+            value: |row| json!(row.1.report.load),
+        },
+        Field { name: "hash", text: |row, full| hash(&row.1.report.hash, full), value: |row| json!(row.1.report.hash) },
         Field { name: "ip", text: |row, _| or_dash(&row.1.machine.ip), value: |row| json!(row.1.machine.ip) },
         Field {
             name: "hostname",
@@ -31,39 +40,47 @@ pub(super) fn unit_fields() -> Vec<Field<UnitState>> {
         },
         Field {
             name: "job",
-            text: |row, _| or_dash(row.1.job.as_deref().unwrap_or("")),
-            value: |row| json!(row.1.job),
+            text: |row, _| or_dash(row.1.report.job.as_ref().map_or("", JobKind::as_str)),
+            value: |row| json!(row.1.report.job),
         },
         Field {
             name: "error",
             text: |row, _| or_dash(&row.1.trouble().unwrap_or_default()),
             value: |row| json!(row.1.trouble()),
         },
-        Field { name: "missing", text: |row, _| row.1.missing.to_string(), value: |row| json!(row.1.missing) },
-        Field { name: "restarts", text: |row, _| row.1.restarts.to_string(), value: |row| json!(row.1.restarts) },
-        Field { name: "failure", text: failure, value: |row| json!(row.1.failure) },
+        Field {
+            name: "missing",
+            text: |row, _| row.1.report.missing.to_string(),
+            value: |row| json!(row.1.report.missing),
+        },
+        Field {
+            name: "restarts",
+            text: |row, _| row.1.report.restarts.to_string(),
+            value: |row| json!(row.1.report.restarts),
+        },
+        Field { name: "failure", text: failure, value: |row| json!(row.1.report.failure) },
         Field {
             name: "status",
-            text: |row, _| or_dash(row.1.status.as_deref().unwrap_or("")),
-            value: |row| json!(row.1.status),
+            text: |row, _| or_dash(row.1.report.status.as_deref().unwrap_or("")),
+            value: |row| json!(row.1.report.status),
         },
-        Field { name: "ready", text: ready, value: |row| json!(row.1.ready) },
+        Field { name: "ready", text: ready, value: |row| json!(row.1.report.ready) },
         Field {
             name: "health",
-            text: |row, _| or_dash(row.1.health.as_deref().unwrap_or("")),
-            value: |row| json!(row.1.health),
+            text: |row, _| or_dash(row.1.report.health.as_deref().unwrap_or("")),
+            value: |row| json!(row.1.report.health),
         },
     ]
 }
 
 /// What the probes of a unit say; a dash if it has none.
 fn ready(row: &UnitState, _: bool) -> String {
-    row.1.ready.map_or("-", |ready| if ready { "yes" } else { "no" }).into()
+    row.1.report.ready.map_or("-", |ready| if ready { "yes" } else { "no" }).into()
 }
 
 /// systemd's result of a unit that failed.
 fn failure(row: &UnitState, _: bool) -> String {
-    or_dash(row.1.failure.as_ref().map_or("", |failure| &failure.result))
+    or_dash(row.1.report.failure.as_ref().map_or("", |failure| &failure.result))
 }
 
 /// What `list-unit-files` shows as the state of a unit with a damaged record.

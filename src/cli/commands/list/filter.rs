@@ -5,6 +5,7 @@ use crate::api::wire::{MachineRef, StateView};
 use crate::cli::args::Filter;
 use crate::cli::condition::{Condition, Kind};
 use crate::model::name::UnitName;
+use crate::model::unit::UnitReport;
 
 impl Filter {
     /// Whether it leaves nothing out.
@@ -22,8 +23,10 @@ impl Filter {
         state: Option<&StateView>,
     ) -> bool {
         let is_in = |wanted: &String| {
-            let reported = state.is_some_and(|state| [&state.active, &state.sub, &state.load].contains(&wanted));
-            reported || condition.kind.word() == wanted
+            let words = |UnitReport { active, sub, load, .. }: &UnitReport| {
+                [active.as_str(), sub, load.as_str()].contains(&&**wanted)
+            };
+            state.is_some_and(|state| words(&state.report)) || condition.kind.word() == wanted
         };
         let should_run = !matches!(condition.kind, Kind::Running | Kind::Done | Kind::Inactive);
         (!self.failed || condition.kind == Kind::Failed)

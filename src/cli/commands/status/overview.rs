@@ -410,7 +410,7 @@ fn of_rollout(rollout: &OpenRollout, now: u64) -> Option<Finding> {
 
 /// Whether systemd restarts it again and again: a unit that was restarted long ago is well.
 fn is_looping(state: &StateView, now: u64) -> bool {
-    state.restarts >= LOOP && now.saturating_sub(state.since) <= RECENTLY
+    state.report.restarts >= LOOP && now.saturating_sub(state.report.since) <= RECENTLY
 }
 
 /// The hosts that name times in the future, by more than clocks may differ: when they registered, and when their units
@@ -422,7 +422,7 @@ fn clocks(hosts: &[MachineView], units: &[UnitFile], now: u64) -> Vec<Finding> {
         Err(damaged) => &damaged.states,
     });
     for state in states {
-        latest.entry(&state.machine.id).and_modify(|latest| *latest = state.since.max(*latest));
+        latest.entry(&state.machine.id).and_modify(|latest| *latest = state.report.since.max(*latest));
     }
     let is_ahead = |host: &&MachineView| latest[&host.id] > now + TOLERANCE;
     let finding = |host: &MachineView| Finding {

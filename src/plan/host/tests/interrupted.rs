@@ -3,6 +3,7 @@
 use super::super::*;
 use super::world::{OTHER, PLAIN, World, assignment, unit};
 use super::{ActiveState, Target};
+use crate::model::systemd::LoadState;
 
 #[test]
 fn a_unit_that_is_started_while_it_is_removed_is_stopped_before_the_removal_is_reported() {
@@ -137,7 +138,7 @@ fn a_unit_that_was_installed_and_not_started_is_observed_in_the_next_pass() {
     // The pass is interrupted, and the unit isn't to be started any more.
     world.assign("a.service", assignment(PLAIN, Target::Loaded, 2));
     assert!(world.settle().is_empty());
-    assert_eq!(world.reports[&unit("a.service")].load, "loaded");
+    assert_eq!(world.reports[&unit("a.service")].load, LoadState::Loaded);
 }
 
 /// The daemon is suspended while it saves its boot state or waits for an answer, for longer than its lease.
