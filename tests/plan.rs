@@ -394,13 +394,9 @@ impl World {
     }
 
     fn hold_to_guards(&self, decision: &Decision) {
-        if let Some(write) = &decision.placement {
-            let known = self.store.placements.get(&decision.unit).map(|known| known.revision);
-            assert_eq!(write.before, known, "placement, {decision}");
-        }
+        self.hold_to_guards_of_revision(decision);
         for (host, write) in &decision.assignments {
             let known = self.store.schedule.get(host).and_then(|assignments| assignments.get(&decision.unit));
-            assert_eq!(write.before, known.map(|known| known.revision), "assignment on {host}, {decision}");
             let gone = |target| target == Target::Removed;
             if let Some(known) = known.filter(|known| gone(known.value.target) && self.is_alive(host)) {
                 let state = self.store.report(&decision.unit, host);
