@@ -414,13 +414,7 @@ impl<'a, S: Store> Term<'a, S> {
         }
         self.self_check = Instant::now() + SELF_CHECK;
         let now_ms = self.now_ms();
-        let check = move |scheduler: &mut Scheduler| {
-            let found = scheduler.check_itself(now_ms);
-            scheduler.expire(now_ms);
-            found
-        };
-        let found = self.compute(move |state| state.scheduler().map(check));
-        for fault in found.await?.into_iter().flatten() {
+        for fault in self.compute(move |state| state.check_itself(now_ms)).await? {
             tracing::error!("{fault}; please report this");
         }
         tracing::debug!("checked the cluster against the invariants and a plan from scratch");

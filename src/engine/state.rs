@@ -99,6 +99,16 @@ impl LeaderState {
         Some((rollouts, scheduler.plan(now_ms)))
     }
 
+    /// If nothing is to be done: what isn't as a plan from scratch would have it, and the invariants that don't hold,
+    /// each as a sentence.
+    pub(super) fn check_itself(&mut self, now_ms: u64) -> Vec<String> {
+        let Some(scheduler) = &mut self.scheduler else { return Vec::new() };
+        let mut found = scheduler.check_itself(now_ms);
+        found.extend(self.rollouts.check_itself(scheduler, now_ms));
+        scheduler.expire(now_ms);
+        found
+    }
+
     /// The revision up to which the state follows the store's history.
     pub(super) fn revision(&self) -> Revision {
         self.at.revision

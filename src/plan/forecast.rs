@@ -194,6 +194,7 @@ impl World {
             if let Some(deed) = deed {
                 self.trace.done(&name, &host, deed, told.value.global);
             }
+            self.trace.reported(&name);
             let report = Some(Versioned { value: report, revision: cluster.revision });
             self.tell(Change::Report(name, host, ReportKeyForm::HostFirst, report));
         }

@@ -9,24 +9,31 @@
 //!                                                                            \----> paused
 //! ```
 
+mod asks;
 mod budget;
+mod due;
 mod hooks;
+mod seen;
 mod spares;
+mod summary;
 mod timers;
 
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use crate::model::name::{MachineId, UnitName};
 use crate::model::rollout::policy::{OnFailure, Policy, Promote};
-use crate::model::rollout::{Ask, MemberName, Phase, Request, Rollout, Verdict};
+use crate::model::rollout::{Ask, MemberName, Phase, Rollout, Verdict};
 use crate::model::span;
 
+use asks::{enter, heed};
 use budget::Budget;
+use seen::{Timed, after};
+use summary::{Count, Order, Summary, Turns};
 pub use timers::Timers;
-use timers::{Timed, after};
 
 /// How often one look can change the phase: from paused by way of all others to its end.
 const STEPS: usize = 8;
@@ -111,7 +118,8 @@ impl MemberState {
     }
 }
 
-/// What is decided about.
+/// What is decided about, apart from the members, which the [`Timers`] are told of: those that have the new file, or
+/// are to get it, and spares.
 pub struct Look<'a> {
     /// The rollout, as far as it has got.
     pub rollout: &'a Rollout,
@@ -119,8 +127,6 @@ pub struct Look<'a> {
     pub policy: &'a Policy,
     /// What was last asked of it.
     pub ask: Option<&'a Ask>,
-    /// The members that have the new file, or are to get it, and spares.
-    pub members: &'a [Member],
     /// Whether a member fits its host, or some other one, with the new file; otherwise a sentence with its name. For
     /// a global unit, whether any host fits that. Asked only of members that are next.
     pub fits: &'a dyn Fn(&Member) -> Result<(), String>,
@@ -150,18 +156,25 @@ pub struct Step {
     pub wake: Option<u64>,
 }
 
-/// Decide how a rollout goes on at `now`, in ms since the epoch. `timers` is what this leader saw of it before; with
-/// new ones, every wait begins again. To be called for every change of a member's state, and when it says.
+/// Decide how a rollout goes on at `now`, in ms since the epoch. `timers` has the members, and what this leader saw of
+/// them before; with new ones, every wait begins again. To be called for every change of a member's state, and when it
+/// says. It costs what has changed and what is decided, however many members there are.
 pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
-    let members = as_they_count(look, timers, now);
-    let look = &Look { members: &members, ..*look };
-    let hook = timers.observe_hook(look, now);
+    let mut hook = timers.observe_hook(look, now);
+    timers.observe(look, now);
+    let rolling_since = timers.rolling_since(look.rollout.phase, now);
+    let mut next = Rollout { preview: look.policy.preview, ..look.rollout.clone() };
+    if heed(&mut next, look.ask, now) {
+        timers.begin_again();
+        hook = timers.observe_hook(look, now);
+        timers.observe(look, now);
+    }
     let mut pace = Pace {
         look,
-        next: Rollout { preview: look.policy.preview, ..look.rollout.clone() },
+        next,
+        known: timers,
         hook,
-        timed: timers.observe(look, now),
-        rolling_since: timers.rolling_since(look.rollout.phase, now),
+        rolling_since,
         now,
         run: None,
         let_through: Vec::new(),
@@ -169,12 +182,8 @@ pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
         add: 0,
         end: Vec::new(),
         wake: None,
+        looked_at: 0,
     };
-    if pace.heed() {
-        timers.begin_again();
-        pace.hook = timers.observe_hook(look, now);
-        pace.timed = timers.observe(look, now);
-    }
     for _ in 0..STEPS {
         let phase = pace.next.phase;
         pace.go_on();
@@ -183,30 +192,20 @@ pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
         }
     }
     pace.end_spares();
-    timers.rolling_since(pace.next.phase, now);
-    let Pace { next, let_through, revert, add, end, run, wake, .. } = pace;
+    let Pace { next, let_through, revert, add, end, run, wake, looked_at, .. } = pace;
+    timers.looked_at(looked_at);
+    timers.rolling_since(next.phase, now);
     Step { rollout: next, let_through, revert, add, end, run, wake }
-}
-
-/// The members as they count: one that lacks a unit isn't healthy for a while, and nobody knows when it will be.
-fn as_they_count<'a>(look: &Look<'a>, timers: &mut Timers, now: u64) -> Cow<'a, [Member]> {
-    let lacking = timers.lacking(look, now);
-    let mut members = Cow::Borrowed(look.members);
-    if !lacking.is_empty() {
-        let is_well = |member: &&mut Member| member.state == MemberState::Healthy && lacking.contains(&member.name);
-        for member in members.to_mut().iter_mut().filter(is_well) {
-            member.state = MemberState::Assigned(None);
-        }
-    }
-    members
 }
 
 /// One decision in the making.
 struct Pace<'a> {
     look: &'a Look<'a>,
     next: Rollout,
-    timed: Vec<Timed>,
-    hook: Option<Timed>,
+    /// The members.
+    known: &'a Timers,
+    /// What follows for the hook that runs, and when something does from the time alone.
+    hook: Option<(Timed, Option<u64>)>,
     /// Since when this leader has seen it in `rolling`; now, if it hasn't.
     rolling_since: u64,
     now: u64,
@@ -216,38 +215,13 @@ struct Pace<'a> {
     end: Vec<MemberName>,
     run: Option<UnitName>,
     wake: Option<u64>,
+    /// How many members were looked at one by one.
+    looked_at: usize,
 }
 
 impl Pace<'_> {
-    /// Do what was asked, once. Returns whether the members that aren't through yet have all of their time again.
-    fn heed(&mut self) -> bool {
-        let Some(ask) = self.look.ask.filter(|ask| ask.generation > self.next.heeded) else { return false };
-        self.next.heeded = ask.generation;
-        match (ask.what, self.next.phase) {
-            (Request::Pause, Phase::Before | Phase::Canary | Phase::Waiting | Phase::Rolling | Phase::After) => {
-                self.enter(Phase::Paused, Some("somebody asked for it".into()));
-            }
-            (Request::Resume, Phase::Paused) => {
-                self.enter(Phase::Canary, None);
-                return true;
-            }
-            (Request::Promote, Phase::Canary | Phase::Waiting) => self.next.promoted = true,
-            (Request::Retry, Phase::Paused | Phase::Reverting | Phase::Reverted | Phase::Stuck) => {
-                (self.next.promoted, self.next.began) = (false, self.now);
-                self.next.hooks.clear();
-                self.enter(Phase::Canary, None);
-                return true;
-            }
-            _ => {}
-        }
-        false
-    }
-
     fn enter(&mut self, phase: Phase, why: Option<String>) {
-        if phase == Phase::Canary {
-            (self.next.failed, self.next.failed_on) = (None, None);
-        }
-        (self.next.phase, self.next.why, self.next.since) = (phase, why, self.now);
+        enter(&mut self.next, phase, why, self.now);
         self.wake = None;
     }
 
@@ -271,11 +245,9 @@ impl Pace<'_> {
 
     /// Which member failed with the new file, if one did, and why.
     fn failure(&self) -> Option<(MemberName, String)> {
-        let mut through = self.members().filter(|(member, _)| !member.gated);
-        through.find_map(|(member, timed)| {
-            let (unit, host) = (member.about.clone(), member.name.host.clone());
-            Some((MemberName { unit, host }, self.failed(member, timed)?))
-        })
+        let (member, timed) = self.known.get(self.all().failed()?)?;
+        let (unit, host) = (member.about.clone(), member.name.host.clone());
+        Some((MemberName { unit, host }, self.failed(member, timed)?))
     }
 
     fn failed(&self, member: &Member, timed: &Timed) -> Option<String> {
@@ -315,21 +287,21 @@ impl Pace<'_> {
         if self.next.promoted || wanted == 0 {
             return self.roll();
         }
-        let (present, passed) = self.present_canaries();
+        let (present, passed) = (self.all().count(Count::Present), self.all().count(Count::Passed));
         if passed >= wanted {
             return self.enter(Phase::Waiting, None);
         }
         self.next.why = self.silence();
         self.call_spares();
         let nowhere = self.is_unplaced();
-        let through = if nowhere { self.members().filter(|(member, _)| !member.gated).count() } else { present };
+        let through = if nowhere { self.all().count(Count::Ungated) } else { present };
         // A spare that serves with an earlier file is no canary yet: a member that isn't healthy needn't wait for it.
         let called = self.add + self.let_through.len();
         self.release(wanted.saturating_sub(through + called), nowhere);
         if self.next.phase != Phase::Canary {
             return;
         }
-        self.wake_for(|member| !member.gated || member.is_gone() || member.state.is_silent());
+        self.wake = self.known.wake(false);
     }
 
     fn waiting(&mut self) {
@@ -337,13 +309,11 @@ impl Pace<'_> {
         if self.next.promoted || wanted == 0 {
             return self.roll();
         }
-        if self.present_canaries().0 < wanted {
+        if self.all().count(Count::Present) < wanted {
             return self.enter(Phase::Canary, None);
         }
         let Promote::After(time) = self.look.policy.promote else { return };
-        let canaries = self.members().filter(|(member, timed)| !member.gated && !timed.is_nowhere);
-        let since: Option<Vec<u64>> = canaries.map(|(_, timed)| timed.healthy_since).collect();
-        let Some(since) = since.and_then(|since| since.into_iter().max()) else { return };
+        let Some(since) = self.all().all_healthy_since() else { return };
         let promoted = after(after(since, self.look.policy.healthy).max(self.next.since), time);
         if promoted > self.now {
             return self.wake = Some(promoted);
@@ -360,8 +330,7 @@ impl Pace<'_> {
         let silence = self.silence();
         self.next.why.clone_from(&silence);
         self.call_spares();
-        let all = self.own().count();
-        let is_proven = self.members().any(|(member, timed)| !member.gated && timed.has_passed);
+        let (all, is_proven) = (self.all().count(Count::Own), self.all().has(Count::Proven));
         let taken_up = self.taken_up();
         if taken_up <= self.now {
             self.release(all, is_proven || self.is_unplaced());
@@ -369,7 +338,7 @@ impl Pace<'_> {
         if self.next.phase != Phase::Rolling {
             return;
         }
-        let is_done = self.own().all(|(member, timed)| timed.is_nowhere || !member.gated && timed.has_passed);
+        let is_done = !self.all().has(Count::Unfinished);
         if is_done && (is_proven || all == 0) {
             if is_proven && self.are_hooks_left(true) {
                 return self.enter(Phase::After, None);
@@ -379,8 +348,7 @@ impl Pace<'_> {
             }
             return self.enter(Phase::Done, silence);
         }
-        self.wake_for(|member| !member.gated || member.is_gone() || member.state.is_silent());
-        self.wake = self.wake.into_iter().chain(Some(taken_up).filter(|at| *at > self.now)).min();
+        self.wake = self.known.wake(false).into_iter().chain(Some(taken_up).filter(|at| *at > self.now)).min();
     }
 
     /// When balancers may be expected to send new connections to what was only previewed before.
@@ -389,56 +357,80 @@ impl Pace<'_> {
     }
 
     /// Let at most so many members through, within the budget; those that have no host, or lose theirs, only if
-    /// `unplaced`. Of one whose host has yet to say anything, nothing is known: it may be healthy, as on a host that
-    /// has just registered again when another leader begins.
+    /// `unplaced`. Those that don't serve come first: a file that repairs them must reach them.
     fn release(&mut self, most: usize, unplaced: bool) {
-        let mut budget = Budget::of(self.look, &self.timed);
+        let (known, nobody) = (self.known, BTreeSet::new());
+        let mut budget = Budget::of(self.look.policy, self.all());
         let is_covered = self.is_covered();
         let most = most + self.let_through.len();
-        for member in budget::in_order(self.look.members).into_iter().filter(|member| member.gated) {
-            match member.state {
-                MemberState::Healthy if !is_covered => {}
-                MemberState::Unplaced if unplaced && self.let_through.len() < most => {
-                    self.let_through.push(member.name.clone());
+        for leaves in [false, true] {
+            let Turns { unwell, unplaced: without, well } = known.summary().next(leaves);
+            let without = if unplaced { without } else { &nobody };
+            let mut turns: Box<dyn Iterator<Item = &Order>> = Box::new(unwell.union(without));
+            while self.let_through.len() < most
+                && let Some(order) = turns.next()
+            {
+                match self.let_next(order, &mut budget, unplaced) {
+                    Turn::Over => {}
+                    // Those without a host take nothing of it.
+                    Turn::Refused => turns = Box::new(without.range((Bound::Excluded(order), Bound::Unbounded))),
+                    Turn::Failed => return,
                 }
-                MemberState::Assigned(None) => {}
-                MemberState::Away | MemberState::Unplaced | MemberState::FitsNowhere => {}
-                _ if self.let_through.len() >= most || !budget.allows(member) => {}
-                _ => {
-                    if let Err(why) = (self.look.fits)(member) {
-                        return self.fail(why);
-                    }
-                    if member.leaves && !unplaced {
-                        continue;
-                    }
-                    budget.take(member);
-                    self.let_through.push(member.name.clone());
+            }
+            let mut turns = well.iter().filter(|_| is_covered);
+            while self.let_through.len() < most
+                && let Some(order) = turns.next()
+            {
+                match self.let_next(order, &mut budget, unplaced) {
+                    Turn::Over => {}
+                    Turn::Refused => break,
+                    Turn::Failed => return,
                 }
             }
         }
     }
 
+    /// It is the turn of this member.
+    fn let_next(&mut self, order: &Order, budget: &mut Budget, unplaced: bool) -> Turn {
+        self.looked_at += 1;
+        let Some((member, _)) = self.known.get(&order.name()) else { return Turn::Over };
+        if member.state != MemberState::Unplaced {
+            if !budget.allows(member) {
+                return Turn::Refused;
+            }
+            if let Err(why) = (self.look.fits)(member) {
+                self.fail(why);
+                return Turn::Failed;
+            }
+            if member.leaves && !unplaced {
+                return Turn::Over;
+            }
+            budget.take(member);
+        }
+        self.let_through.push(member.name.clone());
+        Turn::Over
+    }
+
     /// What isn't healthy with the new file goes back at once, the rest within the budget.
     fn reverting(&mut self) {
-        let stuck = self.own().filter(|(member, _)| member.is_back());
-        let stuck = stuck.filter_map(|(member, timed)| self.failed(member, timed)).next();
-        let through: Vec<&Member> = budget::in_order(self.look.members).into_iter().filter(|m| !m.is_back()).collect();
-        let is_well = |member: &&Member| member.state == MemberState::Healthy;
-        let unwell = through.iter().filter(|member| !is_well(member)).count();
-        let mut budget = Budget::of_revert(self.look, &self.timed, unwell);
-        let mut back = if through.is_empty() { Vec::new() } else { self.spares_to_turn() };
-        let is_covered = back.is_empty() && self.is_covered();
-        for member in &through {
-            if is_well(member) {
-                if stuck.is_some() || !is_covered || !budget.allows(member) {
-                    continue;
-                }
-                budget.take(member);
+        let known = self.known;
+        let stuck = self.all().failed_back().and_then(|name| known.get(name));
+        let stuck = stuck.and_then(|(member, timed)| self.failed(member, timed));
+        let is_back = !self.all().has(Count::Through);
+        let mut budget = Budget::of_revert(self.look.policy, self.all());
+        let mut back = if is_back { Vec::new() } else { self.spares_to_turn() };
+        let may_stop = stuck.is_none() && back.is_empty() && self.is_covered();
+        let Turns { unwell, well, .. } = known.summary().through();
+        back.extend(unwell.iter().map(Order::name));
+        for (member, _) in well.iter().filter(|_| may_stop).filter_map(|order| known.get(&order.name())) {
+            self.looked_at += 1;
+            if !budget.allows(member) {
+                break;
             }
+            budget.take(member);
             back.push(member.name.clone());
         }
-        let is_back = through.is_empty();
-        let serves = self.own().all(|(_, timed)| timed.is_nowhere || timed.has_passed);
+        let serves = !self.all().has(Count::Unserved);
         self.revert = back;
         if let Some(what) = stuck {
             let why = self.next.why.clone().map_or_else(String::new, |why| format!("{why}; "));
@@ -448,45 +440,39 @@ impl Pace<'_> {
             let why = self.next.why.clone();
             return self.enter(Phase::Reverted, why);
         }
-        self.wake_for(|member| member.gated || member.spare || member.is_gone());
+        self.wake = known.wake(true);
     }
 
     /// Which member isn't waited for because its host says nothing of it, as a sentence.
     fn silence(&self) -> Option<String> {
-        let (member, _) = self.members().find(|(_, timed)| timed.is_silent)?;
+        let (member, _) = self.known.get(self.all().silent()?)?;
         let (name, deadline) = (member.shown(), span::shown(self.look.policy.deadline));
         Some(format!("{name} isn't waited for: its host has carried out nothing for {deadline}"))
     }
 
-    /// The members that are no spares.
-    fn own(&self) -> impl Iterator<Item = (&Member, &Timed)> {
-        self.members().filter(|(member, _)| !member.spare)
-    }
-
-    fn members(&self) -> impl Iterator<Item = (&Member, &Timed)> {
-        self.look.members.iter().zip(&self.timed)
+    /// All members in brief.
+    fn all(&self) -> &Summary {
+        self.known.summary()
     }
 
     /// Whether no member has a host. The new file may be what changes that.
     fn is_unplaced(&self) -> bool {
-        self.own().all(|(member, _)| member.state == MemberState::Unplaced)
+        self.all().count(Count::Own) == self.all().count(Count::Unplaced)
     }
 
     /// How many canaries there must be. A host that loses the unit tells nothing of the new file.
     fn canaries(&self) -> usize {
-        let (all, leave) = (self.own().count(), self.own().filter(|(member, _)| member.leaves).count());
+        let (all, leave) = (self.all().count(Count::Own), self.all().count(Count::Leaves));
         self.look.policy.canary.at_most_all_of(all).min(all - leave)
     }
+}
 
-    /// How many members have the new file and aren't nowhere, and how many of them were healthy for long enough.
-    fn present_canaries(&self) -> (usize, usize) {
-        let present = || self.members().filter(|(member, timed)| !member.gated && !timed.is_nowhere);
-        (present().count(), present().filter(|(_, timed)| timed.has_passed).count())
-    }
-
-    /// Look again when something follows from the time alone that these members have been in their states.
-    fn wake_for(&mut self, which: impl Fn(&Member) -> bool) {
-        let these = self.members().filter(|(member, _)| member.lacks || which(member));
-        self.wake = these.filter_map(|(_, timed)| timed.wake).min();
-    }
+/// What came of a member's turn.
+enum Turn {
+    /// The next one is next.
+    Over,
+    /// The budget allows neither this one nor another that serves as well or as badly.
+    Refused,
+    /// It fits no host, so the rollout has failed.
+    Failed,
 }

@@ -17,6 +17,7 @@ mod hooks;
 mod hosts;
 mod look;
 mod member;
+mod membership;
 mod riding;
 mod spares;
 #[cfg(test)]
@@ -32,10 +33,10 @@ use crate::model::unit::{Desired, Unit};
 
 use super::gate::riding::lead_of;
 use super::gate::{self, instances, is_spare, launched, rollout_of};
-use super::pace::Timers;
 use super::schedule::Scheduler;
 use draft::Draft;
 pub use draft::{GateEvent, GateWrite, RolloutWrite, Writes};
+use membership::Membership;
 
 /// The rollouts, and the units behind gates.
 #[derive(Debug, Clone, Default)]
@@ -60,10 +61,13 @@ pub struct Rollouts {
     phases: BTreeMap<Phase, usize>,
     /// Rollouts to look at.
     dirty: BTreeSet<UnitName>,
-    timers: BTreeMap<UnitName, Timers>,
+    /// The members of rollouts that aren't over, once they were looked at.
+    kept: BTreeMap<UnitName, Membership>,
     /// When to look at a rollout although nothing has happened.
     wakes: BTreeMap<UnitName, u64>,
     draft: Draft,
+    /// How many members were examined since the beginning, each as often as it was.
+    examined: usize,
 }
 
 impl Rollouts {
@@ -165,6 +169,25 @@ impl Rollouts {
         self.phases.get(&phase).copied().unwrap_or_default()
     }
 
+    /// How many members were examined since the beginning, each as often as it was: what the looks have cost. Those of
+    /// a rollout that goes on are examined when something has happened to them, or their time has come.
+    #[must_use]
+    pub fn examined(&self) -> usize {
+        self.examined
+    }
+
+    /// What is known of the members of rollouts and isn't so, each as a sentence. Empty while there is anything to do,
+    /// and always unless there is a bug.
+    #[must_use]
+    pub fn check_itself(&mut self, scheduler: &mut Scheduler, now: u64) -> Vec<String> {
+        if self.is_dirty(now) {
+            return Vec::new();
+        }
+        self.heed_changes(scheduler);
+        let kept = self.kept.iter();
+        kept.filter_map(|(name, members)| members.fault(self, scheduler.cluster(), name)).collect()
+    }
+
     /// Take in a change that the store reported. Everything but units, gates and rollouts goes to the scheduler.
     pub fn apply(&mut self, scheduler: &mut Scheduler, change: Change) {
         match change {
@@ -179,6 +202,7 @@ impl Rollouts {
                 self.keep(scheduler, &name, rollout);
             }
             Change::File(hash, file) => {
+                self.kept.values_mut().for_each(|members| members.file_changed(&hash));
                 scheduler.apply(Change::File(hash, file));
                 for name in std::mem::take(&mut self.unknown) {
                     self.again(scheduler.cluster(), &name);
@@ -229,7 +253,15 @@ impl Rollouts {
             }
         }
         self.fresh.clear();
+        self.heed_changes(scheduler);
         self.draft.finish(scheduler)
+    }
+
+    /// The members that something has happened to, here or in the scheduler, are no longer as they were found.
+    fn heed_changes(&mut self, scheduler: &mut Scheduler) {
+        for name in scheduler.take_touched() {
+            self.kept.values_mut().for_each(|members| members.touch(&name));
+        }
     }
 
     fn happened_to(&mut self, cluster: &Cluster, name: &UnitName) {
@@ -419,7 +451,7 @@ impl Rollouts {
             self.active.insert(name.clone());
         } else {
             self.active.remove(name);
-            self.timers.remove(name);
+            self.kept.remove(name);
             self.wakes.remove(name);
         }
         let known = scheduler.cluster().rollouts.get(name).map(|known| known.value.clone());

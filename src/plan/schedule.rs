@@ -61,6 +61,8 @@ pub struct Scheduler {
     left: BTreeSet<MachineId>,
     /// When the first of the holds on hosts that are gone ends.
     due: Option<u64>,
+    /// Units about which a record has changed since they were taken, while there are rollouts.
+    touched: BTreeSet<UnitName>,
 }
 
 impl Scheduler {
@@ -86,7 +88,8 @@ impl Scheduler {
             dirty.host(&cluster, host);
         }
         let (cluster, brake) = (Arc::new(cluster), Brake::off());
-        let mut scheduler = Self { cluster, index, dirty, brake, left: BTreeSet::new(), due: None };
+        let mut scheduler =
+            Self { cluster, index, dirty, brake, left: BTreeSet::new(), due: None, touched: BTreeSet::new() };
         scheduler.holds_changed();
         scheduler
     }
@@ -107,6 +110,18 @@ impl Scheduler {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Cluster> {
         Arc::clone(&self.cluster)
+    }
+
+    /// The units whose records, gates, placements, assignments or reports have changed since the last call, or whose
+    /// hosts have come or gone. While there are no rollouts, none are noted.
+    pub fn take_touched(&mut self) -> BTreeSet<UnitName> {
+        std::mem::take(&mut self.touched)
+    }
+
+    fn touch(&mut self, name: &UnitName) {
+        if !self.cluster.rollouts.is_empty() {
+            self.touched.insert(name.clone());
+        }
     }
 
     /// Whether [`Self::plan`] has anything to look at, apart from what is [due](Self::due).
@@ -213,6 +228,8 @@ impl Scheduler {
                 }
                 self.cluster_mut().apply(Change::Machine(id.clone(), machine));
                 self.dirty.host(&self.cluster, &id);
+                let assigned = self.cluster.schedule.get(&id).filter(|_| !self.cluster.rollouts.is_empty());
+                self.touched.extend(assigned.into_iter().flat_map(BTreeMap::keys).cloned());
                 if was_held {
                     self.holds_changed();
                 }
@@ -236,10 +253,12 @@ impl Scheduler {
                     self.index.placement_changed(&name, placement.as_ref().map(|placement| &placement.value));
                     self.dirty.unit(&name, Rescan::Keep);
                 }
+                self.touch(&name);
                 self.cluster_mut().apply(Change::Placement(name, placement));
             }
             Change::Assignment(host, name, assignment) => self.apply_assignment(host, name, assignment),
             Change::Report(name, host, form, report) => {
+                self.touch(&name);
                 let acknowledges = report.as_ref().is_some_and(|report| report.value.target == Target::Removed);
                 self.cluster_mut().apply(Change::Report(name.clone(), host.clone(), form, report));
                 if acknowledges && self.is_acknowledged(&host, &name) || once::has_ended(&self.cluster, &name).is_some()
@@ -291,6 +310,7 @@ impl Scheduler {
         if before == unit {
             return;
         }
+        self.touch(&name);
         self.mark_neighbours(&name);
         let old_text = before.as_ref().and_then(|unit| unit.text.clone());
         self.index.texts.changed(&old_text, unit.as_ref().and_then(|unit| unit.text.as_ref()));
@@ -306,6 +326,7 @@ impl Scheduler {
 
     /// Only the gate of a global unit changes what is scheduled: on the hosts for which it says something else.
     fn apply_gate(&mut self, name: UnitName, gate: Option<Versioned<Gate>>) {
+        self.touch(&name);
         let by_host =
             |gate: Option<&Versioned<Gate>>| gate.map(|gate| &gate.value).filter(|gate| gate.is_by_host()).cloned();
         let (before, after) = (by_host(self.cluster.gates.get(&name)), by_host(gate.as_ref()));

@@ -40,8 +40,12 @@ fn main() {
     });
     scenario("conflicts by specifier", reference, hosts, units, |_| "Conflicts=%p@*".into());
     println!("\na set is rolled out one member at a time");
-    for members in [10, 100, 1_000] {
-        rollout::scenario(reference, members);
+    let looks = [10, 100, 1_000, 3_000].map(|members| (members, rollout::scenario(reference, members)));
+    let [(_, ten), .., (_, thousand), _] = looks;
+    println!("  a look at 1,000 members costs {:.2} times as much as one at 10", thousand / ten);
+    println!("\nwhat another file for a set would lead to (`--plan`)");
+    for members in [10, 100, 1_000, 3_000] {
+        rollout::planned(members);
     }
     println!("peak memory: {}", peak());
 }

@@ -13,8 +13,9 @@ use flotilla::model::placement::Constraints;
 use flotilla::model::revision::Revision;
 use flotilla::model::rollout::Phase;
 use flotilla::model::unit::{Assignment, Desired, Unit, UnitReport};
+use flotilla::plan::forecast::{Present, forecast};
 use flotilla::plan::rollouts::Rollouts;
-use flotilla::plan::schedule::{Plan, Scheduler};
+use flotilla::plan::schedule::{Brake, Plan, Scheduler};
 
 use super::{Watch, id, machine};
 
@@ -24,24 +25,45 @@ const DENSITY: usize = 10;
 const TICK: u64 = 250;
 const SET: &str = "web@.service";
 
-/// Rolls out a set of so many members and prints what its leader's computing cost for each of them.
-pub(super) fn scenario(reference: Duration, members: usize) {
+/// Rolls out a set of so many members and prints what its leader's computing cost for each of them. Returns what one
+/// look cost, in seconds.
+pub(super) fn scenario(reference: Duration, members: usize) -> f64 {
     let mut world = World::new(members);
     world.ask("old");
     world.settle();
     world.ask("new");
     (world.spent, world.looks) = (Duration::ZERO, 0);
+    let examined = world.rollouts.examined();
     world.settle();
     let rollout = &world.scheduler.cluster().rollouts[&name(SET)].value;
     assert_eq!(rollout.phase, Phase::Done, "{rollout:?}");
     let each = world.spent.as_secs_f64() / members as f64;
     let look = world.spent.as_secs_f64() / world.looks as f64;
+    let examined = (world.rollouts.examined() - examined) as f64 / world.looks as f64;
     let ratio = look / reference.as_secs_f64();
     println!(
-        "  {members:>5} members: {:>8.0} µs for each of them, {:>7.1} µs a look, {ratio:>8.1} insertions each",
+        "  {members:>5} members: {:>8.0} µs for each of them, {:>7.1} µs a look, {ratio:>8.1} insertions each; \
+         a look examines {examined:.1} members",
         each * 1e6,
         look * 1e6
     );
+    look
+}
+
+/// Computes what another file for a set of so many members would lead to, and prints what that cost.
+pub(super) fn planned(members: usize) {
+    let mut world = World::new(members);
+    world.ask("old");
+    world.settle();
+    let cluster = world.scheduler.cluster().clone();
+    let present = Present { cluster, unreadable: BTreeSet::new(), brake: Brake::off(), now: world.now };
+    let changes = world.changes("new");
+    let watch = Watch::start();
+    let forecast = forecast(present, changes);
+    let took = watch.took();
+    let course = &forecast.rollouts[&name(SET)];
+    assert_eq!((course.phase, course.steps.len(), forecast.is_complete), (Phase::Done, members, true), "{members}");
+    println!("  {members:>5} members: {took:>10.1?}, {:>7.1?} for each", took / u32::try_from(members).unwrap_or(1));
 }
 
 struct World {
@@ -76,19 +98,23 @@ impl World {
 
     /// Ask for a file that runs `program`, for the set and all of its members.
     fn ask(&mut self, program: &str) {
+        self.changes(program).into_iter().for_each(|change| self.tell(change));
+    }
+
+    fn changes(&self, program: &str) -> Vec<Change> {
         let text = format!("[Service]\nExecStart=/bin/{program}\n[X-Rollout]\nHealthySec=1\n");
         let file = UnitFile::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
         let constraints = Constraints::parse(&file).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let value = Versioned { value: Arc::new(constraints), revision: self.revision };
-        self.tell(Change::File(file.hash(), Some(value)));
-        let generation = self.revision;
+        let generation = self.revision.next();
+        let value = Versioned { value: Arc::new(constraints), revision: generation };
         let set = Unit::new(Desired::Inactive, file.hash(), generation);
-        let count = u32::try_from(self.members).ok();
-        self.tell(Change::Unit(name(SET), Some(Unit { replicas: count, ..set })));
-        for at in 1..=self.members {
-            let member = name(&format!("web@{at}.service"));
-            self.tell(Change::Unit(member, Some(Unit::new(Desired::Launched, file.hash(), generation))));
-        }
+        let set = Unit { replicas: u32::try_from(self.members).ok(), ..set };
+        let template = Change::Unit(name(SET), Some(set));
+        let members = (1..=self.members).map(|at| {
+            let record = Unit::new(Desired::Launched, file.hash(), generation);
+            Change::Unit(name(&format!("web@{at}.service")), Some(record))
+        });
+        [Change::File(file.hash(), Some(value)), template].into_iter().chain(members).collect()
     }
 
     /// Decide and carry out, until nothing is to be done and no time has to pass.

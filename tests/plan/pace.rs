@@ -170,11 +170,13 @@ impl World {
         let fits = |_: &Member| fits_anywhere.then_some(()).ok_or_else(|| "it fits no host".to_owned());
         let can_run = &|_: &UnitName| Ok(());
         let hook = self.hook.as_ref().map(|hook| &hook.member);
-        let look = Look { rollout, policy, ask, members: &members, fits: &fits, hook, can_run };
+        let look = Look { rollout, policy, ask, fits: &fits, hook, can_run };
+        self.timers.tell_all(members);
         let mut again = self.timers.clone();
         let step = advance(&look, &mut self.timers, now);
         assert_eq!(step, advance(&look, &mut again, now), "the same from the same");
         assert_eq!(again, self.timers);
+        assert_eq!(self.timers.fault(), None);
         let is_asked = ask.is_some_and(|ask| ask.generation > rollout.heeded);
         self.check(&step, is_asked);
         if is_asked && self.ask.as_ref().is_some_and(|ask| matches!(ask.what, Request::Retry | Request::Resume)) {

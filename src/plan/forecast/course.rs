@@ -46,6 +46,39 @@ pub struct Course {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Courses {
     all: BTreeMap<UnitName, Draft>,
+    /// The members of sets that are ready.
+    ready: BTreeMap<UnitName, Ready>,
+}
+
+/// The members of a set that are healthy, with the units that ride with them, with what their hosts were told last.
+/// Only members to which something has happened are looked at again.
+#[derive(Debug, Clone, Default)]
+struct Ready {
+    /// The template of the set, and those of its riders.
+    templates: Vec<UnitName>,
+    members: BTreeSet<u32>,
+    touched: BTreeSet<u32>,
+}
+
+impl Ready {
+    fn count(&mut self, cluster: &Cluster, set: &UnitName) -> usize {
+        let rollout = cluster.rollouts.get(set).map(|rollout| &rollout.value);
+        let riders = || rollout.into_iter().flat_map(|rollout| rollout.riders.keys());
+        if self.templates.is_empty() || !self.templates[1..].iter().eq(riders()) {
+            self.templates = std::iter::once(set).chain(riders()).cloned().collect();
+            self.members.clear();
+            self.touched.extend(instances(cluster, set).filter_map(UnitName::number));
+        }
+        for number in std::mem::take(&mut self.touched) {
+            let member = set.numbered(number).ok();
+            if member.is_some_and(|member| is_whole(cluster, &self.templates, &member)) {
+                self.members.insert(number);
+            } else {
+                self.members.remove(&number);
+            }
+        }
+        self.members.len()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -58,6 +91,13 @@ struct Draft {
 }
 
 impl Courses {
+    /// Something has happened to a unit.
+    pub(super) fn happened_to(&mut self, unit: &UnitName) {
+        for ready in self.ready.values_mut() {
+            ready.touched.extend(ready.templates.iter().find_map(|template| unit.number_in(template)));
+        }
+    }
+
     /// Take in what was decided; `cluster` shows what hosts were told since.
     pub(super) fn follow(&mut self, writes: &Writes, cluster: &Cluster) {
         for rollout in writes.rollouts.iter().filter(|rollout| rollout.is_news) {
@@ -77,7 +117,10 @@ impl Courses {
         for (name, step) in steps {
             let Some(rollout) = cluster.rollouts.get(name).map(|rollout| &rollout.value) else { continue };
             let draft = self.all.entry(name.clone()).or_insert_with(|| Draft::to(rollout));
-            let ready = ready(cluster, name);
+            let ready = match name.is_template() {
+                true => self.ready.entry(name.clone()).or_default().count(cluster, name),
+                false => ready(cluster, name),
+            };
             draft.least_ready = Some(draft.least_ready.map_or(ready, |least| least.min(ready)));
             draft.steps.push(step);
         }
@@ -172,21 +215,25 @@ fn longest(policy: &Policy, steps: usize, canaries: usize) -> Option<Duration> {
 /// How many members of a set, with the units that ride with them, or of the unit itself or its hosts, are healthy with
 /// what their hosts were told last.
 fn ready(cluster: &Cluster, name: &UnitName) -> usize {
-    let is_ready_on = |member: &UnitName, host: &MachineId, told: &Assignment| {
-        let ends = cluster.files.get(&told.hash).is_some_and(|file| file.value.ends);
-        let report = cluster.report(member, host).filter(|_| cluster.machines.contains_key(host));
-        report.is_some_and(|report| report.generation >= told.generation && report.is_healthy(ends))
-    };
-    let is_ready = |told: (&MachineId, &Assignment), member: &UnitName| is_ready_on(member, told.0, told.1);
-    let serves = |member: &UnitName| launched(cluster, member).is_some_and(|told| is_ready(told, member));
-    if !name.is_template() {
-        let hosts = launched_on(cluster, name).filter(|told| is_ready(*told, name)).count();
-        return hosts + usize::from(serves(name));
+    if name.is_template() {
+        return Ready::default().count(cluster, name);
     }
-    let riders = || cluster.rollouts.get(name).into_iter().flat_map(|rollout| rollout.value.riders.keys());
-    let is_whole = |member: &&UnitName| {
-        let with_it = riders().filter_map(|rider| rider.numbered(member.number()?).ok());
-        with_it.into_iter().all(|unit| launched(cluster, &unit).is_none_or(|told| is_ready(told, &unit)))
-    };
-    instances(cluster, name).filter(|member| serves(member)).filter(is_whole).count()
+    let hosts = launched_on(cluster, name).filter(|told| is_ready(cluster, *told, name)).count();
+    hosts + usize::from(launched(cluster, name).is_some_and(|told| is_ready(cluster, told, name)))
+}
+
+/// Whether a unit is healthy on a host with what that was told.
+fn is_ready(cluster: &Cluster, (host, told): (&MachineId, &Assignment), unit: &UnitName) -> bool {
+    let ends = cluster.files.get(&told.hash).is_some_and(|file| file.value.ends);
+    let report = cluster.report(unit, host).filter(|_| cluster.machines.contains_key(host));
+    report.is_some_and(|report| report.generation >= told.generation && report.is_healthy(ends))
+}
+
+/// Whether a member of a set is healthy, and the units that ride with it, as far as these are launched. The templates
+/// are those of the set and its riders.
+fn is_whole(cluster: &Cluster, templates: &[UnitName], member: &UnitName) -> bool {
+    let serves = |unit: &UnitName| launched(cluster, unit).map(|told| is_ready(cluster, told, unit));
+    let riders = templates[1..].iter().filter_map(|rider| rider.numbered(member.number()?).ok());
+    let mut with_it = riders.map(|unit| serves(&unit).unwrap_or(true));
+    cluster.units.contains_key(member) && serves(member) == Some(true) && with_it.all(|serves| serves)
 }

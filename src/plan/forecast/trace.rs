@@ -33,6 +33,7 @@ pub(super) struct Trace {
 impl Trace {
     /// The leader has decided about a unit.
     pub(super) fn decided(&mut self, decision: &Decision) {
+        self.courses.happened_to(&decision.unit);
         let left = match &decision.why {
             Reason::Leaves { because, .. } | Reason::Left { because, .. } => Some(because),
             Reason::Placed { left, .. } | Reason::Waits { left, .. } => left.as_ref().map(|(_, because)| because),
@@ -54,6 +55,7 @@ impl Trace {
     pub(super) fn rolled(&mut self, writes: &Writes, cluster: &Cluster) {
         let hooks = writes.gates.values().filter(|gate| gate.why == GateEvent::HookBegun);
         self.hooks.extend(hooks.map(|gate| gate.unit.clone()));
+        writes.gates.keys().for_each(|unit| self.courses.happened_to(unit));
         self.courses.follow(writes, cluster);
     }
 
@@ -72,6 +74,11 @@ impl Trace {
             self.globals.insert(name.clone());
         }
         self.deeds.entry(name.clone()).or_default().push((host.clone(), deed));
+    }
+
+    /// A host has reported a unit.
+    pub(super) fn reported(&mut self, name: &UnitName) {
+        self.courses.happened_to(name);
     }
 
     /// The rollouts that took place.

@@ -19,6 +19,13 @@ pub fn launched_on<'a>(
     told_on(cluster, name).filter(|(_, told)| told.target == Target::Launched)
 }
 
+/// Whether a global unit is launched on `host`, alive or not.
+#[must_use]
+pub fn is_launched_on(cluster: &Cluster, name: &UnitName, host: &MachineId) -> bool {
+    let told = cluster.schedule.get(host).and_then(|slice| slice.get(name));
+    told.is_some_and(|told| told.value.global && told.value.target == Target::Launched)
+}
+
 /// The hosts to which a global unit is assigned, alive or not, and what they are told.
 fn told_on<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item = (&'a MachineId, &'a Assignment)> {
     let told = cluster.schedule.iter().filter_map(|(host, slice)| Some((host, &slice.get(name)?.value)));

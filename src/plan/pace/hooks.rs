@@ -5,7 +5,8 @@ use crate::model::name::UnitName;
 use crate::model::rollout::{Phase, Verdict};
 use crate::model::span;
 
-use super::timers::Timed;
+use super::seen::Timed;
+use super::summary::Count;
 use super::{Member, MemberState, Pace};
 
 impl Pace<'_> {
@@ -23,7 +24,7 @@ impl Pace<'_> {
 
     /// The members have the new file. One that comes back with another one gets it first.
     pub(super) fn after(&mut self) {
-        if self.own().any(|(member, timed)| member.gated && !timed.is_nowhere) {
+        if self.all().has(Count::Waiting) {
             return self.enter(Phase::Rolling, None);
         }
         if self.run_hooks(true) {
@@ -55,12 +56,12 @@ impl Pace<'_> {
     /// Whether the one that runs has ended well, which is noted then.
     fn has_ended(&mut self, hook: &Member) -> bool {
         let timed = self.hook.clone();
-        if let Some(why) = timed.as_ref().and_then(|timed| self.hook_failed(hook, timed)) {
+        if let Some(why) = timed.as_ref().and_then(|(timed, _)| self.hook_failed(hook, timed)) {
             self.fail_by(hook.name.unit.clone(), why);
             return false;
         }
         if hook.state != MemberState::Healthy {
-            self.wake = timed.filter(|_| !hook.is_gone()).and_then(|timed| timed.wake);
+            self.wake = timed.filter(|_| !hook.is_gone()).and_then(|(_, wake)| wake);
             return false;
         }
         if let Some(run) = self.next.hooks.last_mut() {

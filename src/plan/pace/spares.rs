@@ -3,18 +3,19 @@
 
 use crate::model::rollout::{MemberName, Phase};
 
-use super::timers::Timed;
+use super::seen::Timed;
+use super::summary::Count;
 use super::{Member, MemberState, Pace};
 
 impl Pace<'_> {
     /// Have as many spares as the policy wants, with the new file, while there is a member that isn't through. One that
     /// an earlier rollout has left serves with its file until all members do.
     pub(super) fn call_spares(&mut self) {
-        if !self.own().any(|(member, timed)| member.gated && !timed.is_nowhere) {
+        if !self.all().has(Count::Waiting) {
             return;
         }
-        self.add = self.wanted_spares().saturating_sub(self.spares().count());
-        let is_whole = self.own().all(|(member, timed)| timed.is_nowhere || member.state == MemberState::Healthy);
+        self.add = self.wanted_spares().saturating_sub(self.known.spares().count());
+        let is_whole = !self.all().has(Count::Unwell);
         let may_change = |spare: &Member| spare.gated && (is_whole || spare.state != MemberState::Healthy);
         let renewed = self.called().map(|(spare, _)| spare).filter(|spare| may_change(spare));
         let renewed: Vec<_> = renewed.map(|spare| spare.name.clone()).collect();
@@ -33,7 +34,7 @@ impl Pace<'_> {
 
     /// The spares that get the file before while the rollout goes back: those that don't serve with the new one.
     pub(super) fn spares_to_turn(&self) -> Vec<MemberName> {
-        let turned = self.spares().filter(|(spare, _)| !spare.gated && spare.state != MemberState::Healthy);
+        let turned = self.known.spares().filter(|(spare, _)| !spare.gated && spare.state != MemberState::Healthy);
         turned.map(|(spare, _)| spare.name.clone()).collect()
     }
 
@@ -41,8 +42,8 @@ impl Pace<'_> {
     /// those that don't serve with the file before either, and all of them if there are no members. One that serves
     /// stays if the members don't (`stuck`).
     pub(super) fn end_spares(&mut self) {
-        let nobody = self.own().next().is_none();
-        let is_back = self.own().all(|(member, _)| member.is_back());
+        let nobody = !self.all().has(Count::Own);
+        let is_back = !self.all().has(Count::Through);
         let called = self.called().count();
         let ends = |at: usize, spare: &Member, timed: &Timed| {
             let serves = spare.state == MemberState::Healthy;
@@ -58,7 +59,7 @@ impl Pace<'_> {
                 Phase::Before | Phase::Waiting | Phase::After | Phase::Paused => false,
             }
         };
-        let ended = self.spares().enumerate().filter(|(at, (spare, timed))| ends(*at, spare, timed));
+        let ended = self.known.spares().enumerate().filter(|(at, (spare, timed))| ends(*at, spare, timed));
         let ended: Vec<_> = ended.map(|(_, (spare, _))| spare.name.clone()).collect();
         for names in [&mut self.let_through, &mut self.revert] {
             names.retain(|name| !ended.contains(name));
@@ -67,15 +68,11 @@ impl Pace<'_> {
     }
 
     fn wanted_spares(&self) -> usize {
-        self.look.policy.spare.at_most_all_of(self.own().count())
-    }
-
-    fn spares(&self) -> impl Iterator<Item = (&Member, &Timed)> {
-        self.members().filter(|(member, _)| member.spare)
+        self.look.policy.spare.at_most_all_of(self.all().count(Count::Own))
     }
 
     /// The spares that the policy wants; there may be others that an earlier rollout has left.
     pub(super) fn called(&self) -> impl Iterator<Item = (&Member, &Timed)> {
-        self.spares().take(self.wanted_spares())
+        self.known.spares().take(self.wanted_spares())
     }
 }

@@ -5,6 +5,7 @@
 mod failing;
 mod hooking;
 mod hosts;
+mod kept;
 mod riding;
 mod silent;
 mod sparing;
@@ -13,7 +14,7 @@ use super::*;
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::rollout::{File, HookRun};
+use crate::model::rollout::{File, HookRun, Request};
 
 use MemberState::{Assigned, Away, Failed, FitsNowhere, Healthy, Pending, Unplaced};
 
@@ -94,11 +95,11 @@ impl World {
             rollout: &self.rollout,
             policy: &self.policy,
             ask: self.ask.as_ref(),
-            members: &self.members,
             fits: &fits,
             hook: self.hook.as_ref(),
             can_run: &|unit| if missing.contains(unit) { Err(format!("there is no {unit}")) } else { Ok(()) },
         };
+        self.timers.tell_all(self.members.clone());
         let step = advance(&look, &mut self.timers, self.now * 1000);
         assert!(step.wake.is_none_or(|wake| wake > self.now * 1000), "no look is wanted at once: {step:?}");
         assert!(step.wake.is_none() || !step.rollout.phase.is_over(), "what is over sets no timer: {step:?}");
@@ -137,10 +138,12 @@ impl World {
     /// When it wants to look again if nothing happens, in seconds.
     fn wake(&self) -> Option<u64> {
         let fits = |_: &Member| Ok(());
-        let (rollout, policy, members) = (&self.rollout, &self.policy, &self.members);
+        let (rollout, policy) = (&self.rollout, &self.policy);
         let (hook, can_run) = (self.hook.as_ref(), &|_: &UnitName| Ok(()));
-        let look = Look { rollout, policy, ask: None, members, fits: &fits, hook, can_run };
-        advance(&look, &mut self.timers.clone(), self.now * 1000).wake.map(|wake| wake / 1000)
+        let look = Look { rollout, policy, ask: None, fits: &fits, hook, can_run };
+        let mut timers = self.timers.clone();
+        timers.tell_all(self.members.clone());
+        advance(&look, &mut timers, self.now * 1000).wake.map(|wake| wake / 1000)
     }
 
     fn set(&mut self, number: u32, state: MemberState) {

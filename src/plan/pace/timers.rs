@@ -1,122 +1,161 @@
 //! What one leader saw of a rollout's members: since when each is healthy, and how much of its time it has used. Values
-//! in memory only: a new leader begins with none, which only ever delays.
+//! in memory only: a new leader begins with none, which only ever delays. Owns that what follows for a member is worked
+//! out again only if something happened to it or its time has come; must never decide who is next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::name::MachineId;
 use crate::model::revision::Revision;
-use crate::model::rollout::policy::Policy;
 use crate::model::rollout::{MemberName, Phase};
 
+use super::due::{Clock, Clocks, Due, Dues, Heeded, Moments, first};
+use super::seen::{Seen, Timed, after};
+use super::summary::Summary;
 use super::{Look, Member, MemberState};
 
-/// What the leader keeps of one rollout between two looks.
+/// What the leader keeps of one rollout between two looks: its members as they were told, and what was seen of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timers {
-    members: BTreeMap<MemberName, Seen>,
-    /// Since when members lack a unit.
-    lacking: BTreeMap<MemberName, u64>,
+    members: BTreeMap<MemberName, Known>,
+    /// What was told of members since the last look; `None` is no member any more.
+    told: BTreeMap<MemberName, Option<Member>>,
+    summary: Summary,
+    dues: Dues,
+    clocks: Clocks,
+    /// `HealthySec=` and `DeadlineSec=` when the members were examined.
+    policy: Option<(Duration, Duration)>,
     /// The run of a hook, by its generation.
     hook: Option<(Revision, Seen)>,
     /// Since when it has been seen in `rolling`. The time in the record may be by the clock of another leader.
     rolling: Option<u64>,
-    /// When it looked last.
-    at: u64,
+    /// How many members were examined.
+    examined: usize,
 }
 
-/// What was seen of a member with one file on one host.
+/// A member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
-    gated: bool,
-    /// Whether all of it has the files before.
-    is_back: bool,
-    host: Option<MachineId>,
-    healthy_since: Option<u64>,
-    away_since: Option<u64>,
-    /// Whether it is a spare that no host fits.
-    fits_nowhere: bool,
-    /// Whether it has been healthy for long enough once.
-    has_passed: bool,
-    /// How much of its time it has used, in ms.
-    spent: u64,
-    /// Whether it used its time since the last look.
-    is_running: bool,
-    /// For how long its host, which is there, has not carried out what it was told, in ms.
-    silent: u64,
-    /// Whether that was so at the last look.
-    is_silent: bool,
-}
-
-/// What follows for a member at a moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Timed {
-    /// Whether it has been healthy without a break for long enough once.
-    pub(super) has_passed: bool,
-    /// Since when it is healthy.
-    pub(super) healthy_since: Option<u64>,
-    /// Whether its time is over, and it never was healthy for long enough.
-    pub(super) is_late: bool,
-    /// Whether it has had no host for a while, or its host has been gone or silent for too long: nothing waits for it
-    /// any longer.
-    pub(super) is_nowhere: bool,
-    /// Whether that is because its host is silent.
-    pub(super) is_silent: bool,
-    /// When one of these changes if the member stays as it is.
-    pub(super) wake: Option<u64>,
+struct Known {
+    /// It, as it counts.
+    member: Member,
+    /// Whether it is healthy, and counts as if its host had yet to start it, because it lacks a unit.
+    is_incomplete: bool,
+    /// Since when it lacks a unit.
+    lacking: Option<u64>,
+    seen: Seen,
+    timed: Timed,
+    heeded: Heeded,
+    moments: Moments,
 }
 
 impl Timers {
-    /// The members that lack a unit, and haven't for long enough that nothing waits for it any longer.
-    pub(super) fn lacking(&mut self, look: &Look<'_>, now: u64) -> BTreeSet<MemberName> {
-        let known = std::mem::take(&mut self.lacking);
-        let lacking = look.members.iter().filter(|member| member.lacks).map(|member| &member.name);
-        self.lacking = lacking.map(|name| (name.clone(), known.get(name).copied().unwrap_or(now))).collect();
-        let waits = |since: u64| after(since, look.policy.healthy) > now;
-        self.lacking.iter().filter(|(_, since)| waits(**since)).map(|(name, _)| name.clone()).collect()
+    /// A member is like this, or is new. To be called for every change of one.
+    pub fn tell(&mut self, member: Member) {
+        self.told.insert(member.name.clone(), Some(member));
     }
 
-    /// Take in the members as they are at `now`. Returns what follows for each, in their order.
-    pub(super) fn observe(&mut self, look: &Look<'_>, now: u64) -> Vec<Timed> {
-        let elapsed = now.saturating_sub(self.at);
-        let mut known = std::mem::take(&mut self.members);
-        let timed = look.members.iter().map(|member| {
-            let is_same =
-                |seen: &Seen| (seen.gated, seen.is_back, &seen.host) == (member.gated, member.is_back(), &member.host);
-            let seen = known.remove(&member.name).filter(is_same);
-            let mut seen = seen.unwrap_or_else(|| Seen::new(member));
-            if seen.is_running && uses_time(look.rollout.phase, member.gated, member.is_back()) {
-                seen.spent = seen.spent.saturating_add(elapsed);
-            }
-            if seen.is_silent && goes_on(look.rollout.phase) {
-                seen.silent = seen.silent.saturating_add(elapsed);
-            }
-            seen.take(&member.state, look.policy, now);
-            let complete_at = self.lacking.get(&member.name).map(|since| after(*since, look.policy.healthy));
-            let mut timed = seen.timed(look.policy, now);
-            timed.wake = timed.wake.into_iter().chain(complete_at.filter(|at| *at > now)).min();
-            self.members.insert(member.name.clone(), seen);
-            timed
-        });
-        let timed = timed.collect();
-        self.at = now;
-        timed
+    /// There is no such member any more.
+    pub fn forget(&mut self, name: &MemberName) {
+        self.told.insert(name.clone(), None);
     }
 
-    /// Take in the hook that runs, before the members. Returns what follows for it.
-    pub(super) fn observe_hook(&mut self, look: &Look<'_>, now: u64) -> Option<Timed> {
-        let (run, hook) = look.rollout.running().zip(look.hook)?;
-        let known = self.hook.take().filter(|(begun, seen)| (*begun, &seen.host) == (run.generation, &hook.host));
-        let mut seen = known.map_or_else(|| Seen::new(hook), |(_, seen)| seen);
-        if matches!(look.rollout.phase, Phase::Before | Phase::After) {
-            let elapsed = now.saturating_sub(self.at);
-            seen.spent = seen.spent.saturating_add(if seen.is_running { elapsed } else { 0 });
-            seen.silent = seen.silent.saturating_add(if seen.is_silent { elapsed } else { 0 });
+    /// These are all members, as they are.
+    pub fn tell_all(&mut self, members: impl IntoIterator<Item = Member>) {
+        self.told = self.members.keys().map(|name| (name.clone(), None)).collect();
+        members.into_iter().for_each(|member| self.tell(member));
+    }
+
+    /// How many members were examined since the beginning, each as often as it was: what the looks have cost.
+    #[must_use]
+    pub fn examined(&self) -> usize {
+        self.examined
+    }
+
+    /// What would be known otherwise if all members were examined again, as a sentence. Nothing may have been told
+    /// since the last look.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let mut again = self.clone();
+        if let Some(policy) = self.policy {
+            again.examine_all(policy);
         }
-        seen.take(&hook.state, look.policy, now);
-        let timed = seen.timed(look.policy, now);
+        again.examined = self.examined;
+        (again != *self).then(|| "the members of a rollout in brief aren't what they are one by one".into())
+    }
+
+    /// What other members are told of in `other`, as a sentence.
+    #[must_use]
+    pub fn differs_from(&self, other: &Self) -> Option<String> {
+        (self.as_told() != other.as_told()).then(|| "members aren't as a look at all would find them".into())
+    }
+
+    /// The members as they were told.
+    fn as_told(&self) -> BTreeMap<&MemberName, Member> {
+        let known = self.members.iter().map(|(name, known)| (name, known.as_told()));
+        let mut all: BTreeMap<&MemberName, Member> = known.collect();
+        for (name, member) in &self.told {
+            match member {
+                Some(member) => drop(all.insert(name, member.clone())),
+                None => drop(all.remove(name)),
+            }
+        }
+        all
+    }
+
+    /// The members in brief.
+    pub(super) fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// What is known of a member, if there is one of this name.
+    pub(super) fn get(&self, name: &MemberName) -> Option<(&Member, &Timed)> {
+        self.members.get(name).map(|known| (&known.member, &known.timed))
+    }
+
+    /// The spares, in the order of their numbers.
+    pub(super) fn spares(&self) -> impl Iterator<Item = (&Member, &Timed)> {
+        self.summary.spares().filter_map(|name| self.get(name))
+    }
+
+    /// When something follows from the time alone, if the rollout goes on or, if it `is_back`, goes back.
+    pub(super) fn wake(&self, is_back: bool) -> Option<u64> {
+        self.dues.first(is_back, &self.clocks)
+    }
+
+    /// So many members were looked at by a decision.
+    pub(super) fn looked_at(&mut self, members: usize) {
+        self.examined += members;
+    }
+
+    /// Take in what was told of members, and what follows from the time, at `now`.
+    pub(super) fn observe(&mut self, look: &Look<'_>, now: u64) {
+        let is_set_back = now < self.clocks.show(Clock::Day);
+        self.clocks.pass(look.rollout.phase, now);
+        let policy = (look.policy.healthy, look.policy.deadline);
+        for (name, member) in std::mem::take(&mut self.told) {
+            self.change(&name, member, policy);
+        }
+        if self.policy != Some(policy) || is_set_back {
+            self.policy = Some(policy);
+            self.examine_all(policy);
+        }
+        while let Some(name) = self.dues.next_over(&self.clocks) {
+            self.examine(&name, policy);
+        }
+    }
+
+    /// Take in the hook that runs, before the members. Returns what follows for it, and when something does from the
+    /// time alone.
+    pub(super) fn observe_hook(&mut self, look: &Look<'_>, now: u64) -> Option<(Timed, Option<u64>)> {
+        self.clocks.pass(look.rollout.phase, now);
+        let (run, hook) = look.rollout.running().zip(look.hook)?;
+        let is_same = |begun: Revision, seen: &Seen| begun == run.generation && seen.is_on(hook.host.as_ref());
+        let known = self.hook.take().filter(|(begun, seen)| is_same(*begun, seen));
+        let mut seen = known.map_or_else(|| Seen::of_hook(hook), |(_, seen)| seen);
+        let policy = (look.policy.healthy, look.policy.deadline);
+        seen.take(&hook.state, policy, &self.clocks);
+        let (timed, moments) = seen.timed(policy, &self.clocks);
         self.hook = Some((run.generation, seen));
-        Some(timed)
+        Some((timed, first(&moments, &self.clocks)))
     }
 
     /// Since when the rollout, which is in this phase, has been seen in `rolling`; `now` if it isn't in that.
@@ -127,83 +166,89 @@ impl Timers {
 
     /// Members have all of their time again, and so has the hook that runs.
     pub(super) fn begin_again(&mut self) {
-        let all = self.members.values_mut().chain(self.hook.iter_mut().map(|(_, seen)| seen));
-        all.for_each(|seen| (seen.spent, seen.silent) = (0, 0));
+        let members = self.members.values_mut().map(|known| &mut known.seen);
+        let all = members.chain(self.hook.iter_mut().map(|(_, seen)| seen));
+        all.for_each(|seen| seen.begin_again(&self.clocks));
+        // They are examined again in the next look.
+        self.policy = None;
     }
-}
 
-/// Whether the time in a phase counts for a member: with the new file while the rollout goes on, with the file before
-/// while it goes back.
-fn uses_time(phase: Phase, gated: bool, is_back: bool) -> bool {
-    match phase {
-        Phase::Canary | Phase::Rolling | Phase::After => !gated,
-        Phase::Reverting => is_back,
-        Phase::Before | Phase::Waiting | Phase::Paused | Phase::Reverted | Phase::Stuck | Phase::Done => false,
-    }
-}
-
-/// Whether the time in a phase counts for hosts that say nothing of their members.
-fn goes_on(phase: Phase) -> bool {
-    matches!(phase, Phase::Canary | Phase::Rolling | Phase::After | Phase::Reverting)
-}
-
-impl Seen {
-    fn new(member: &Member) -> Self {
-        Self {
-            gated: member.gated,
-            is_back: member.is_back(),
-            host: member.host.clone(),
-            healthy_since: None,
-            away_since: None,
-            fits_nowhere: false,
-            has_passed: false,
-            spent: 0,
-            is_running: false,
-            silent: 0,
-            is_silent: false,
+    fn change(&mut self, name: &MemberName, member: Option<Member>, policy: (Duration, Duration)) {
+        let known = self.members.remove(name);
+        if let Some(known) = &known {
+            self.leave_out(known);
         }
-    }
-
-    fn take(&mut self, state: &MemberState, policy: &Policy, now: u64) {
-        let since = |before: Option<u64>, is_so: bool| is_so.then(|| before.unwrap_or(now));
-        self.healthy_since = since(self.healthy_since, *state == MemberState::Healthy);
-        self.away_since = since(self.away_since, state.is_gone());
-        self.fits_nowhere = *state == MemberState::FitsNowhere;
-        self.has_passed |= self.healthy_since.is_some_and(|since| after(since, policy.healthy) <= now);
-        // Until its host has started it, the time counts only if it can't.
-        self.is_running = match state {
-            MemberState::Healthy | MemberState::Pending(_) | MemberState::Assigned(Some(_)) => !self.has_passed,
-            _ => false,
+        let Some(member) = member else { return };
+        let lacking = known.as_ref().and_then(|known| known.lacking);
+        let is_same = |seen: &Seen| seen.is_of(&member);
+        let seen = known.map(|known| known.seen).filter(is_same).unwrap_or_else(|| Seen::new(&member));
+        let lacking = member.lacks.then(|| lacking.unwrap_or(self.clocks.show(Clock::Day)));
+        let known = Known {
+            member,
+            is_incomplete: false,
+            lacking,
+            timed: Timed::default(),
+            heeded: Heeded::default(),
+            moments: Moments::default(),
+            seen,
         };
-        self.is_silent = state.is_silent();
-        if !self.is_silent {
-            self.silent = 0;
+        self.take_in(known, policy);
+    }
+
+    fn examine(&mut self, name: &MemberName, policy: (Duration, Duration)) {
+        if let Some(known) = self.members.remove(name) {
+            self.leave_out(&known);
+            self.take_in(known, policy);
         }
     }
 
-    fn timed(&self, policy: &Policy, now: u64) -> Timed {
-        let over_at =
-            |used: u64| Some(after(now, policy.deadline).saturating_sub(used)).filter(|at| *at < u64::MAX - used);
-        let patience = if self.fits_nowhere { Duration::ZERO } else { policy.healthy };
-        let nowhere_at = self.away_since.map(|since| after(since, patience));
-        let passes_at = self.healthy_since.filter(|_| !self.has_passed).map(|since| after(since, policy.healthy));
-        let late = over_at(self.spent).filter(|_| self.is_running);
-        let silent = over_at(self.silent).filter(|_| self.is_silent);
-        let is_silent = silent.is_some_and(|at| at <= now);
-        let wakes = [nowhere_at, passes_at, late, silent];
-        Timed {
-            has_passed: self.has_passed,
-            healthy_since: self.healthy_since,
-            is_late: late.is_some_and(|at| at <= now),
-            is_nowhere: is_silent || nowhere_at.is_some_and(|at| at <= now),
-            is_silent,
-            wake: wakes.into_iter().flatten().filter(|at| *at > now).min(),
+    fn examine_all(&mut self, policy: (Duration, Duration)) {
+        (self.summary, self.dues) = (Summary::default(), Dues::default());
+        for known in std::mem::take(&mut self.members).into_values() {
+            self.take_in(known, policy);
         }
+    }
+
+    fn leave_out(&mut self, known: &Known) {
+        self.summary.remove(&known.member, &known.timed);
+        self.dues.remove(&known.member.name, known.heeded, &known.moments);
+    }
+
+    fn take_in(&mut self, mut known: Known, policy: (Duration, Duration)) {
+        self.examined += 1;
+        known.examine(policy, &self.clocks);
+        self.summary.add(&known.member, &known.timed);
+        self.dues.add(&known.member.name, known.heeded, &known.moments);
+        self.members.insert(known.member.name.clone(), known);
     }
 }
 
-/// The first millisecond by which so much time has passed since `at`.
-pub(super) fn after(at: u64, time: Duration) -> u64 {
-    let ms = time.as_nanos().div_ceil(1_000_000);
-    at.saturating_add(u64::try_from(ms).unwrap_or(u64::MAX))
+impl Known {
+    /// The member as it was told.
+    fn as_told(&self) -> Member {
+        let state = if self.is_incomplete { MemberState::Healthy } else { self.member.state.clone() };
+        Member { state, ..self.member.clone() }
+    }
+
+    /// Work out what follows now.
+    fn examine(&mut self, (healthy, deadline): (Duration, Duration), clocks: &Clocks) {
+        if std::mem::take(&mut self.is_incomplete) {
+            self.member.state = MemberState::Healthy;
+        }
+        let complete = self.lacking.map(|since| Due { clock: Clock::Day, at: after(since, healthy) });
+        let complete = complete.filter(|due| !due.is_over(clocks));
+        if complete.is_some() && self.member.state == MemberState::Healthy {
+            // Nobody knows when it will be complete.
+            (self.is_incomplete, self.member.state) = (true, MemberState::Assigned(None));
+        }
+        self.seen.take(&self.member.state, (healthy, deadline), clocks);
+        (self.timed, self.moments) = self.seen.timed((healthy, deadline), clocks);
+        self.moments[4] = complete;
+        let member = &self.member;
+        let (lacks, is_gone) = (member.lacks, member.is_gone());
+        self.heeded = Heeded {
+            forward: lacks || !member.gated || is_gone || member.state.is_silent(),
+            back: lacks || member.gated || member.spare || is_gone,
+        };
+    }
 }

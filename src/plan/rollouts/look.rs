@@ -14,8 +14,9 @@ use super::super::gate::riding::{lead_of, riders_of};
 use super::super::gate::{is_spare, launched, rollout_of};
 use super::super::pace::{self, Look, Member, Step};
 use super::super::schedule::Scheduler;
+use super::membership::Membership;
 use super::riding::{Files, Group, Turn, Waiting, turn};
-use super::{GateEvent, Rollouts, hooks, next_generation, riding, spares};
+use super::{GateEvent, Rollouts, hooks, next_generation, riding};
 
 /// How often one look can change a rollout: from its begin to its end, and back.
 const STEPS: usize = 8;
@@ -35,8 +36,9 @@ impl Rollouts {
         };
         for _ in 0..STEPS {
             self.see_hosts(scheduler, name);
-            let members = self.members(scheduler.cluster(), name, &subject);
-            let Some(rollout) = self.current(scheduler.cluster(), name, &subject, &members, now) else {
+            let members = self.membership(scheduler, name, &subject);
+            let (rollout, members) = self.current(scheduler.cluster(), (name, &subject), members, now);
+            let Some(rollout) = rollout else {
                 self.open(scheduler, name, |_, gate| gate.is_by_host());
                 return self.end_spares(scheduler, name);
             };
@@ -44,10 +46,14 @@ impl Rollouts {
             if !matches!(rollout.phase, Phase::Rolling | Phase::After | Phase::Done) {
                 self.start_fresh(scheduler, &rollout, name, &members);
             }
-            let (after, added) = self.advance(scheduler, name, &subject, &members, now);
+            self.kept.insert(name.clone(), members);
+            let (after, added) = self.advance(scheduler, name, &subject, now);
             if after == rollout && !added {
                 break;
             }
+        }
+        if !self.active.contains(name) {
+            self.kept.remove(name);
         }
         let done = scheduler.cluster().rollouts.get(name).map(|rollout| &rollout.value);
         if let Some(done) = done.filter(|rollout| rollout.phase == Phase::Done).cloned() {
@@ -56,42 +62,50 @@ impl Rollouts {
         }
     }
 
-    /// The rollout to the file of `subject`: the one that runs, or a new one. `None` if there has never been one, and
-    /// none is needed.
-    fn current<'a>(
+    /// The members of the rollout `name` as they are now.
+    fn membership(&mut self, scheduler: &mut Scheduler, name: &UnitName, subject: &Unit) -> Membership {
+        self.heed_changes(scheduler);
+        let mut members = self.kept.remove(name).unwrap_or_default();
+        let examined = members.examined();
+        members.find(self, scheduler.cluster(), name, subject);
+        self.examined += members.examined() - examined;
+        members
+    }
+
+    /// The rollout to the file of `subject`, the record of `name`: the one that runs, or a new one. `None` if there has
+    /// never been one, and none is needed.
+    fn current(
         &mut self,
-        cluster: &'a Cluster,
-        name: &'a UnitName,
-        subject: &Unit,
-        members: &[Group],
+        cluster: &Cluster,
+        (name, subject): (&UnitName, &Unit),
+        mut members: Membership,
         now: u64,
-    ) -> Option<Rollout> {
+    ) -> (Option<Rollout>, Membership) {
         let known = cluster.rollouts.get(name).map(|rollout| &rollout.value);
-        let own = known.map(|known| (&known.target, &known.from));
-        let own = Files::of(cluster, members, (name, &subject.hash), own);
-        let rider = |rider: &'a UnitName| {
-            let known = known.and_then(|known| known.riders.get(rider)).map(|files| (&files.target, &files.from));
-            Some((rider, Files::of(cluster, members, (rider, &cluster.units.get(rider)?.hash), known)))
-        };
-        let riders: Vec<(&UnitName, Files<'_>)> = riders_of(cluster, name).filter_map(rider).collect();
-        let awaited = riders.iter().filter(|(_, files)| files.are_awaited());
-        let waiting = Waiting { of_set: own.are_awaited(), riders: awaited.map(|(rider, _)| *rider).collect() };
         let phase = known.map(|known| known.phase);
-        let riders = riders.iter().map(|(rider, files)| {
-            let files = RiderFiles { target: files.target.clone(), from: files.before(cluster, phase) };
-            ((*rider).clone(), files)
-        });
-        let riders: BTreeMap<UnitName, RiderFiles> = riders.collect();
+        let of_set = members.is_awaited(name);
+        let awaited = riders_of(cluster, name).filter(|rider| members.is_awaited(rider));
+        let waiting = Waiting { of_set, riders: awaited.collect() };
+        let files = |rider: &UnitName| {
+            let hash = &cluster.units.get(rider)?.hash;
+            let same = known.and_then(|known| known.riders.get(rider)).filter(|files| files.target == *hash);
+            let files = same.cloned().or_else(|| rider_files(cluster, &members.groups(), known, rider))?;
+            Some((rider.clone(), files))
+        };
+        let riders: BTreeMap<UnitName, RiderFiles> = riders_of(cluster, name).filter_map(files).collect();
         if let Some(known) = known.filter(|known| known.target == subject.hash)
             && let Turn::GoesOn(riders) = turn(known, &riders, &waiting)
         {
-            return Some(Rollout { riders, ..known.clone() });
+            return (Some(Rollout { riders, ..known.clone() }), members);
         }
         if !waiting.any() && known.is_none() {
-            return None;
+            return (None, members);
         }
-        let from = own.before(cluster, phase);
-        self.timers.remove(name);
+        let groups = members.groups();
+        let own = known.map(|known| (&known.target, &known.from));
+        let from = Files::of(cluster, &groups, (name, &subject.hash), own).before(cluster, phase);
+        let files = |rider: UnitName| rider_files(cluster, &groups, known, &rider).map(|files| (rider, files));
+        let riders: BTreeMap<UnitName, RiderFiles> = riders.into_keys().filter_map(files).collect();
         let (phase, why) = match (waiting.any(), self.damaged.remove(name)) {
             // Nobody has to be stopped for it.
             (false, _) => (Phase::Done, None),
@@ -99,23 +113,24 @@ impl Rollouts {
             (true, true) => (Phase::Paused, Some("the record of how far it had got was damaged".into())),
         };
         let heeded = subject.ask.as_ref().map(|ask| ask.generation).or(known.map(|known| known.heeded));
-        Some(Rollout {
+        let rollout = Rollout {
             riders,
             why,
             heeded: heeded.unwrap_or_default(),
             outcomes: known.map(|known| known.outcomes.clone()).unwrap_or_default(),
             stopping: known.and_then(|known| known.running()).map(|run| run.unit.clone()),
-            overtook: known.and_then(|known| overtaken(cluster, known, members)).map(Box::new),
+            overtook: known.and_then(|known| overtaken(cluster, known, &groups)).map(Box::new),
             ..Rollout::begun(subject.hash.clone(), from, phase, now)
-        })
+        };
+        members.begin_again();
+        (Some(rollout), members)
     }
 
     /// Members that are new, or were started, get the file before until the new one has proved itself.
-    fn start_fresh(&mut self, scheduler: &mut Scheduler, rollout: &Rollout, name: &UnitName, members: &[Group]) {
+    fn start_fresh(&mut self, scheduler: &mut Scheduler, rollout: &Rollout, name: &UnitName, members: &Membership) {
         // The gate of a global unit holds back hosts that are new by itself.
-        let units = members.iter().filter(|member| member.name.host.is_none()).flat_map(|member| &member.units);
-        let fresh: Vec<&UnitName> = units.filter(|unit| self.fresh.contains(*unit)).collect();
-        for unit in fresh.into_iter().filter(|unit| rollout.changes(unit)) {
+        let fresh = self.fresh.iter().filter(|unit| members.has(unit) && rollout.changes(unit));
+        for unit in &fresh.cloned().collect::<Vec<_>>() {
             let cluster = scheduler.cluster();
             let (before, target) = (rollout.from_of(unit), rollout.target_of(unit));
             let Some(record) = cluster.units.get(unit).filter(|_| !cluster.gates.contains_key(unit)) else {
@@ -134,14 +149,8 @@ impl Rollouts {
 
     /// Do the next step of a rollout. Returns the rollout after it, and whether it has more spares or another hook
     /// runs.
-    fn advance(
-        &mut self,
-        scheduler: &mut Scheduler,
-        name: &UnitName,
-        subject: &Unit,
-        members: &[Group],
-        now: u64,
-    ) -> (Rollout, bool) {
+    fn advance(&mut self, scheduler: &mut Scheduler, name: &UnitName, subject: &Unit, now: u64) -> (Rollout, bool) {
+        let mut members = self.membership(scheduler, name, subject);
         let cluster = scheduler.cluster();
         let rollout = &cluster.rollouts[name].value;
         let file = cluster.files.get(&rollout.target).map(|file| Arc::clone(&file.value));
@@ -149,54 +158,51 @@ impl Rollouts {
         // They are there for the file of the set, which names them.
         let has_hooks = !subject.without_hooks && !rollout.is_of_riders();
         let policy = if has_hooks { policy } else { policy.without_hooks() };
-        let spares: Vec<Group> =
-            spares::of(cluster, name).iter().map(|spare| riding::spare(cluster, name, rollout, spare)).collect();
-        let state = |group, is_spare| riding::member(cluster, group, rollout, file.as_ref(), is_spare);
-        let own = members.iter().map(|group| state(group, false));
-        let (states, units): (Vec<Member>, Vec<Vec<Member>>) =
-            own.chain(spares.iter().map(|group| state(group, true))).unzip();
-        let fits = |member: &Member| match states.iter().position(|known| known.name == member.name) {
-            Some(at) => riding::fit(cluster, &units[at], rollout),
-            None => Ok(()),
-        };
-        let groups: Vec<&Group> = members.iter().chain(&spares).collect();
-        let (ask, members) = (subject.ask.as_deref(), &states[..]);
+        let examined = members.examined();
+        members.tell(cluster, rollout, file.as_ref());
+        let mut timers = std::mem::take(&mut members.timers);
+        let fits = |member: &Member| riding::fit(cluster, &members.units(cluster, rollout, member), rollout);
+        let ask = subject.ask.as_deref();
         let hook = hooks::running(cluster, rollout);
         let can_run = |unit: &UnitName| hooks::can_run(cluster, unit);
-        let look = Look { rollout, policy: &policy, ask, members, fits: &fits, hook: hook.as_ref(), can_run: &can_run };
-        let mut step = pace::advance(&look, self.timers.entry(name.clone()).or_default(), now);
+        let look = Look { rollout, policy: &policy, ask, fits: &fits, hook: hook.as_ref(), can_run: &can_run };
+        let mut step = pace::advance(&look, &mut timers, now);
+        members.timers = timers;
+        self.examined += members.examined() - examined;
         let failed = |rollout: &Rollout| (rollout.failed.clone(), rollout.failed_on.clone());
         // A host may report that a unit has failed before it has read the journal.
         if failed(&step.rollout) != failed(rollout) || step.rollout.lines.is_empty() {
             step.rollout.lines = lines(cluster, name, &step.rollout);
         }
+        let group = |member: &MemberName| members.group(cluster, rollout, member);
+        let groups = [&step.let_through, &step.revert].map(|names| names.iter().filter_map(&group).collect::<Vec<_>>());
         self.set_rollout(scheduler, name, Some(step.rollout.clone()));
+        if self.active.contains(name) {
+            self.kept.insert(name.clone(), members);
+        }
         if let Some(wake) = step.wake {
             self.wakes.insert(name.clone(), wake);
         }
-        self.carry_out(scheduler, (name, subject), &groups, &step);
+        self.carry_out(scheduler, (name, subject), groups, &step);
         let after = step.rollout.phase == Phase::After;
         let begins = |unit: &UnitName| self.begin_hook(scheduler, (name, subject), (unit, after), now);
         let has_begun = step.run.as_ref().is_some_and(begins);
         (step.rollout, step.add > 0 || has_begun)
     }
 
-    /// Do to the members and spares of the set or unit `name`, which has this record, what was decided. `groups` has
-    /// all of them.
+    /// Do to the members and spares of the set or unit `name`, which has this record, what was decided: those that are
+    /// let through, and those that go back, come with the units that ride with them.
     fn carry_out(
         &mut self,
         scheduler: &mut Scheduler,
         (name, subject): (&UnitName, &Unit),
-        groups: &[&Group],
+        [through, back]: [Vec<Group>; 2],
         step: &Step,
     ) {
         let rollout = &step.rollout;
-        let units = |names: &[MemberName]| {
-            let these = groups.iter().filter(|group| group.name.host.is_none() && names.contains(&group.name));
-            these.map(|group| group.units.clone()).collect::<Vec<_>>()
-        };
+        let are_units = |group: &&Group| group.name.host.is_none();
         self.let_hosts_through(scheduler, name, hosts_of(&step.let_through));
-        for unit in units(&step.let_through).iter().flatten() {
+        for unit in through.iter().filter(are_units).flat_map(|group| &group.units) {
             if is_spare(scheduler.cluster(), unit) {
                 self.renew_spare(scheduler, unit, (name, rollout));
                 continue;
@@ -207,8 +213,8 @@ impl Rollouts {
             }
         }
         self.take_hosts_back(scheduler, (name, subject), &rollout.from, hosts_of(&step.revert));
-        for group in units(&step.revert) {
-            for unit in riding::to_take_back(scheduler.cluster(), &group, rollout) {
+        for group in back.iter().filter(are_units) {
+            for unit in riding::to_take_back(scheduler.cluster(), &group.units, rollout) {
                 if is_spare(scheduler.cluster(), unit) {
                     self.give_spare(scheduler, unit, (name, &rollout.target), rollout.from_of(unit));
                 } else {
@@ -260,9 +266,17 @@ fn lines(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> Vec<String> {
     reported().unwrap_or_default()
 }
 
+/// The file of the rider that its members have before, and the one that they are to have.
+fn rider_files(cluster: &Cluster, groups: &[&Group], known: Option<&Rollout>, rider: &UnitName) -> Option<RiderFiles> {
+    let target = &cluster.units.get(rider)?.hash;
+    let last = known.and_then(|known| known.riders.get(rider)).map(|files| (&files.target, &files.from));
+    let files = Files::of(cluster, groups, (rider, target), last);
+    Some(RiderFiles { target: target.clone(), from: files.before(cluster, known.map(|known| known.phase)) })
+}
+
 /// How far a rollout has got whose place another one takes; `None` if it has ended.
-fn overtaken(cluster: &Cluster, known: &Rollout, members: &[Group]) -> Option<Overtaken> {
-    let has_it = |group: &&Group| match &group.name.host {
+fn overtaken(cluster: &Cluster, known: &Rollout, members: &[&Group]) -> Option<Overtaken> {
+    let has_it = |group: &&&Group| match &group.name.host {
         Some(host) => {
             let told = cluster.schedule.get(host).and_then(|slice| slice.get(&group.name.unit));
             told.is_some_and(|told| told.value.hash == known.target)

@@ -11,13 +11,10 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::rollout::riding::RiderFiles;
 use crate::model::rollout::{File, Gate, MemberName, Phase, Rollout};
-use crate::model::unit::{Desired, Unit};
 
-use super::super::gate::hosts::launched_on;
-use super::super::gate::riding::riders_of;
-use super::super::gate::{instances, is_global, is_spare};
+use super::super::gate::is_spare;
 use super::super::pace::{Member, MemberState};
-use super::{Rollouts, member};
+use super::member;
 
 /// A member of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,42 +23,8 @@ pub(super) struct Group {
     pub(super) name: MemberName,
     /// The units that get their files together: the member of the set first, if it takes part, then those of riders.
     pub(super) units: Vec<UnitName>,
-}
-
-impl Group {
-    fn alone(name: MemberName) -> Self {
-        Self { units: vec![name.unit.clone()], name }
-    }
-}
-
-impl Rollouts {
-    /// The members that have the file of `subject`, or are to get it, with the units that ride with them. Those of a
-    /// global unit are the hosts that have it.
-    pub(super) fn members(&self, cluster: &Cluster, name: &UnitName, subject: &Unit) -> Vec<Group> {
-        if !name.is_template() {
-            if subject.desired != Desired::Launched {
-                return Vec::new();
-            }
-            let on = |host| Group::alone(MemberName { unit: name.clone(), host: Some(host) });
-            return match is_global(cluster, subject) {
-                true => launched_on(cluster, name).map(|(host, _)| on(host.clone())).collect(),
-                false => vec![Group::alone(name.clone().into())],
-            };
-        }
-        let riders = riders_of(cluster, name).filter_map(|rider| Some((rider, &cluster.units.get(rider)?.hash)));
-        let mut groups: BTreeMap<Option<u32>, Vec<UnitName>> = BTreeMap::new();
-        for (template, hash) in std::iter::once((name, &subject.hash)).chain(riders) {
-            let is_member = |record: &Unit| record.desired == Desired::Launched && record.hash == *hash;
-            let units = instances(cluster, template);
-            for unit in units.filter(|unit| self.record(cluster, unit).is_some_and(is_member)) {
-                groups.entry(unit.number()).or_default().push(unit.clone());
-            }
-        }
-        let groups = groups.into_values().filter_map(|units| Some((units.first()?.clone().into(), units)));
-        let mut groups: Vec<Group> = groups.map(|(name, units)| Group { name, units }).collect();
-        groups.sort_by(|one, other| one.name.cmp(&other.name));
-        groups
-    }
+    /// Which of the templates that take part have units here that wait behind gates for their files.
+    pub(super) awaits: Vec<usize>,
 }
 
 /// The spare of a rollout with the units that came with it and take part.
@@ -72,7 +35,7 @@ pub(super) fn spare(cluster: &Cluster, name: &UnitName, rollout: &Rollout, spare
         is_spare(cluster, unit) && cluster.gates.get(unit).is_some_and(|gate| gate.value.rollout == *name)
     };
     let units = std::iter::once(spare.clone()).chain(riders.filter(is_of)).collect();
-    Group { name: spare.clone().into(), units }
+    Group { name: spare.clone().into(), units, awaits: Vec::new() }
 }
 
 /// A member, in a cluster with the units as they are scheduled, and what is known of each of its units.
@@ -217,7 +180,7 @@ impl<'a> Files<'a> {
     /// Those of a set, of a rider that takes part in its rollout, or of a unit.
     pub(super) fn of(
         cluster: &'a Cluster,
-        members: &'a [Group],
+        members: &[&'a Group],
         (name, target): (&UnitName, &'a UnitHash),
         known: Option<(&'a UnitHash, &'a File)>,
     ) -> Self {
@@ -230,11 +193,6 @@ impl<'a> Files<'a> {
         let gates: Vec<Option<&Gate>> = gates.collect();
         let all_wait = gates.iter().all(Option::is_some);
         Self { known, target, gates: gates.into_iter().flatten().collect(), all_wait }
-    }
-
-    /// Whether anybody waits behind a gate for it.
-    pub(super) fn are_awaited(&self) -> bool {
-        self.gates.iter().any(|gate| gate.target == *self.target)
     }
 
     /// The file to go back to, given the phase of the last rollout: the last one that was stable, or the one that most

@@ -1,5 +1,6 @@
 //! Who gets which file and when, through changes of the store, with a leader that may change at any time.
 
+mod costing;
 mod failing;
 mod fitting;
 mod forecasting;
@@ -125,6 +126,7 @@ impl Bench {
             let plan = self.scheduler.plan(self.now);
             if writes.is_empty() && plan.is_empty() {
                 assert!(!self.rollouts.is_dirty(self.now) && !self.scheduler.is_dirty());
+                assert_eq!(self.rollouts.check_itself(&mut self.scheduler, self.now), Vec::<String>::new());
                 return;
             }
             let revision = self.store.revision.next();

@@ -119,6 +119,7 @@ impl Scheduler {
         let live = |assignment: Option<&Versioned<Assignment>>| {
             assignment.is_some_and(|assignment| assignment.value.target != Target::Removed)
         };
+        self.touch(name);
         let before = self.assignment(host, name);
         let (was_there, was_live, hash) =
             (before.is_some(), live(before), before.map(|assignment| assignment.value.hash.clone()));

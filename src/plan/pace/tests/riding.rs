@@ -46,10 +46,10 @@ fn what_has_new_files_in_part_goes_back_and_isn_t_back_before_that() {
     let mut world = web(3, "HealthySec=5");
     world.rollout.phase = Phase::Reverting;
     let look = |world: &World, timers: &mut Timers| {
-        let (rollout, policy, members) = (&world.rollout, &world.policy, &world.members);
+        let (rollout, policy) = (&world.rollout, &world.policy);
         let fits = |_: &Member| Ok(());
-        let look =
-            Look { rollout, policy, ask: None, members, fits: &fits, hook: None, can_run: &|_: &UnitName| Ok(()) };
+        let look = Look { rollout, policy, ask: None, fits: &fits, hook: None, can_run: &|_: &UnitName| Ok(()) };
+        timers.tell_all(world.members.clone());
         advance(&look, timers, world.now * 1000)
     };
     let numbers = |names: &[MemberName]| names.iter().filter_map(MemberName::number).collect::<Vec<_>>();
