@@ -77,6 +77,12 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// with a warning.
     fn files(&self) -> impl Future<Output = Result<BTreeMap<UnitName, String>, Error>> + Send;
 
+    /// Write each file beside the one that its unit has, so that an [`Systemd::install`] of the same text puts it in
+    /// its place and needs no room for it. For systemd, nothing changes. A text replaces one that was staged for the
+    /// unit before; it is dropped when another one is installed, or the unit is removed. Returns an outcome for each
+    /// unit.
+    fn stage(&self, units: Vec<(UnitName, String)>) -> impl Future<Output = Outcomes> + Send;
+
     /// Write each file (temporary file, fsync, rename), then link all of them so that systemd finds them under
     /// `/run/systemd/system`, then enable (runtime) those with an `[Install]` section. Returns an outcome for each
     /// unit; after a failure no new file is left behind, and an existing one has its old text again. A

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::model::name::UnitName;
 use crate::plan::host::{Action, Input, Now, Question};
 use crate::store::Store;
 use crate::store::lease::Lease;
@@ -40,13 +41,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Action::HoldLease(hold) => Input::LeaseHeld(hold, self.hold_lease(hold, lease, keeper).await?),
                 Action::ReadDecisions(names) => self.decisions(names).await?,
                 Action::Fetch(hashes) => self.fetch(hashes).await?,
-                Action::Install(files) => {
-                    let texts = files.clone();
-                    let outcomes = self.host.install(files).await;
-                    Input::Installed(
-                        texts.into_iter().zip(outcomes).map(|((name, text), (_, done))| (name, text, done)).collect(),
-                    )
-                }
+                Action::Stage(files) => Input::Staged(self.host.stage(files).await),
+                Action::Install(files) => self.install(files).await,
                 Action::Reload => self.reload().await?,
                 Action::Stop(names) => Input::Stopped(self.host.stop(names).await),
                 Action::Start(names) => Input::Started(self.host.start(names).await),
@@ -86,6 +82,12 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// The time as the state machine expects it.
     pub(super) fn now(&self) -> Now {
         Now { monotonic: self.begun.elapsed(), wall_ms: self.options.clock.now_ms() }
+    }
+
+    async fn install(&self, files: Vec<(UnitName, String)>) -> Input {
+        let texts = files.clone();
+        let outcomes = self.host.install(files).await;
+        Input::Installed(texts.into_iter().zip(outcomes).map(|((name, text), (_, done))| (name, text, done)).collect())
     }
 
     async fn observe(&self, question: Question) -> Result<Input, systemd::Error> {
@@ -140,7 +142,9 @@ fn unanswered(outcome: &Input) -> Result<(), systemd::Error> {
     let of = |outcomes: &Outcomes| outcomes.iter().find_map(|(_, outcome)| unavailable(outcome));
     let found = match outcome {
         Input::Installed(outcomes) => outcomes.iter().find_map(|(_, _, outcome)| unavailable(outcome)),
-        Input::Stopped(outcomes) | Input::Started(outcomes) | Input::Removed(outcomes) => of(outcomes),
+        Input::Staged(outcomes) | Input::Stopped(outcomes) | Input::Started(outcomes) | Input::Removed(outcomes) => {
+            of(outcomes)
+        }
         _ => None,
     };
     found.map_or(Ok(()), Err)

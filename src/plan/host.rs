@@ -103,6 +103,8 @@ pub enum Input {
     },
     /// The answer to [`Action::Fetch`]: for each key its text, or why it can't be used.
     Fetched(BTreeMap<UnitHash, Result<String, String>>),
+    /// The outcome of [`Action::Stage`].
+    Staged(Outcomes),
     /// The outcome of [`Action::Install`]: for each unit also the text that was to be written.
     Installed(Vec<(UnitName, String, Result<(), Error>)>),
     /// The outcome of [`Action::Reload`]; an error means that systemd answered and the reload failed.
@@ -158,6 +160,8 @@ pub enum Action {
     ReadDecisions(Vec<UnitName>),
     /// Read the texts under these keys from the store, each the hash of a file or of a text.
     Fetch(BTreeSet<UnitHash>),
+    /// Write these files beside those of their units, which are about to be stopped for them.
+    Stage(Vec<(UnitName, String)>),
     /// Write and link these files.
     Install(Vec<(UnitName, String)>),
     /// Make systemd reload its unit files.
@@ -291,6 +295,8 @@ pub struct HostState {
     reload_due: BTreeSet<UnitName>,
     /// Units whose files are about to be written and that systemd must reload afterwards.
     installing: BTreeSet<UnitName>,
+    /// Units whose next file is beside the present one, and what it is stored under.
+    staged: BTreeMap<UnitName, UnitHash>,
     /// Units that are stopped for a new file or a restart, and aren't back yet.
     replacing: BTreeSet<UnitName>,
     /// Units whose start waits until others have stopped.
@@ -334,6 +340,7 @@ impl HostState {
             unsaved: save::Unsaved::default(),
             reload_due: BTreeSet::new(),
             installing: BTreeSet::new(),
+            staged: BTreeMap::new(),
             replacing: BTreeSet::new(),
             deferred: BTreeSet::new(),
             unloading: BTreeMap::new(),
@@ -367,6 +374,7 @@ impl HostState {
             Input::LeaseHeld(hold, outcome) => self.lease_is_held(hold, outcome, now),
             Input::Decisions { leader, seen, wanted } => self.decided(leader.filter(|_| seen), &wanted, now),
             Input::Fetched(texts) => self.texts.extend(texts),
+            Input::Staged(outcomes) => self.staged(outcomes, now),
             Input::Installed(outcomes) => self.installed(outcomes, now),
             Input::Reloaded(outcome) => self.reloaded(outcome, now),
             Input::Stopped(outcomes) => self.stopped(outcomes, now),

@@ -262,6 +262,12 @@ impl Systemd for Dbus {
         Ok(files)
     }
 
+    async fn stage(&self, units: Vec<(UnitName, String)>) -> Outcomes {
+        let names: Vec<UnitName> = units.iter().map(|(name, _)| name.clone()).collect();
+        let staged = self.blocking(move |shared| Ok(shared.units.stage_units(&units))).await;
+        names.iter().cloned().zip(staged.unwrap_or_else(|error| vec![Err(error); names.len()])).collect()
+    }
+
     async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
         let names: Vec<UnitName> = units.iter().map(|(name, _)| name.clone()).collect();
         let mut refused = match self.refuse_host_units(names.clone()).await {

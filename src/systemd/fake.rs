@@ -11,6 +11,7 @@
 
 mod counters;
 mod definition;
+mod files;
 mod host;
 mod jobs;
 mod lease;
@@ -228,6 +229,12 @@ impl Fake {
         self.lock().disk.files.clone()
     }
 
+    /// The files that are staged.
+    #[must_use]
+    pub fn staged(&self) -> BTreeMap<UnitName, String> {
+        self.lock().disk.staged.clone()
+    }
+
     /// The number of calls so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -269,35 +276,6 @@ impl Fake {
             sleep(time).await;
         }
     }
-
-    /// Write one file; returns the previous text, to be restored if a later step fails.
-    fn write(host: &mut Host, name: &UnitName, text: String) -> Result<Option<String>, Error> {
-        if let Some(refusal) = host.refusal(name) {
-            host.refused.insert(name.clone());
-            return Err(refusal);
-        }
-        host.refused.remove(name);
-        if host.disk_full {
-            return Err(Error::Io(format!("cannot write {name}: No space left on device")));
-        }
-        host.own(name);
-        host.counters.written += 1;
-        Ok(host.disk.files.insert(name.clone(), text))
-    }
-
-    fn undo(&self, name: &UnitName, before: Option<String>) {
-        let mut host = self.lock();
-        match before {
-            Some(text) => {
-                host.disk.files.insert(name.clone(), text);
-            }
-            None => {
-                host.disk.files.remove(name);
-                host.disk.links.remove(name);
-                host.disown(name);
-            }
-        }
-    }
 }
 
 impl Systemd for Fake {
@@ -305,6 +283,10 @@ impl Systemd for Fake {
         let mut host = self.lock();
         host.counters.files += 1;
         Ok(host.disk.files.clone())
+    }
+
+    async fn stage(&self, units: Vec<(UnitName, String)>) -> Outcomes {
+        Self::stage_on(&mut self.lock(), units)
     }
 
     async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
@@ -355,6 +337,7 @@ impl Systemd for Fake {
                     host.set_state(name, "inactive", "dead");
                 }
                 host.disk.files.remove(name);
+                host.disk.staged.remove(name);
                 host.disown(name);
             }
         };

@@ -83,6 +83,22 @@ impl Folder {
         Ok(units)
     }
 
+    /// Write each file beside the one that its unit has: [`Folder::write_units`] of the same text only renames it.
+    pub(super) fn stage_units(&self, units: &[(UnitName, String)]) -> Vec<Result<(), Error>> {
+        let staged = self.staged();
+        let ready = self.create().and_then(|()| staged.create());
+        let stage = |(name, text): &(UnitName, String)| {
+            ready.clone()?;
+            staged.replace(&staged.file(name.as_str()), text, Durable::No, None)
+        };
+        units.iter().map(stage).collect()
+    }
+
+    /// Where the next files of units are staged.
+    fn staged(&self) -> Self {
+        Self::new(self.file(".staged"))
+    }
+
     /// Write each file completely or not at all; all are on disk when this returns.
     pub(super) fn write_units(&self, units: &[(UnitName, String)]) -> Vec<Result<Before, Error>> {
         if let Err(error) = self.create() {
@@ -112,7 +128,16 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::InvalidData => Before::Nothing,
             Err(error) => return Err(failed("read", &path, &error)),
         };
-        self.replace(&path, text, Durable::Yes, time_to_keep(&path, &before, text))?;
+        let modified = time_to_keep(&path, &before, text);
+        let staged = self.staged().file(name.as_str());
+        match fs::read_to_string(&staged) {
+            Ok(next) if next == text => put(&staged, &path, modified)?,
+            Ok(_) => {
+                self.replace(&path, text, Durable::Yes, modified)?;
+                self.staged().remove(name)?;
+            }
+            Err(_) => self.replace(&path, text, Durable::Yes, modified)?,
+        }
         Ok(before)
     }
 
@@ -128,13 +153,15 @@ impl Folder {
         }
     }
 
-    /// Remove a unit file, if it exists.
+    /// Remove a unit file, if it exists, and the one that is staged.
     pub(super) fn remove(&self, name: &UnitName) -> Result<(), Error> {
-        let path = self.file(name.as_str());
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &path, &error)),
-            _ => Ok(()),
+        for path in [self.file(name.as_str()), self.staged().file(name.as_str())] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove", &path, &error)),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     pub(super) fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {
@@ -227,6 +254,17 @@ impl Folder {
     }
 }
 
+/// Put a staged file in its place; its time of modification is `modified`, or when it was staged.
+fn put(staged: &Path, path: &Path, modified: Option<SystemTime>) -> Result<(), Error> {
+    let rename = || -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(staged)?;
+        modified.map_or(Ok(()), |modified| file.set_modified(modified))?;
+        file.sync_all()?;
+        fs::rename(staged, path)
+    };
+    rename().map_err(|error| failed("write", path, &error))
+}
+
 /// The time of a file's last modification, if systemd reads the same from `text` as from what was there `before`. It
 /// reports `NeedDaemonReload` for a unit whose file is newer than what it has read, and here there is nothing to read.
 fn time_to_keep(path: &Path, before: &Before, text: &str) -> Option<SystemTime> {
@@ -284,6 +322,31 @@ mod tests {
         // A drop-in is written with it.
         assert!(write("[Service]\nExecStart=/a\n[X-Fleet]\nOnDisconnect=stop\n") > long_ago);
         assert!(write("[Service]\nExecStart=/b\n[X-Fleet]\nGlobal=true\n") > long_ago);
+    }
+
+    #[test]
+    fn a_staged_file_takes_its_place_and_nothing_else_sees_it() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().join("units"));
+        let unit = |text: &str| [(name("a.service"), text.to_owned())];
+        let staged = || fs::read_to_string(folder.staged().file("a.service")).ok();
+        folder.write_units(&unit("one")).remove(0).unwrap();
+        assert_eq!(folder.stage_units(&unit("two")), [Ok(())]);
+        assert_eq!(folder.read_units().unwrap(), BTreeMap::from([(name("a.service"), "one".to_owned())]));
+        assert_eq!(folder.write_units(&unit("two")), [Ok(Before::Text("one".into()))]);
+        let path = folder.file("a.service");
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), staged()), ("two", None));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+        // Another text is installed, or the unit is removed: it is dropped.
+        for other in [Some("four"), None] {
+            assert_eq!(folder.stage_units(&unit("three")), [Ok(())]);
+            match other {
+                Some(text) => drop(folder.write_units(&unit(text)).remove(0).unwrap()),
+                None => folder.remove(&name("a.service")).unwrap(),
+            }
+            assert_eq!(staged(), None, "{other:?}");
+        }
+        assert_eq!(folder.read_units(), Ok(BTreeMap::new()));
     }
 
     #[test]

@@ -47,6 +47,10 @@ impl<H: Systemd> Systemd for Measured<H> {
         self.host.files().await
     }
 
+    async fn stage(&self, units: Vec<(UnitName, String)>) -> Outcomes {
+        self.count_each("stage", self.host.stage(units)).await
+    }
+
     async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
         self.count_each("install", self.host.install(units)).await
     }

@@ -136,6 +136,10 @@ impl Systemd for Bus {
         self.process.call("files", self.host.files()).await
     }
 
+    async fn stage(&self, units: Vec<(UnitName, String)>) -> Outcomes {
+        self.process.call("stage", self.host.stage(units)).await
+    }
+
     async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
         self.process.call("install", self.host.install(units)).await
     }

@@ -415,7 +415,7 @@ impl Machines {
         belongs: impl Fn(&MachineId, &UnitName, &dyn Fn(&UnitHash) -> bool) -> bool,
     ) {
         let machine = &mut self.all[host];
-        let texts = machine.fake.on_disk();
+        let (texts, staged) = (machine.fake.on_disk(), machine.fake.staged());
         for unit in units {
             let told = self.told.assignments(host, &machine.id, unit, now);
             let body = |text: Option<&String>| BodyHash::of_text(text?);
@@ -437,6 +437,14 @@ impl Machines {
             let notices = self.told.newest(host, Reader::Agent).is_some_and(|at| at.cluster > 1);
             if absent && notices && machine.orphans.contains(unit) && !machine.requests.may_have_forgotten(unit) {
                 journal.violate(format!("{} stops {unit}, which only the store has lost", machine.name));
+            }
+            let next = body(staged.get(unit));
+            let lacks = |told: &Assignment| {
+                let is_there = is(on_disk, &told.hash) || is(next, &told.hash);
+                told.target == Target::Launched && self.bodies.contains_key(&told.hash) && !is_there
+            };
+            if !told.is_empty() && told.iter().all(|told| told.is_some_and(lacks)) {
+                journal.violate(format!("{} stops {unit} for a file that it hasn't written", machine.name));
             }
             if let Err(what) = machine.requests.stop(unit, &told, differs, now) {
                 journal.violate(format!("{} asks for a stop of {unit} {what}", machine.name));

@@ -118,6 +118,10 @@ impl Systemd for Probe {
         self.fake.files().await
     }
 
+    async fn stage(&self, units: Vec<(UnitName, String)>) -> Outcomes {
+        self.fake.stage(units).await
+    }
+
     async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
         self.judge.installs(self.host, &units);
         let fake = self.fake.clone();

@@ -187,6 +187,39 @@ pub(crate) async fn a_changed_file_of_a_loaded_unit_needs_a_reload(systemd: impl
     clean(&systemd, &mut watch).await;
 }
 
+/// Neither systemd nor the list of files sees it before it is installed. Staged again, installed otherwise, or removed:
+/// nothing is left of it.
+pub(crate) async fn a_staged_file_takes_its_place_when_it_is_installed(systemd: impl Systemd) {
+    let mut watch = Watch::begin(&systemd).await;
+    install(&systemd, &[("next.service", SLEEP)]).await;
+    start(&systemd, &["next.service"]).await;
+    watch.jobs(1).await;
+    for (staged, installed, sub) in [
+        (vec![ONCE], ONCE, "active/exited"),
+        (vec![ONCE, SLEEP], SLEEP, "active/running"),
+        (vec![SLEEP], ONCE, "active/exited"),
+    ] {
+        let before = systemd.files().await.unwrap();
+        for text in staged {
+            all_ok("stage", &systemd.stage(vec![(name("next.service"), text.to_owned())]).await);
+        }
+        systemd.reload().await.unwrap();
+        watch.resync().await;
+        assert_eq!(systemd.files().await.unwrap(), before);
+        stop(&systemd, &["next.service"]).await;
+        watch.jobs(1).await;
+        install(&systemd, &[("next.service", installed)]).await;
+        systemd.reload().await.unwrap();
+        watch.resync().await;
+        start(&systemd, &["next.service"]).await;
+        watch.jobs(1).await;
+        state(&systemd, "next.service", sub).await;
+        assert_eq!(systemd.files().await.unwrap()[&name("next.service")], installed);
+    }
+    all_ok("stage", &systemd.stage(vec![(name("next.service"), SLEEP.to_owned())]).await);
+    clean(&systemd, &mut watch).await;
+}
+
 pub(crate) async fn a_running_unit_keeps_its_state_when_its_file_gets_the_same_body(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("same.service", SLEEP)]).await;

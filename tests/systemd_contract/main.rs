@@ -62,6 +62,7 @@ macro_rules! contract {
 contract! {
     body::a_new_unit_starts_without_reload
     body::a_changed_file_of_a_loaded_unit_needs_a_reload
+    body::a_staged_file_takes_its_place_when_it_is_installed
     body::a_running_unit_keeps_its_state_when_its_file_gets_the_same_body
     body::a_chain_starts_in_order_and_stops_in_reverse
     body::dependencies_mean_what_they_mean_to_systemd

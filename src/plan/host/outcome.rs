@@ -17,6 +17,19 @@ use super::{BACK_OFF, HostState, Log, Now, Unit};
 const UNLOAD_AFTER: Duration = Duration::from_secs(2);
 
 impl HostState {
+    /// Files were staged. A unit whose file can't be written keeps running, and backs off.
+    pub(super) fn staged(&mut self, outcomes: Outcomes, now: Now) {
+        for (name, outcome) in outcomes {
+            match outcome {
+                Ok(()) => {
+                    let key = self.units.get(&name).and_then(Unit::wanted_key).cloned();
+                    self.staged.extend(key.map(|key| (name, key)));
+                }
+                Err(error) => self.back_off(&name, &error, now),
+            }
+        }
+    }
+
     /// Files were written, or this failed.
     pub(super) fn installed(&mut self, outcomes: Vec<(UnitName, String, Result<(), Error>)>, now: Now) {
         self.fresh.clear();
@@ -24,6 +37,7 @@ impl HostState {
         for (name, text, outcome) in outcomes {
             self.unseen.insert(name.clone());
             self.installing.remove(&name);
+            self.staged.remove(&name);
             let loaded = self.is_loaded(&name);
             let file = Known::of(&name, &text, &self.id);
             // systemd re-reads a loaded file, and links in `.wants` directories, only on a reload. A file that it has
@@ -189,6 +203,7 @@ impl HostState {
             self.unsaved.executed = true;
         }
         self.reload_due.remove(name);
+        self.staged.remove(name);
         self.unseen.insert(name.clone());
     }
 

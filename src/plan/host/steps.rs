@@ -143,15 +143,8 @@ impl HostState {
                 return Some(action);
             }
         }
-        let mut files = Vec::with_capacity(names.len());
-        for name in self.take(Step::Install, names, now) {
-            let key = self.units.get(&name).and_then(Unit::wanted_key);
-            match key.and_then(|key| self.texts.get(key)).cloned() {
-                Some(Ok(text)) => files.push((name, text)),
-                Some(Err(why)) => self.back_off(&name, &Error::Io(why), now),
-                None => {}
-            }
-        }
+        let names = self.take(Step::Install, names, now);
+        let files = self.texts_of(names, now);
         (!files.is_empty()).then_some(Action::Install(files))
     }
 
@@ -193,6 +186,13 @@ impl HostState {
         if let Some(question) = self.read_bindings(&stop) {
             return Some(question);
         }
+        let unstaged = self.unstaged(&stop);
+        if let Some(action) = self.fetch(&unstaged) {
+            return Some(action);
+        }
+        if !unstaged.is_empty() {
+            return self.stage(unstaged, now);
+        }
         let jobs = Jobs { stop: self.take(Step::Stop, stop, now), start: self.take(Step::Start, start, now) };
         // Saved before the jobs are queued: a daemon that is restarted now would believe that a stopped unit runs, or
         // stop a unit again that was already started for its restart. If saving fails, the jobs take precedence.
@@ -202,6 +202,36 @@ impl HostState {
         self.unseen.extend(jobs.stop.iter().chain(&jobs.start).cloned());
         self.jobs = jobs;
         self.save_first().or_else(|| self.next_job())
+    }
+
+    /// Those of `names` that are to come back with another file, which isn't beside the present one yet.
+    fn unstaged(&self, names: &[UnitName]) -> Vec<UnitName> {
+        let is_due = |name: &&UnitName| {
+            let unit = self.units.get(name).filter(|unit| unit.is_launched() && unit.is_outdated());
+            unit.is_some_and(|unit| self.staged.get(*name) != unit.wanted_key())
+        };
+        names.iter().filter(is_due).cloned().collect()
+    }
+
+    /// Write the next files of `names`: no unit is stopped for a file that its host can't write. None of those whose
+    /// texts can't be used is stopped either.
+    fn stage(&mut self, names: Vec<UnitName>, now: Now) -> Option<Action> {
+        let files = self.texts_of(names, now);
+        (!files.is_empty()).then_some(Action::Stage(files))
+    }
+
+    /// The texts of these units' files. A unit whose text can't be used backs off.
+    fn texts_of(&mut self, names: Vec<UnitName>, now: Now) -> Vec<(UnitName, String)> {
+        let mut files = Vec::with_capacity(names.len());
+        for name in names {
+            let key = self.units.get(&name).and_then(Unit::wanted_key);
+            match key.and_then(|key| self.texts.get(key)).cloned() {
+                Some(Ok(text)) => files.push((name, text)),
+                Some(Err(why)) => self.back_off(&name, &Error::Io(why), now),
+                None => {}
+            }
+        }
+        files
     }
 
     /// Queue the jobs that aren't queued yet, unless the lease has ended while the boot state was saved or the first

@@ -24,6 +24,8 @@ pub(super) struct Disk {
     /// `.requires`).
     pub(super) enabled: BTreeMap<UnitName, Vec<(UnitName, bool)>>,
     pub(super) boot_files: BTreeMap<String, String>,
+    /// The next files of units.
+    pub(super) staged: BTreeMap<UnitName, String>,
 }
 
 /// A job of a unit.

@@ -172,6 +172,30 @@ fn a_unit_whose_new_file_cannot_be_read_runs_on() {
 }
 
 #[test]
+fn a_unit_whose_new_file_cannot_be_written_runs_on() {
+    let mut world = World::new();
+    world.assign("a.service", with_file(PLAIN, 1));
+    world.settle();
+    world.full = true;
+    world.assign("a.service", with_file(OTHER, 2));
+    assert!(world.pass().is_some(), "it is tried again");
+    assert!(world.done.is_empty(), "{:?}", world.done);
+    assert_eq!(world.reports[&unit("a.service")].error.as_deref(), Some("No space left on device"));
+    // It goes back to the file that it has, and nothing is done for that either.
+    world.assign("a.service", with_file(PLAIN, 3));
+    world.settle();
+    assert_eq!((world.runs(), world.reports[&unit("a.service")].error.as_deref()), (vec!["a.service"], None));
+    world.assign("a.service", with_file(OTHER, 4));
+    world.pass();
+    world.full = false;
+    assert_eq!(world.settle(), ["stop a.service", "install a.service", "start a.service"]);
+    // A stop that was asked for needs no file.
+    world.full = true;
+    world.assign("a.service", assignment(PLAIN, Target::Loaded, 5));
+    assert_eq!(world.settle()[0], "stop a.service");
+}
+
+#[test]
 fn what_needs_such_a_unit_runs_on_too() {
     let mut world = World::new();
     world.assign("base.service", with_file(PLAIN, 1));

@@ -66,6 +66,8 @@ pub(super) struct World {
     pub(super) held: bool,
     /// Why it can't hold it.
     pub(super) cant_hold: Option<Error>,
+    /// Whether no file can be staged.
+    pub(super) full: bool,
     /// Units that a person starts just before their files are removed.
     pub(super) raced: BTreeSet<UnitName>,
     /// Whether the boot state can be written.
@@ -104,6 +106,7 @@ impl World {
             drop_ins: BTreeMap::new(),
             held: false,
             cant_hold: None,
+            full: false,
             raced: BTreeSet::new(),
             writable: true,
             assigned: BTreeMap::new(),
@@ -245,6 +248,11 @@ impl World {
             Action::Fetch(hashes) => {
                 let text = |hash: &UnitHash| self.texts.get(hash).cloned().ok_or_else(|| format!("no {hash}"));
                 Input::Fetched(hashes.into_iter().map(|hash| (hash.clone(), text(&hash))).collect())
+            }
+            Action::Stage(files) => {
+                let full = || Err(Error::Io("No space left on device".into()));
+                let outcome = |(name, _)| (name, if self.full { full() } else { Ok(()) });
+                Input::Staged(files.into_iter().map(outcome).collect())
             }
             Action::Install(files) => {
                 let names: Vec<UnitName> = files.iter().map(|(name, _)| name.clone()).collect();
