@@ -356,13 +356,13 @@ impl Pace<'_> {
         if self.next.preview { after(self.rolling_since, self.look.policy.healthy) } else { 0 }
     }
 
-    /// Let at most so many members through, within the budget; those that have no host, or lose theirs, only if
-    /// `unplaced`. Those that don't serve come first: a file that repairs them must reach them.
+    /// Let at most so many members through, within the budget; those that have no host, or serve and lose theirs, only
+    /// if `unplaced`. Those that don't serve come first: a file that repairs them must reach them.
     fn release(&mut self, most: usize, unplaced: bool) {
         let (known, nobody) = (self.known, BTreeSet::new());
         let mut budget = Budget::of(self.look.policy, self.all());
         let is_covered = self.is_covered();
-        let most = most + self.let_through.len();
+        let mut most = most + self.let_through.len();
         for leaves in [false, true] {
             let Turns { unwell, unplaced: without, well } = known.summary().next(leaves);
             let without = if unplaced { without } else { &nobody };
@@ -372,6 +372,7 @@ impl Pace<'_> {
             {
                 match self.let_next(order, &mut budget, unplaced) {
                     Turn::Over => {}
+                    Turn::Gone => most += 1,
                     // Those without a host take nothing of it.
                     Turn::Refused => turns = Box::new(without.range((Bound::Excluded(order), Bound::Unbounded))),
                     Turn::Failed => return,
@@ -382,7 +383,7 @@ impl Pace<'_> {
                 && let Some(order) = turns.next()
             {
                 match self.let_next(order, &mut budget, unplaced) {
-                    Turn::Over => {}
+                    Turn::Over | Turn::Gone => {}
                     Turn::Refused => break,
                     Turn::Failed => return,
                 }
@@ -402,10 +403,15 @@ impl Pace<'_> {
                 self.fail(why);
                 return Turn::Failed;
             }
-            if member.leaves && !unplaced {
+            let is_lost = member.leaves && !unplaced;
+            if is_lost && member.state == MemberState::Healthy {
                 return Turn::Over;
             }
             budget.take(member);
+            if is_lost {
+                self.let_through.push(member.name.clone());
+                return Turn::Gone;
+            }
         }
         self.let_through.push(member.name.clone());
         Turn::Over
@@ -471,6 +477,9 @@ impl Pace<'_> {
 enum Turn {
     /// The next one is next.
     Over,
+    /// It loses the unit, which is down there, and is let through: it was missed already, and the others may have to
+    /// wait for it. It tells nothing of the file, so it is no canary.
+    Gone,
     /// The budget allows neither this one nor another that serves as well or as badly.
     Refused,
     /// It fits no host, so the rollout has failed.

@@ -328,7 +328,9 @@ fn too_few<'a>(
     let serving = groups.iter().copied().chain(spares_of(before, rollout).map(|spare| group_of((spare, None))));
     let serving = serving.collect::<BTreeSet<_>>().into_iter();
     let healthy = serving.filter(|group| states().any(|cluster| is_whole_in(cluster, rollout, *group))).count();
-    let most = if is_global { states().map(placed).max().unwrap_or_default() } else { groups.len() };
+    // A part is one of all members, also of those that wait, or whose hosts are gone.
+    let hosts = |cluster: &Cluster| launched_on(cluster, rollout).count();
+    let most = if is_global { states().map(hosts).max().unwrap_or_default() } else { groups.len() };
     let floor = all.saturating_sub(policy.parallel.at_least_one_of(most));
     let away = stopped.iter().map(|member| group_of(*member)).collect::<BTreeSet<_>>().len();
     (healthy.saturating_sub(away) < floor).then(|| {

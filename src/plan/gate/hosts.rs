@@ -35,7 +35,7 @@ fn told_on<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item =
 /// A new gate for a global unit with this record, if some of its hosts would have to stop it for that file. Each of
 /// these goes on with the file that it runs. All others, also those that are yet to join, have the file that an earlier
 /// gate names, or else the one that most of these hosts run; a host on which it was stopped is asked anew to start
-/// that.
+/// that, and one that is gone keeps the generation that it had of it.
 pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
     let runs: BTreeMap<&MachineId, HeldFile> =
         launched_on(cluster, name).map(|(host, told)| (host, file_of(told))).collect();
@@ -48,8 +48,7 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
         return None;
     }
     let known = cluster.gates.get(name).map(|gate| &gate.value).filter(|gate| gate.is_by_host());
-    let known = known.map(|gate| gate.held().into());
-    let file = known.or_else(|| most_common(held.values().copied()))?;
+    let file = known.map(|gate| gate.held().into()).or_else(|| most_common(held.values().copied()))?;
     // Systemd would read the same from it, and no host loses the unit: nobody has to wait for this one.
     let is_same = |file: &HeldFile| is_same_body(cluster, &file.hash, &record.hash);
     let is_free = is_same(&file) && !held.values().any(|file| is_same(file));
@@ -61,7 +60,15 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
     let asked = HeldFile { generation: record.generation, restart: record.restart, ..file.clone() };
     let stopped = told_on(cluster, name).filter(|(_, told)| told.target == Target::Loaded);
     let stopped = stopped.filter(|_| file.hash != record.hash).map(|(host, _)| (host.clone(), Some(asked.clone())));
-    let hosts: Hosts = stopped.chain(runs.iter().filter_map(differs)).collect();
+    // As above, for a host that comes back.
+    let absent =
+        known.into_iter().flat_map(|gate| gate.hosts.iter().flat_map(|hosts| hosts.iter()).map(move |on| (gate, on)));
+    let absent = absent.filter_map(|(gate, (host, held))| {
+        let held = held.as_ref().filter(|held| held.hash == gate.hash && !runs.contains_key(host))?;
+        let HeldFile { generation, restart, .. } = *held;
+        Some((host.clone(), Some(HeldFile { generation, restart, ..file.clone() })))
+    });
+    let hosts: Hosts = absent.chain(stopped).chain(runs.iter().filter_map(differs)).collect();
     let gate = Gate::new(name, &record.hash, file, record.generation);
     Some(Gate { hosts: Some(Box::new(hosts)), ..gate })
 }
@@ -114,7 +121,12 @@ pub fn in_phase(cluster: &Cluster, name: &UnitName, gate: &Gate, phase: Phase) -
         }
         Phase::Reverting | Phase::Reverted | Phase::Stuck => {
             let mut gate = gate.clone();
-            gate.hosts.iter_mut().for_each(|hosts| hosts.retain(|host, _| !is_absent(&host)));
+            let file = gate.held().hash.clone();
+            // One that comes back may have carried out a greater generation of the same file.
+            let stays = |host: &MachineId, held: &Option<HeldFile>| {
+                !is_absent(&host) || held.as_ref().is_some_and(|held| held.hash == file)
+            };
+            gate.hosts.iter_mut().for_each(|hosts| hosts.retain(|host, held| stays(host, held)));
             gate
         }
         Phase::Before | Phase::Canary | Phase::Waiting | Phase::Paused => gate.clone(),
@@ -202,6 +214,30 @@ mod tests {
         assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at)), [None, Some("own".into()), Some("new".into()), None]);
         cluster.schedule.retain(|at, _| *at == host(1));
         assert_eq!(needed(&cluster, &name(), &record("old")), None);
+    }
+
+    /// It went back to that file, and may have carried out that generation.
+    #[test]
+    fn a_host_that_is_gone_keeps_its_generation_of_the_file_before() {
+        let mut cluster = cluster();
+        let record = Unit::new(crate::model::unit::Desired::Launched, UnitHash::new("new"), Revision(9));
+        let gate = needed(&cluster, &name(), &record).unwrap();
+        let file = |hash: &str, at| HeldFile {
+            hash: UnitHash::new(hash),
+            text: None,
+            generation: Revision(at),
+            restart: None,
+        };
+        let gone = [(host(4), Some(file("old", 8))), (host(3), Some(file("own", 8)))];
+        let gate = in_phase(&cluster, &name(), &with(&gate, gone), Phase::Reverted);
+        let held = |gate: &Gate, at: u8| gate.held_on(&host(at)).map(|held| (held.hash.to_string(), held.generation.0));
+        let expected = [("old".to_owned(), 3), ("old".into(), 3), ("old".into(), 3), ("old".into(), 8)];
+        assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at).unwrap()), expected);
+        // Another file is asked for while it is away.
+        cluster.gates.insert(name(), Versioned { value: gate, revision: Revision(9) });
+        let record = Unit { hash: UnitHash::new("newer"), ..record };
+        let gate = needed(&cluster, &name(), &record).unwrap();
+        assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at).unwrap()), expected);
     }
 
     #[test]

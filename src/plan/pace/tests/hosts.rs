@@ -65,6 +65,19 @@ fn one_that_isnt_healthy_comes_first_and_one_that_dies_is_no_member_any_more() {
     assert_eq!(agent.step(), [2]);
 }
 
+/// It is away already, so that nobody else may be stopped before it is no member any more.
+#[test]
+fn one_that_loses_the_unit_and_is_down_goes_first() {
+    for policy in ["", "Canary=1\nPromote=auto", "Parallel=50%"] {
+        let mut agent = agent(3, &[2, 3], policy);
+        agent.host(2).state = Failed("agent.service failed on n2".into());
+        assert_eq!(agent.step(), [2], "{policy}");
+        // The other one that loses it serves, and does so until the file is proven.
+        assert_eq!((agent.hosts(1), agent.hosts(1)), (vec![1], vec![]), "{policy}");
+        assert_eq!(agent.hosts(10), [3], "{policy}");
+    }
+}
+
 #[test]
 fn sentences_name_the_host() {
     let mut agent = agent(2, &[], "DeadlineSec=20");
