@@ -40,7 +40,7 @@ use commands::{
     complete, context, diff, edit, export, fd_forward, forget, history, import, journal, list, restart, restore,
     rollback, rollout, scale, services, show, ssh, status, submit, units, verify, wait_for,
 };
-use error::{Error, Exit};
+use error::{Error, Exit, Line};
 use input::{argv, refused};
 use output::Printer;
 use session::Session;
@@ -76,7 +76,7 @@ enum Refusal {
     /// Help was requested.
     Help(String),
     /// It can't be parsed.
-    Invalid(Vec<String>),
+    Invalid(Vec<Line>),
 }
 
 impl Refusal {
@@ -97,7 +97,8 @@ impl Refusal {
 
 fn understand(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> {
     let words = argv::normalise(&args::command(), args);
-    let context = args::context::of(&words).map_err(Refusal::Invalid)?;
+    let context =
+        args::context::of(&words).map_err(|lines| Refusal::Invalid(lines.into_iter().map(Line::Message).collect()))?;
     let mut command = args::command_in(context.as_ref());
     let typed: Vec<String> = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let parsed = command.try_get_matches_from_mut(words).and_then(|matches| Cli::from_arg_matches(&matches));

@@ -1,14 +1,79 @@
 //! Exit codes and errors of commands, as the lines that are printed. Owns the hints; prints nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use crate::api::client::{ClientError, Endpoint};
+use crate::api::wire::ErrorDetail;
 use crate::{journal, remote};
 
-/// The prefix of hints. They are for people, so they are printed on a terminal only.
-pub(super) const HINT: &str = "hint: ";
+/// A line for stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Line {
+    /// What is the case.
+    Message(String),
+    /// What to do about it. It is for people, so it is printed on a terminal only.
+    Hint(String),
+}
+
+impl Line {
+    /// A hint.
+    pub(super) fn hint(text: impl Into<String>) -> Self {
+        Self::Hint(text.into())
+    }
+
+    /// The text of a message; `None` for a hint.
+    pub(super) fn message(&self) -> Option<&str> {
+        match self {
+            Self::Message(text) => Some(text),
+            Self::Hint(_) => None,
+        }
+    }
+}
+
+impl From<String> for Line {
+    fn from(text: String) -> Self {
+        Self::Message(text)
+    }
+}
+
+impl From<&String> for Line {
+    fn from(text: &String) -> Self {
+        Self::Message(text.clone())
+    }
+}
+
+impl From<&str> for Line {
+    fn from(text: &str) -> Self {
+        Self::Message(text.into())
+    }
+}
+
+impl From<&Line> for Line {
+    fn from(line: &Line) -> Self {
+        line.clone()
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message(text) => f.write_str(text),
+            Self::Hint(text) => write!(f, "hint: {text}"),
+        }
+    }
+}
+
+/// Tests compare lines as they are printed.
+#[cfg(test)]
+impl<T: AsRef<str>> PartialEq<T> for Line {
+    fn eq(&self, text: &T) -> bool {
+        let printed = self.to_string();
+        printed == text.as_ref()
+    }
+}
 
 /// The result of a command, for its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,65 +131,69 @@ impl From<Exit> for ExitCode {
 pub(super) struct Error {
     /// The exit code.
     pub(super) exit: Exit,
-    /// For stderr. Lines that begin with [`HINT`] are printed on a terminal only.
-    pub(super) lines: Vec<String>,
+    /// For stderr.
+    pub(super) lines: Vec<Line>,
 }
-
-/// Printed for a batch that was refused.
-const NOTHING: &str = "nothing was changed";
 
 impl Error {
     /// An invalid command line.
     pub(super) fn usage(line: impl Into<String>, hint: &str) -> Self {
-        Self { exit: Exit::Usage, lines: vec![line.into(), format!("{HINT}{hint}")] }
+        Self { exit: Exit::Usage, lines: vec![line.into().into(), Line::hint(hint)] }
     }
 
     /// A failure.
     pub(super) fn failure(line: impl Into<String>) -> Self {
-        Self { exit: Exit::Failure, lines: vec![line.into()] }
+        Self { exit: Exit::Failure, lines: vec![line.into().into()] }
     }
 
     /// An unreachable host.
     pub(super) fn unreached(line: impl Into<String>) -> Self {
-        Self { exit: Exit::Unreached, lines: vec![line.into()] }
+        Self { exit: Exit::Unreached, lines: vec![line.into().into()] }
     }
 
     /// The same error with another line.
-    pub(super) fn because(mut self, line: impl Into<String>) -> Self {
+    pub(super) fn because(mut self, line: impl Into<Line>) -> Self {
         self.lines.push(line.into());
         self
     }
 
     /// A failure with several lines.
-    pub(super) fn failures(lines: Vec<String>) -> Self {
-        Self { exit: Exit::Failure, lines }
+    pub(super) fn failures(lines: impl IntoIterator<Item = impl Into<Line>>) -> Self {
+        Self { exit: Exit::Failure, lines: lines.into_iter().map(Into::into).collect() }
     }
 
     /// The error of an apply; `files` is where each unit's text came from.
     pub(super) fn of_apply(error: ClientError, files: &BTreeMap<String, String>) -> Self {
-        let detail = match error {
-            ClientError::Api(detail) => detail,
-            ClientError::Partly { error, done } => {
-                let mut failed = Self::of_apply(*error, files);
-                failed.lines.retain(|line| line != NOTHING);
-                return failed.because(format!("{done}; the same command again does the rest"));
+        match error {
+            ClientError::Api(detail) => {
+                let is_refused = !detail.problems.is_empty();
+                let failed = Self::failures(problem_lines(detail, files));
+                if is_refused { failed.because("nothing was changed") } else { failed }
             }
-            error => return error.into(),
-        };
-        let mut lines = vec![];
-        for problem in &detail.problems {
-            let file = files.get(&problem.unit).unwrap_or(&problem.unit);
-            lines.push(problem_line(file, problem.line, &problem.what));
+            ClientError::Partly { error, done } => {
+                let failed = match *error {
+                    ClientError::Api(detail) => Self::failures(problem_lines(detail, files)),
+                    error => error.into(),
+                };
+                failed.because(format!("{done}; the same command again does the rest"))
+            }
+            error => error.into(),
         }
-        // If there are problems, the message only summarizes them.
-        if lines.is_empty() || !detail.problems.iter().any(|problem| detail.message.contains(&problem.what)) {
-            lines.insert(0, detail.message);
-        }
-        if !detail.problems.is_empty() {
-            lines.push(NOTHING.into());
-        }
-        Self { exit: Exit::Failure, lines }
     }
+}
+
+/// What was wrong with a batch.
+fn problem_lines(detail: ErrorDetail, files: &BTreeMap<String, String>) -> Vec<String> {
+    let mut lines = vec![];
+    for problem in &detail.problems {
+        let file = files.get(&problem.unit).unwrap_or(&problem.unit);
+        lines.push(problem_line(file, problem.line, &problem.what));
+    }
+    // If there are problems, the message only summarizes them.
+    if lines.is_empty() || !detail.problems.iter().any(|problem| detail.message.contains(&problem.what)) {
+        lines.insert(0, detail.message);
+    }
+    lines
 }
 
 /// `db.service:14: what is wrong`.
@@ -140,8 +209,8 @@ impl From<remote::Error> for Error {
         match error {
             remote::Error::NotStarted(line) => Self::failure(line),
             remote::Error::Unreachable { lines, hint } => {
-                let hint = hint.map(|hint| format!("{HINT}{hint}"));
-                Self { exit: Exit::Unreached, lines: lines.into_iter().chain(hint).collect() }
+                let lines = lines.into_iter().map(Line::Message);
+                Self { exit: Exit::Unreached, lines: lines.chain(hint.map(Line::Hint)).collect() }
             }
         }
     }
@@ -154,9 +223,11 @@ impl From<journal::Error> for Error {
             journal::Error::Remote(error) => error.into(),
             journal::Error::Lost { host, why } => {
                 Self::unreached(format!("lost the connection to {host} before the end: {why}"))
-                    .because(format!("{HINT}ask again, perhaps for less: `--since`, `--lines`"))
+                    .because(Line::hint("ask again, perhaps for less: `--since`, `--lines`"))
             }
-            journal::Error::Refused { status, line } => Self { exit: Exit::of_status(status), lines: vec![line] },
+            journal::Error::Refused { status, line } => {
+                Self { exit: Exit::of_status(status), lines: vec![line.into()] }
+            }
             journal::Error::Signal(why) => Self::failure(why.to_string()),
         }
     }
@@ -164,18 +235,18 @@ impl From<journal::Error> for Error {
 
 impl From<ClientError> for Error {
     fn from(error: ClientError) -> Self {
-        let mut lines = vec![error.to_string()];
+        let mut lines = vec![Line::Message(error.to_string())];
         match &error {
-            ClientError::Partly { done, .. } => lines.push(done.to_string()),
+            ClientError::Partly { done, .. } => lines.push(done.to_string().into()),
             ClientError::Unreachable(tried) => {
-                lines.extend(tried.first().map(|first| format!("{HINT}{}", hint(&first.endpoint, first.kind))));
+                lines.extend(tried.first().map(|first| Line::hint(hint(&first.endpoint, first.kind))));
             }
             ClientError::Api(detail) => {
-                lines.extend(detail.problems.iter().map(|p| problem_line(&p.unit, p.line, &p.what)));
+                lines.extend(detail.problems.iter().map(|p| problem_line(&p.unit, p.line, &p.what).into()));
             }
             ClientError::Protocol(_) => {
-                lines.push(format!(
-                    "{HINT}are fleetctl and fleetd of the same version (`fleetctl version`, `fleetd --version`)?"
+                lines.push(Line::hint(
+                    "are fleetctl and fleetd of the same version (`fleetctl version`, `fleetd --version`)?",
                 ));
             }
         }
@@ -216,7 +287,8 @@ fn hint(endpoint: &Endpoint, kind: ErrorKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::{ErrorDetail, Problem};
+    use crate::api::client::Part;
+    use crate::api::wire::Problem;
 
     #[test]
     fn problems_point_at_the_file_that_was_given() {
@@ -234,5 +306,16 @@ mod tests {
             Error::of_apply(error, &files).lines,
             ["2 problems", "units/a.service:3: unknown x; did you mean `y`?", "b.service: odd", "nothing was changed"]
         );
+    }
+
+    #[test]
+    fn a_batch_that_is_done_in_part_has_changed_something() {
+        let problems = vec![Problem { unit: "a.service".into(), line: None, what: "odd".into() }];
+        let inner = ClientError::Api(ErrorDetail { code: 400, message: "a problem".into(), problems });
+        let done = Part { done: 1, all: 3, first: "b.service".into(), last: "b.service".into() };
+        let error = ClientError::Partly { error: Box::new(inner), done };
+        let lines = Error::of_apply(error, &BTreeMap::new()).lines;
+        let done = "1 of 3 units were done before that, b.service to b.service; the same command again does the rest";
+        assert_eq!(lines, ["a problem", "a.service: odd", done]);
     }
 }

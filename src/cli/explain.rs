@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::error::HINT;
+use super::error::Line;
 use super::output::people::{count, natural};
 use super::wait::Goal;
 use crate::api::wire::{DamagedUnit, HostReasons, Operation, StateView, UnitDetail, UnitView};
@@ -55,12 +55,14 @@ pub(super) fn reached(name: &UnitName, state: &str, view: Option<&UnitView>) -> 
 }
 
 /// The lines for a unit that failed. `before` is whether the same was requested earlier already.
-pub(super) fn failed(name: &UnitName, view: Option<&UnitView>, why: &str, before: bool) -> Vec<String> {
-    let mut lines = vec![format!("{name} {why}")];
-    if view.is_some() && why.starts_with("failed on") {
-        lines.push(format!("{HINT}`fleetctl journal {name}` shows more; `fleetctl status {name}` what systemd knows"));
+pub(super) fn failed(name: &UnitName, view: Option<&UnitView>, why: &str, before: bool) -> Vec<Line> {
+    let mut lines = vec![Line::Message(format!("{name} {why}"))];
+    if view.is_some_and(|view| view.states.iter().any(|state| state.report.has_failed())) {
+        lines.push(Line::hint(format!(
+            "`fleetctl journal {name}` shows more; `fleetctl status {name}` what systemd knows"
+        )));
         if before {
-            lines.push(format!("{HINT}it was to run already; `fleetctl restart {name}` tries again at once"));
+            lines.push(Line::hint(format!("it was to run already; `fleetctl restart {name}` tries again at once")));
         }
     }
     lines
@@ -92,14 +94,14 @@ pub(super) fn unplaced(
     operation: Option<Operation>,
     waiting: &str,
     detail: Option<&UnitDetail>,
-) -> Vec<String> {
+) -> Vec<Line> {
     let then = if operation == Some(Operation::Load) { "is loaded" } else { "starts" };
     let head = format!("{name} can't run anywhere yet; it stays submitted and {then} as soon as a host fits:");
-    let mut lines = vec![head];
-    lines.extend(reasons(waiting, detail));
+    let mut lines = vec![Line::Message(head)];
+    lines.extend(reasons(waiting, detail).into_iter().map(Line::Message));
     if let Some(operation) = operation {
         let verb = operation.verb();
-        lines.push(format!("{HINT}there is no need to {verb} it again; to give it up: `fleetctl unload {name}`"));
+        lines.push(Line::hint(format!("there is no need to {verb} it again; to give it up: `fleetctl unload {name}`")));
     }
     lines
 }

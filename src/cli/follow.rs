@@ -14,11 +14,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::api::client::{ClientError, For, News, progress_of};
 use crate::api::wire::{ErrorDetail, Operation, Progress, StateView, UnitView, WatchLine};
+use crate::cli::error::Line;
 use crate::cli::explain;
 use crate::cli::input::names;
 use crate::cli::limit::Limit;
 use crate::cli::session::Session;
-use crate::cli::wait::{Goal, State};
+use crate::cli::wait::{AwaitedState, Goal};
 use crate::journal::{Tail, journal_tail};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
@@ -41,7 +42,7 @@ pub(super) enum End {
     /// It is done, or is in the state that was waited for.
     Done,
     /// It failed; these lines were printed.
-    Failed(Vec<String>),
+    Failed(Vec<Line>),
     /// The time limit was exceeded; what it still waited for.
     TimedOut(String),
     /// Ctrl-C was pressed.
@@ -84,15 +85,15 @@ pub(super) struct Chosen {
 }
 
 /// Wait until all chosen units are in `state` at the same time, at most `limit`. A unit that can't get there without
-/// another request ends as failed at once; with [`State::Settled`], that is one way to be settled. Returns the units,
-/// of which there may be none, and how the wait ended.
+/// another request ends as failed at once; with [`AwaitedState::Settled`], that is one way to be settled. Returns the
+/// units, of which there may be none, and how the wait ended.
 ///
 /// # Errors
 /// As [`wait`].
 pub(super) async fn wait_for(
     session: &Session,
     chosen: Chosen,
-    state: State,
+    state: AwaitedState,
     revision: Revision,
     limit: Limit,
 ) -> Result<(Vec<Ended>, End), ClientError> {
@@ -125,7 +126,7 @@ struct Waiting<'a> {
     tracked: Vec<Tracked>,
     index: BTreeMap<UnitName, usize>,
     /// The state that all units must be in at the same time, also those that are first seen while waiting.
-    together: Option<State>,
+    together: Option<AwaitedState>,
     revision: Revision,
     limit: Limit,
     synced: bool,
@@ -254,7 +255,7 @@ impl<'a> Waiting<'a> {
         let all = !self.tracked.iter().any(waits);
         for index in 0..self.tracked.len() {
             let one = &self.tracked[index];
-            let alone = self.together.is_none() || (self.together != Some(State::Settled) && one.is_troubled());
+            let alone = self.together.is_none() || (self.together != Some(AwaitedState::Settled) && one.is_troubled());
             if !one.is_open() || !one.is_over(now) || !(all || alone) {
                 continue;
             }
@@ -273,7 +274,7 @@ impl<'a> Waiting<'a> {
             Progress::Failed(why) | Progress::Failing(why) => {
                 let mut lines = explain::failed(&one.name, view, why, one.was_asked_for_before());
                 let said = self.last_lines(one).await;
-                lines.splice(1..1, said);
+                lines.splice(1..1, said.into_iter().map(Line::Message));
                 End::Failed(lines)
             }
             Progress::Unplaced(why) => {
@@ -283,7 +284,7 @@ impl<'a> Waiting<'a> {
             Progress::Done | Progress::Settling | Progress::Waiting(_) | Progress::Idle(_) => {
                 match &one.aim {
                     Aim::Request(goal) if one.waited || goal.changed => self.session.line(&explain::done(goal, view)),
-                    Aim::State(state) if *state != State::Settled => {
+                    Aim::State(state) if *state != AwaitedState::Settled => {
                         self.session.line(&explain::reached(&one.name, state.as_str(), view));
                     }
                     Aim::Request(_) | Aim::State(_) => {}
@@ -320,6 +321,10 @@ impl<'a> Waiting<'a> {
 
     /// The lines of a report that was written without them: a host whose disk is slow reports a failure before its
     /// journal was read, and the lines once it has been. Empty if they don't come in time, or the unit no longer fails.
+    ///
+    /// This asks again, though the unit is watched: its end is being told, and what the stream says of the other units
+    /// meanwhile must be handled afterwards, in the loop that decides about all of them. It is rare, short, and about
+    /// one unit.
     async fn late_lines(&self, name: &UnitName, state: &StateView) -> Vec<String> {
         let deadline = Instant::now() + LINES_TIMEOUT;
         while Instant::now() < deadline {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::api::client::ClientError;
 use crate::api::wire::{ClusterView, MachineList, MachineRef, Offline, UnitDetail, UnitList, UnitView};
-use crate::cli::error::HINT;
+use crate::cli::error::Line;
 use crate::cli::input::names;
 use crate::cli::output::people::{ago, count};
 use crate::cli::session::Session;
@@ -121,7 +121,7 @@ impl Session {
     fn go_offline(&self, error: &ClientError, offline: Option<&Offline>, what: impl FnOnce(&str) -> String) {
         let Some(offline) = offline else { return };
         if self.offline.set(offline.clone()).is_ok() {
-            self.out.messages(&sentences(&error.to_string(), offline, what));
+            self.out.messages(sentences(&error.to_string(), offline, what));
         }
     }
 }
@@ -132,7 +132,7 @@ fn can_be_offline(error: &ClientError) -> bool {
 }
 
 /// The reason, without the advice below it; what is shown instead, as of when; and who may know more.
-fn sentences(error: &str, offline: &Offline, what: impl FnOnce(&str) -> String) -> Vec<String> {
+fn sentences(error: &str, offline: &Offline, what: impl FnOnce(&str) -> String) -> Vec<Line> {
     let Offline { host, at, since, seen, leader } = offline;
     let since =
         since.map(|since| format!("the store has been unreachable since {} ({}); ", utc(since), ago(since, *at)));
@@ -145,10 +145,11 @@ fn sentences(error: &str, offline: &Offline, what: impl FnOnce(&str) -> String) 
     let leader = leader.as_ref().filter(|leader| seen.is_none() && leader.id != host.id);
     let hint = leader.map(|leader| {
         let name = leader.name();
-        format!("{HINT}{name} led the cluster then, and may still show all of it: `--tunnel {}`", leader.ip)
+        Line::hint(format!("{name} led the cluster then, and may still show all of it: `--tunnel {}`", leader.ip))
     });
     let reason = error.lines().next().unwrap_or_default().to_owned();
-    [reason, since.unwrap_or_default() + &shown].into_iter().chain(hint).collect()
+    let messages = [reason, since.unwrap_or_default() + &shown].into_iter().map(Line::Message);
+    messages.chain(hint).collect()
 }
 
 /// A unit of which nothing but its name is known.

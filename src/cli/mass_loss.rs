@@ -1,7 +1,7 @@
 //! What operators read while the units of hosts that vanished together are held. Owns these words; pure.
 
 use crate::api::wire::{MachineList, MachineView};
-use crate::cli::error::HINT;
+use crate::cli::error::Line;
 use crate::clock::utc;
 use crate::model::machine::Held;
 
@@ -44,18 +44,18 @@ impl MassLoss {
     }
 
     /// What a person can do about it.
-    pub(in crate::cli) fn hint(&self) -> String {
+    pub(in crate::cli) fn hint(&self) -> Line {
         let named = self.names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
         let more = match self.names.len().saturating_sub(NAMED) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        format!("{HINT}if {named}{more} are really gone: `fleetctl forget --held` moves their units now")
+        Line::hint(format!("if {named}{more} are really gone: `fleetctl forget --held` moves their units now"))
     }
 
     /// Both, as lines of a message.
-    pub(in crate::cli) fn lines(&self) -> Vec<String> {
-        vec![self.sentence(), self.hint()]
+    pub(in crate::cli) fn lines(&self) -> Vec<Line> {
+        vec![self.sentence().into(), self.hint()]
     }
 }
 

@@ -65,6 +65,9 @@ fn rolled(applied: &Applied, texts: &BTreeMap<String, String>) -> Wanted {
 /// The rollouts that a request has begun: those that are `wanted`, at one revision. A set that doesn't run has none,
 /// and neither has a cluster whose leader is of an earlier version.
 ///
+/// This asks until they have begun, usually once or twice. A stream can't say that none begins, so it would have to be
+/// waited for as long, and the lists must be of one revision, from which each rollout is then watched.
+///
 /// # Errors
 /// See [`ClientError`].
 async fn begun(session: &Session, wanted: &Wanted) -> Result<RolloutList, ClientError> {

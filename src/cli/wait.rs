@@ -35,7 +35,7 @@ pub(super) enum Until {
 
 /// A state that `fleetctl wait` waits for, no matter who brings it about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum State {
+pub(super) enum AwaitedState {
     /// It is active on its host, or on all of its hosts
     Active,
     /// It is ready according to its probes, without probes active, or a oneshot that has finished
@@ -46,7 +46,7 @@ pub(super) enum State {
     Settled,
 }
 
-impl State {
+impl AwaitedState {
     /// The word for it.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -101,20 +101,24 @@ pub(super) fn progress(goal: &Goal, observed: Observed<'_>) -> Progress {
 
 /// How far a unit is on its way to `state`. [`Progress::Failing`] and [`Progress::Unplaced`] may still become better
 /// without a request; [`Progress::Failed`] may not.
-pub(super) fn reached(state: State, observed: Observed<'_>) -> Progress {
+pub(super) fn reached(state: AwaitedState, observed: Observed<'_>) -> Progress {
     let view = match (observed, state) {
         (Observed::There(view), _) => view,
-        (Observed::Leaving, State::Inactive | State::Settled) => return Progress::of_absent(Operation::Destroy, true),
-        (Observed::Leaving, State::Active | State::Ready) => return Progress::Failed("is being destroyed".into()),
-        (Observed::Gone | Observed::Unknown, State::Inactive) | (Observed::Gone, State::Settled) => {
+        (Observed::Leaving, AwaitedState::Inactive | AwaitedState::Settled) => {
+            return Progress::of_absent(Operation::Destroy, true);
+        }
+        (Observed::Leaving, AwaitedState::Active | AwaitedState::Ready) => {
+            return Progress::Failed("is being destroyed".into());
+        }
+        (Observed::Gone | Observed::Unknown, AwaitedState::Inactive) | (Observed::Gone, AwaitedState::Settled) => {
             return Progress::Done;
         }
         (Observed::Gone | Observed::Unknown, _) => return Progress::Failed("is not in the cluster".into()),
     };
     match state {
-        State::Active | State::Ready => running(view, state),
-        State::Inactive => stopped(view),
-        State::Settled => settled(view),
+        AwaitedState::Active | AwaitedState::Ready => running(view, state),
+        AwaitedState::Inactive => stopped(view),
+        AwaitedState::Settled => settled(view),
     }
 }
 
@@ -140,11 +144,11 @@ fn over(view: &UnitView) -> Progress {
     if view.global { Progress::Settling } else { Progress::Done }
 }
 
-fn running(view: &UnitView, state: State) -> Progress {
-    let progress = if state == State::Active { without_probes(view, None) } else { towards_desired(view) };
+fn running(view: &UnitView, state: AwaitedState) -> Progress {
+    let progress = if state == AwaitedState::Active { without_probes(view, None) } else { towards_desired(view) };
     let up = |state: &&StateView| state.report.active.is_active() && state.report.job.is_none();
     let down = of_its_hosts(view).find(|state| !up(state));
-    if let (State::Active, Some(_)) = (state, view.done) {
+    if let (AwaitedState::Active, Some(_)) = (state, view.done) {
         return Progress::Failed("has run once, and is done".into());
     }
     let has_host = of_its_hosts(view).next().is_some();
@@ -155,7 +159,7 @@ fn running(view: &UnitView, state: State) -> Progress {
     match (progress, down) {
         (Progress::Done | Progress::Settling | Progress::Idle(_), Some(down)) => match missing(view) {
             Some(why) => Progress::Failed(why),
-            None if state == State::Ready => over(view),
+            None if state == AwaitedState::Ready => over(view),
             None => Progress::Failed(format!("has finished on {}, and is {}", down.machine.name(), down.report.active)),
         },
         (progress, _) => progress,
@@ -311,7 +315,7 @@ mod tests {
             (Loaded, "n1 active running job=stop", waiting(), ["to be loaded", "to be loaded", "on n1", "waiting w"]),
             (Inactive, "", done, ["to be inactive", "to be inactive", "done", "done"]),
         ];
-        let states = [State::Active, State::Ready, State::Inactive, State::Settled];
+        let states = [AwaitedState::Active, AwaitedState::Ready, AwaitedState::Inactive, AwaitedState::Settled];
         for (desired, on, progress, expected) in cases {
             let on: Vec<&str> = (!on.is_empty()).then_some(on).into_iter().collect();
             let view = UnitView { progress: Some(progress), ..unit("a.service", desired, &on) };
@@ -332,7 +336,7 @@ mod tests {
             (Observed::Leaving, ["failed is being destroyed", "failed is being destroyed", leaving, leaving]),
         ];
         for (observed, expected) in cases {
-            let states = [State::Active, State::Ready, State::Inactive, State::Settled];
+            let states = [AwaitedState::Active, AwaitedState::Ready, AwaitedState::Inactive, AwaitedState::Settled];
             assert_eq!(states.map(|state| words(&reached(state, observed))), expected, "{observed:?}");
         }
     }
@@ -342,10 +346,10 @@ mod tests {
         let mut view = unit("a.service", Desired::Launched, &["n1 active running", "n2 activating start"]);
         (view.global, view.machine) = (true, None);
         view.progress = Some(Progress::Waiting("start job on n2".into()));
-        assert_eq!(words(&reached(State::Active, There(&view))), "waiting start job on n2");
+        assert_eq!(words(&reached(AwaitedState::Active, There(&view))), "waiting start job on n2");
         view.states[1].report.active = "active".into();
         view.progress = Some(Progress::Settling);
-        assert_eq!(words(&reached(State::Active, There(&view))), "settling");
+        assert_eq!(words(&reached(AwaitedState::Active, There(&view))), "settling");
     }
 
     fn words(progress: &Progress) -> String {

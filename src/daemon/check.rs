@@ -14,7 +14,7 @@ use crate::systemd::dbus::{self, Dbus};
 use super::{host, options};
 
 /// How long the store and systemd may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Check the configuration. Returns what to print, and the exit status: 0 if it is valid, 1 if not.
 #[must_use]
@@ -62,18 +62,18 @@ async fn store(settings: &StoreSettings) -> String {
         store.range(Range { limit: 1, ..Range::default() }).await?;
         store.version().await
     };
-    match timeout(PATIENCE, answer).await {
+    match timeout(ANSWER_TIMEOUT, answer).await {
         Ok(Ok(version)) => format!("etcd at {name} answers (version {version})"),
         Ok(Err(error)) => format!("etcd can't be used now: {error}"),
-        Err(_) => format!("etcd at {name} doesn't answer within {} s", PATIENCE.as_secs()),
+        Err(_) => format!("etcd at {name} doesn't answer within {} s", ANSWER_TIMEOUT.as_secs()),
     }
 }
 
 async fn systemd(settings: &Settings) -> String {
     let systemd = Dbus::new(dbus::Options { user: settings.systemd_user, ..dbus::Options::default() });
-    match timeout(PATIENCE, systemd.version()).await {
+    match timeout(ANSWER_TIMEOUT, systemd.version()).await {
         Ok(Ok(version)) => format!("systemd {version}"),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("systemd doesn't answer within {} s", PATIENCE.as_secs()),
+        Err(_) => format!("systemd doesn't answer within {} s", ANSWER_TIMEOUT.as_secs()),
     }
 }

@@ -148,7 +148,11 @@ impl Cluster {
             gates: only(&self.gates, &scope),
             rollouts: only(&self.rollouts, &scope),
             histories: only(&self.histories, &scope),
-            schedule: self.schedule.iter().map(|(host, slice)| (host.clone(), only(slice, &scope))).collect(),
+            schedule: self
+                .schedule
+                .iter()
+                .map(|(host, assignments)| (host.clone(), only(assignments, &scope)))
+                .collect(),
             states: only(&self.states, &scope),
             units,
         }
@@ -157,7 +161,7 @@ impl Cluster {
     /// The first host that a unit is assigned to, and what it was told.
     #[must_use]
     pub fn first_assigned(&self, name: &UnitName) -> Option<(&MachineId, &Assignment)> {
-        self.schedule.iter().find_map(|(host, slice)| Some((host, &slice.get(name)?.value)))
+        self.schedule.iter().find_map(|(host, assignments)| Some((host, &assignments.get(name)?.value)))
     }
 
     /// A unit whose record can't be decoded stays as it is: its assignment stands in for its desired state.

@@ -8,7 +8,7 @@ use super::name::{UnitHash, UnitName};
 use super::unit::Unit;
 
 /// How many earlier texts of a unit are kept.
-const KEPT: usize = 10;
+const MAX_FORMER_TEXTS: usize = 10;
 
 /// How long they are kept after the unit was destroyed, in ms: a week.
 const KEPT_FOR: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -109,7 +109,7 @@ impl History {
         let PresentText { n, since, author } = self.present(unit);
         let (hash, text, since) = (unit.hash.clone(), unit.text.clone(), Some(since));
         self.revisions.push(FormerText { n, hash, text, until: at, destroyed, by: None, since, author, batch: None });
-        let superfluous = self.revisions.len().saturating_sub(KEPT);
+        let superfluous = self.revisions.len().saturating_sub(MAX_FORMER_TEXTS);
         self.revisions.drain(..superfluous);
         self.gone = destroyed.then_some(at);
         self

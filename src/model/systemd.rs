@@ -159,6 +159,23 @@ impl LoadState {
     }
 }
 
+impl JobResult {
+    /// Whether the job has not done what it was for.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Failed
+            | Self::Canceled
+            | Self::Dependency
+            | Self::Timeout
+            | Self::Invalid
+            | Self::Assert
+            | Self::Unsupported => true,
+            Self::Done | Self::Skipped | Self::Other(_) => false,
+        }
+    }
+}
+
 impl ActiveState {
     /// Whether the unit isn't running, as far as known.
     #[must_use]

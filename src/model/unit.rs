@@ -317,6 +317,17 @@ impl UnitReport {
         self.ready.unwrap_or(self.active.is_active())
     }
 
+    /// Whether it isn't active because something on its host went wrong: it failed, or can't be loaded or started.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        let went_wrong = self.error.is_some()
+            || self.failure.is_some()
+            || self.active == ActiveState::Failed
+            || self.load.is_unusable()
+            || self.result.as_ref().is_some_and(JobResult::is_failure);
+        went_wrong && !self.active.is_active()
+    }
+
     /// Whether it is as it should be once it was started: ready, with nothing left to do; or over, if its file `ends`
     /// by itself and it has ended well.
     #[must_use]

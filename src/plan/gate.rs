@@ -88,7 +88,7 @@ pub fn is_previewed(cluster: &Cluster, name: &UnitName, host: &MachineId) -> boo
     if rollouts.peek().is_none() {
         return false;
     }
-    let told = cluster.schedule.get(host).and_then(|slice| slice.get(name)).map(|told| &told.value.hash);
+    let told = cluster.schedule.get(host).and_then(|assignments| assignments.get(name)).map(|told| &told.value.hash);
     let runs = cluster.report(name, host).map(|report| &report.hash);
     rollouts.any(|rollout| told.into_iter().chain(runs).any(|hash| rollout.value.previews(hash)))
 }

@@ -268,17 +268,7 @@ fn started(report: &UnitReport, host: &str) -> Progress {
         (ActiveState::Failed, _) => Progress::Failed(went_wrong()),
         // A unit that it requires may be started in the same batch.
         (_, Some(JobResult::Dependency)) => Progress::Failing(went_wrong()),
-        (
-            _,
-            Some(
-                JobResult::Failed
-                | JobResult::Timeout
-                | JobResult::Canceled
-                | JobResult::Invalid
-                | JobResult::Assert
-                | JobResult::Unsupported,
-            ),
-        ) => Progress::Failed(went_wrong()),
+        (_, Some(result)) if result.is_failure() => Progress::Failed(went_wrong()),
         // systemd starts it again after a while, and it may fail again.
         (ActiveState::Activating, _) if report.failure.is_some() => Progress::Failing(went_wrong()),
         // A finished oneshot, or a unit whose conditions weren't met: for systemd both are done.

@@ -32,7 +32,7 @@ pub use trial::{Trial, trial, trial_of_asks};
 const MAX_ATTEMPTS: u32 = 8;
 
 /// The pause after an attempt is this times its number, so that others can finish.
-const PAUSE: Duration = Duration::from_millis(5);
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 
 /// The result of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +158,7 @@ pub async fn apply<S: Store>(reader: &Reader<S>, intents: &[Intent], by: &Author
     for attempt in 1..=MAX_ATTEMPTS {
         match attempts.once(reader, intents, by, now).await {
             Ok(Some(applied)) => return Ok(applied),
-            Ok(None) => tokio::time::sleep(PAUSE * attempt).await,
+            Ok(None) => tokio::time::sleep(CONFLICT_PAUSE * attempt).await,
             Err(why) => return Err(attempts.failed(why)),
         }
     }

@@ -17,8 +17,8 @@ use super::records::{Family as _, rollout, unit};
 use super::{put, unchanged};
 
 /// How often it is tried while others change the same record, and the pause before the first of these.
-const ATTEMPTS: u32 = 8;
-const PAUSE: Duration = Duration::from_millis(5);
+const MAX_ATTEMPTS: u32 = 8;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why nothing was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub async fn ask<S: Store>(
     by: &Author,
 ) -> Result<Revision, Refusal> {
     let (key, of_rollout) = (Key::Unit(name.clone()), Key::Rollout(name.clone()).to_string());
-    for attempt in 1..=ATTEMPTS {
+    for attempt in 1..=MAX_ATTEMPTS {
         let wanted = BTreeSet::from([key.to_string(), of_rollout.clone()]);
         let (revision, found) = reader.points(&wanted).await.map_err(Refusal::Store)?;
         let record = |key: &str| found.iter().find(|kv| kv.key == key);
@@ -60,7 +60,7 @@ pub async fn ask<S: Store>(
         check(name, rollout.as_ref(), what).map_err(Refusal::Pointless)?;
         match reader.store().commit(asking(&key, stored, unit, what, revision, by)).await {
             Ok(_) => return Ok(revision),
-            Err(Error::Conflict) => tokio::time::sleep(PAUSE * attempt).await,
+            Err(Error::Conflict) => tokio::time::sleep(CONFLICT_PAUSE * attempt).await,
             Err(error) => return Err(Refusal::Lost(error)),
         }
     }

@@ -11,7 +11,7 @@ use crate::model::placement::Constraints;
 use super::records::file::FileRecord;
 
 /// The number of files that are certainly cached; up to twice as many may be. About 200 bytes each.
-const KEPT: usize = 8192;
+const MIN_CACHED: usize = 8192;
 
 /// What tables and plans need to know about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl FileSummaryCache {
 
 impl Generations {
     fn insert(&mut self, hash: UnitHash, summary: Arc<FileSummary>) {
-        if self.young.len() >= KEPT {
+        if self.young.len() >= MIN_CACHED {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(hash, summary);
@@ -86,13 +86,13 @@ mod tests {
         let summary = Arc::new(FileSummary::of(&file).unwrap());
         assert!(summary.constraints.global && &*summary.description == "d");
         let (summaries, hash) = (FileSummaryCache::default(), |n: usize| UnitHash::new(&format!("{n:040x}")));
-        for n in 0..4 * KEPT {
+        for n in 0..4 * MIN_CACHED {
             summaries.insert(hash(n), Arc::clone(&summary));
             assert!(summaries.get(&hash(0)).is_some());
         }
         assert!(summaries.get(&hash(1)).is_none());
         let generations = summaries.generations.lock().unwrap();
-        assert!(generations.young.len() + generations.old.len() <= 2 * KEPT);
+        assert!(generations.young.len() + generations.old.len() <= 2 * MIN_CACHED);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 /// How much of the end of a command's output is kept, in bytes.
-const KEPT: usize = 2048;
+const MAX_OUTPUT: usize = 2048;
 
 /// Run `command` in `/bin/sh`. If it takes longer than `limit`, or the future is dropped, its whole process group is
 /// killed.
@@ -72,7 +72,7 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
     let (mut kept, mut buffer) = (Vec::new(), [0; 1024]);
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         kept.extend_from_slice(&buffer[..read]);
-        let excess = kept.len().saturating_sub(KEPT);
+        let excess = kept.len().saturating_sub(MAX_OUTPUT);
         kept.drain(..excess);
     }
     String::from_utf8_lossy(&kept).trim().to_owned()

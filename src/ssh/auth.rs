@@ -2,6 +2,7 @@
 //! command line or in the configuration, then the agent's, then the default files. Blocks; runs on the session's
 //! thread.
 
+use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -25,8 +26,43 @@ const UNUSABLE: [ssh2::ErrorCode; 3] =
 /// The result of trying a key.
 enum Tried {
     In,
+    /// The file isn't a key, or the passphrase is wrong.
+    Unusable,
     /// Not accepted, with the reason.
     Not(String),
+}
+
+impl Tried {
+    /// Why the key was of no use; `None` if it was accepted.
+    fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::In => None,
+            Self::Unusable => Some("it can't be read, or the passphrase is wrong"),
+            Self::Not(why) => Some(why),
+        }
+    }
+}
+
+/// Why no other key can be tried.
+enum Broken {
+    /// The host closed the connection.
+    Closed,
+    /// The host no longer answers.
+    Silent,
+    /// The user didn't want to type the passphrase of this file.
+    Declined(PathBuf),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str(
+                "the host closed the connection, perhaps after too many keys (`--ssh-identity FILE` selects one)",
+            ),
+            Self::Silent => f.write_str("it doesn't answer any more"),
+            Self::Declined(file) => write!(f, "no passphrase was given for {}", file.display()),
+        }
+    }
 }
 
 /// The default key files.
@@ -124,10 +160,9 @@ impl Attempt<'_> {
         let Some((agent, keys)) = &self.agent else { return Ok(false) };
         let mut refused = Vec::new();
         for key in keys.iter().filter(|key| wanted(key)) {
-            match outcome(agent.userauth(&self.target.user, key)).map_err(|why| self.broken(&why))? {
-                Tried::In => return Ok(true),
-                Tried::Not(why) => refused.push(format!("agent key {}: {why}", key.comment())),
-            }
+            let tried = outcome(agent.userauth(&self.target.user, key)).map_err(|why| self.broken(&why))?;
+            let Some(why) = tried.refusal() else { return Ok(true) };
+            refused.push(format!("agent key {}: {why}", key.comment()));
         }
         self.tried.extend(refused);
         Ok(false)
@@ -147,7 +182,7 @@ impl Attempt<'_> {
             return Ok(false);
         }
         let tried = if is_encrypted(&text) { self.encrypted(file)? } else { self.try_file(file, None)? };
-        if let Tried::Not(why) = tried {
+        if let Some(why) = tried.refusal() {
             self.tried.push(format!("{}: {why}", file.display()));
             return Ok(false);
         }
@@ -169,21 +204,21 @@ impl Attempt<'_> {
         for _ in 0..ATTEMPTS {
             let answer = self.ssh.ask.secret(&format!("Enter passphrase for key '{}': ", file.display()));
             match self.with_answer(file, answer.clone()) {
-                Ok(Tried::Not(why)) if why == WRONG => {}
+                Ok(Tried::Unusable) => {}
                 tried => {
                     drop(keep(answer));
                     return tried;
                 }
             }
         }
-        Ok(Tried::Not(WRONG.into()))
+        Ok(Tried::Unusable)
     }
 
     fn with_answer(&self, file: &Path, answer: Answer) -> Result<Tried, Error> {
         match answer {
             Answer::Said(passphrase) => self.try_file(file, Some(&passphrase)),
             // A user who declines isn't asked for the next passphrase.
-            Answer::GivenUp => Err(self.broken(&format!("no passphrase was given for {}", file.display()))),
+            Answer::GivenUp => Err(self.broken(&Broken::Declined(file.to_owned()))),
             Answer::Nobody => Ok(Tried::Not(
                 "it is encrypted, and there is no terminal to ask for its passphrase; put it into an agent (`ssh-add`)"
                     .into(),
@@ -196,11 +231,11 @@ impl Attempt<'_> {
             .map_err(|why| self.broken(&why))
     }
 
-    fn broken(&self, why: &str) -> Error {
+    fn broken(&self, why: &Broken) -> Error {
         let Target { user, .. } = self.target;
         let mut lines = vec![format!("can't log in on {} as {user}: {why}", self.target.label())];
         lines.extend(self.tried.iter().map(|tried| format!("  {tried}")));
-        Error { refused: why == CLOSED, ..Error::all(lines) }
+        Error { refused: matches!(why, Broken::Closed), ..Error::all(lines) }
     }
 
     fn failure(&self) -> Error {
@@ -232,19 +267,15 @@ impl Attempt<'_> {
     }
 }
 
-const CLOSED: &str = "the host closed the connection, perhaps after too many keys (`--ssh-identity FILE` selects one)";
-
-const WRONG: &str = "it can't be read, or the passphrase is wrong";
-
-fn outcome(result: Result<(), ssh2::Error>) -> Result<Tried, String> {
+fn outcome(result: Result<(), ssh2::Error>) -> Result<Tried, Broken> {
     match result {
         Ok(()) => Ok(Tried::In),
-        Err(error) if error.code() == TIMEOUT => Err("it doesn't answer any more".into()),
-        Err(error) if UNUSABLE.contains(&error.code()) => Ok(Tried::Not(WRONG.into())),
+        Err(error) if error.code() == TIMEOUT => Err(Broken::Silent),
+        Err(error) if UNUSABLE.contains(&error.code()) => Ok(Tried::Unusable),
         // Refused, or the agent didn't sign.
         Err(error) => match error.code() {
             ssh2::ErrorCode::Session(-18 | -19) => Ok(Tried::Not("not accepted".into())),
-            ssh2::ErrorCode::Session(-7 | -13 | -43) => Err(CLOSED.into()),
+            ssh2::ErrorCode::Session(-7 | -13 | -43) => Err(Broken::Closed),
             _ => Ok(Tried::Not(error.message().to_owned())),
         },
     }

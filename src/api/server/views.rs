@@ -80,8 +80,8 @@ pub(super) fn damaged(cluster: &Cluster, damaged: Damaged) -> Vec<DamagedUnit> {
 
 /// The assignments of a global unit.
 fn orders(cluster: &Cluster, name: &UnitName) -> Vec<HostOrder> {
-    let order = |(host, slice): (&MachineId, &BTreeMap<UnitName, Versioned<Assignment>>)| {
-        let entry = &slice.get(name)?.value;
+    let order = |(host, assignments): (&MachineId, &BTreeMap<UnitName, Versioned<Assignment>>)| {
+        let entry = &assignments.get(name)?.value;
         let machine = machine_ref(cluster, host);
         Some(HostOrder { machine, generation: entry.generation, target: entry.target })
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::OutputFormat;
-use crate::cli::wait::State;
+use crate::cli::wait::AwaitedState;
 
 /// `wait`.
 #[derive(Debug, Args)]
@@ -15,7 +15,7 @@ pub(in crate::cli) struct Wait {
     pub(in crate::cli) units: Vec<String>,
     /// The state to wait for
     #[arg(long = "for", value_name = "STATE", value_enum)]
-    pub(in crate::cli) state: State,
+    pub(in crate::cli) state: AwaitedState,
     /// Wait at most this long, such as 60s or 5m
     #[arg(long, value_name = "TIME", value_parser = super::change::time)]
     pub(in crate::cli) timeout: Option<Duration>,

@@ -3,7 +3,7 @@
 use super::history::{self, Text};
 use super::option_changes::{between, for_systemd};
 use super::unified::{painted, unified};
-use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::input::names;
 use crate::cli::session::Session;
 use crate::journal::Output as _;
@@ -46,7 +46,7 @@ pub(super) async fn run(session: &Session, (unit, one, other): (&str, u64, Optio
     if let Some(effect) = effect {
         session.out.message(&format!("{name}: from revision {one} to {other}: {effect}"));
         if Some(other) == present {
-            session.out.messages(&[format!("{HINT}`fleetctl rollback {name} {one}` goes back to revision {one}")]);
+            session.out.messages([Line::hint(format!("`fleetctl rollback {name} {one}` goes back to revision {one}"))]);
         }
     }
     Ok(Exit::failed_if(!lines.is_empty()))

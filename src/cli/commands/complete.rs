@@ -24,7 +24,7 @@ use crate::model::name::{TYPES, UnitName};
 
 /// How long all of it may take: together with the start of this program less than 150 ms, which a person doesn't
 /// notice.
-const PATIENCE: Duration = Duration::from_millis(120);
+const COMPLETION_TIMEOUT: Duration = Duration::from_millis(120);
 
 /// The states of systemd that `--state` takes, besides our own words.
 const SYSTEMD_STATES: [&str; 5] = ["active", "activating", "deactivating", "reloading", "exited"];
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(
     client: impl AsyncFnOnce(&Globals) -> Result<Client, Error> + Send + 'static,
 ) {
     let Some(slot) = slot::of(&args::documented(), words) else { return };
-    let candidates = within(PATIENCE, sources(&slot, words, client));
+    let candidates = within(COMPLETION_TIMEOUT, sources(&slot, words, client));
     let mut fitting: Vec<&String> = candidates
         .iter()
         .filter(|candidate| candidate.starts_with(&slot.begun) && !slot.named.contains(candidate))

@@ -14,21 +14,21 @@ use super::{diff, instances, plan, send};
 use crate::api::client::ClientError;
 use crate::api::wire::{Applied, Apply, ApplyUnit, UnitDetail};
 use crate::cli::args::{self, Edit};
-use crate::cli::error::{Error, Exit};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::input::{check, names, select};
 use crate::cli::limit::Limit;
 use crate::cli::session::Session;
 use crate::model::name::UnitName;
 
 /// How many names of temporary folders are tried.
-const TRIES: u32 = 100;
+const MAX_FOLDER_NAMES: u32 = 100;
 
 /// `edit`.
 pub(in crate::cli) async fn run(session: &Session, args: &Edit) -> Result<Exit, Error> {
     let name = names::unit(&args.unit).map_err(|error| Error::failure(format!("{}: {error}", args.unit)))?;
     let detail = match session.client.unit(&name).await {
         Err(ClientError::Api(detail)) if detail.code == 404 => {
-            let mut lines = vec![format!("Unit {name} not found")];
+            let mut lines = vec![Line::Message(format!("Unit {name} not found"))];
             lines.extend(select::hints(session, std::slice::from_ref(&args.unit)).await);
             return Err(Error::failures(lines));
         }
@@ -161,7 +161,7 @@ impl Draft {
     fn new(name: &UnitName, text: &str) -> std::io::Result<Self> {
         let base = std::env::temp_dir();
         let mut made = Err(std::io::ErrorKind::AlreadyExists.into());
-        for number in 0..TRIES {
+        for number in 0..MAX_FOLDER_NAMES {
             let folder = base.join(format!("fleetctl-edit-{}-{number}", std::process::id()));
             made = std::fs::DirBuilder::new().mode(0o700).create(&folder).map(|()| folder);
             if !matches!(&made, Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists) {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::api::wire::{MachineList, MachineView};
 use crate::cli::args::Forget;
-use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::mass_loss::is_one_of_many;
 use crate::cli::session::Session;
 
@@ -51,24 +51,25 @@ pub(in crate::cli) async fn run(session: &Session, args: &Forget) -> Result<Exit
 }
 
 /// The host that is gone and has this name. A host that was installed again has its name from the one that is gone.
-fn find<'a>(name: &str, hosts: &'a MachineList) -> Result<&'a MachineView, Vec<String>> {
+fn find<'a>(name: &str, hosts: &'a MachineList) -> Result<&'a MachineView, Vec<Line>> {
     match named(name, &hosts.gone)[..] {
         [host] => return Ok(host),
         [] => {}
         ref several => {
             let lines = several.iter().map(|host| format!("  {}  {}  {}", host.id, host.hostname, host.ip));
-            return Err(std::iter::once(format!("{name} could be any of these hosts:")).chain(lines).collect());
+            let head = format!("{name} could be any of these hosts:");
+            return Err(std::iter::once(head).chain(lines).map(Line::Message).collect());
         }
     }
     Err(match named(name, &hosts.machines)[..] {
         [host, ..] => vec![
-            format!("{} ({}) isn't gone; only a host that is gone can be forgotten", host.name(), host.ip),
-            format!("{HINT}stop its fleetd first: `systemctl disable --now fleetd.socket fleetd`"),
+            format!("{} ({}) isn't gone; only a host that is gone can be forgotten", host.name(), host.ip).into(),
+            Line::hint("stop its fleetd first: `systemctl disable --now fleetd.socket fleetd`"),
         ],
         [] => {
             let gone: Vec<String> = hosts.gone.iter().map(MachineView::name).collect();
             let gone = if gone.is_empty() { "no host is gone".into() } else { format!("gone: {}", gone.join(", ")) };
-            vec![format!("no host {name} is known"), format!("{HINT}{gone}")]
+            vec![format!("no host {name} is known").into(), Line::hint(gone)]
         }
     })
 }
@@ -98,7 +99,7 @@ mod tests {
         let hosts = MachineList { here: None, machines, gone, offline: None };
         let find = |name: &str| match find(name, &hosts) {
             Ok(host) => host.id.short().to_owned(),
-            Err(lines) => lines[0].clone(),
+            Err(lines) => lines[0].to_string(),
         };
         for (name, found) in [
             ("n2", "33333333"),

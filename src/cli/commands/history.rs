@@ -4,7 +4,7 @@
 use crate::api::client::ClientError;
 use crate::api::wire::{FileOutcomeView, FormerRevision, PresentRevision, UnitHistory};
 use crate::cli::args::History;
-use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::input::{names, select};
 use crate::cli::output::fitted::{self, Cell, Tone};
 use crate::cli::output::people::{ago, count};
@@ -56,7 +56,7 @@ pub(super) async fn cat(session: &Session, name: &UnitName, number: u64) -> Resu
 pub(super) async fn of(session: &Session, name: &UnitName) -> Result<UnitHistory, Error> {
     match session.client.history(name).await {
         Err(ClientError::Api(detail)) if detail.code == 404 => {
-            let mut lines = vec![format!("Unit {name} not found, and no earlier text of it is kept")];
+            let mut lines = vec![Line::Message(format!("Unit {name} not found, and no earlier text of it is kept"))];
             lines.extend(select::hints(session, &[name.to_string()]).await);
             Err(Error::failures(lines))
         }
@@ -65,7 +65,7 @@ pub(super) async fn of(session: &Session, name: &UnitName) -> Result<UnitHistory
 }
 
 /// How to print the last text of a unit that was destroyed, if it is kept.
-pub(super) async fn hint(session: &Session, name: &UnitName) -> Option<String> {
+pub(super) async fn hint(session: &Session, name: &UnitName) -> Option<Line> {
     if !session.out.is_watched() {
         return None;
     }
@@ -73,10 +73,10 @@ pub(super) async fn hint(session: &Session, name: &UnitName) -> Option<String> {
     let history = session.client.history(name).await.ok()?;
     let last = history.revisions.first()?;
     let then = ago(last.until, Clock::system().now_ms());
-    Some(format!(
-        "{HINT}it was destroyed {then} ago; `fleetctl cat --revision {} {name}` prints its file",
+    Some(Line::hint(format!(
+        "it was destroyed {then} ago; `fleetctl cat --revision {} {name}` prints its file",
         last.revision
-    ))
+    )))
 }
 
 /// One of the texts of a unit.

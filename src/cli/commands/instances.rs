@@ -2,7 +2,7 @@
 //! which instances these are, and the question to the user; `units` sends them in the same batch.
 
 use crate::api::wire::{ApplyUnit, Operation, UnitView};
-use crate::cli::error::{Error, HINT};
+use crate::cli::error::{Error, Line};
 use crate::cli::input::batch::Batch;
 use crate::cli::input::files::has_replicas;
 use crate::cli::session::Session;
@@ -98,10 +98,10 @@ fn wanted(session: &Session, template: &UnitName, following: &[&UnitView], asked
     session.out.message(&format!(
         "{names} {keep} the old file of {template}; with --instances {get} the new one together with it"
     ));
-    session.out.messages(&[format!(
-        "{HINT}from now on, `fleetctl start --replace '{}@*'` gives it to them",
+    session.out.messages([Line::hint(format!(
+        "from now on, `fleetctl start --replace '{}@*'` gives it to them",
         template.prefix()
-    )]);
+    ))]);
     false
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::api::wire::{DamagedUnit, MachineList, MachineView, StateView, UnitList, UnitView};
 use crate::cli::args::{Columns, Filter, List, ListMachines, ListUnits};
 use crate::cli::condition::Condition;
-use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::explain;
 use crate::cli::input::select;
 use crate::cli::mass_loss::MassLoss;
@@ -61,17 +61,17 @@ pub(in crate::cli) async fn units(session: &Session, args: &ListUnits) -> Result
     }
     if session.out.is_seen() && !session.is_json() {
         if let Ok(hosts) = session.known_machines().await {
-            session.out.messages(&mass_loss(&hosts));
+            session.out.messages(mass_loss(&hosts));
         }
         let troubled = rows.iter().filter_map(|(name, state)| explain::trouble(name, state));
-        session.out.messages(&troubled.collect::<Vec<_>>());
+        session.out.messages(troubled);
     }
     session.out.messages(&damaged);
     Ok(say(session, list, &unmatched).await)
 }
 
 /// That units of hosts that vanished together are held.
-fn mass_loss(hosts: &MachineList) -> Vec<String> {
+fn mass_loss(hosts: &MachineList) -> Vec<Line> {
     MassLoss::of(hosts).map(|loss| loss.lines()).unwrap_or_default()
 }
 
@@ -108,7 +108,7 @@ pub(in crate::cli) async fn unit_files(session: &Session, args: &ListUnits) -> R
     } else {
         print(session, &list.columns, &fields, &units);
     }
-    session.out.messages(&damaged(&units));
+    session.out.messages(damaged(&units));
     Ok(say(session, list, &unmatched).await)
 }
 
@@ -157,7 +157,7 @@ pub(in crate::cli) async fn machines(session: &Session, args: &ListMachines) -> 
         let units = session.known_units(&[]).await?.units;
         show(session, &list.columns, &people::machines(&machines, &units, Clock::system().now_ms()));
         let gone = machines.iter().find(|machine| machine.gone.is_some()).map(MachineView::name);
-        let hint = gone.map(|name| format!("{HINT}if {name} won't be back: `fleetctl forget {name}`"));
+        let hint = gone.map(|name| Line::hint(format!("if {name} won't be back: `fleetctl forget {name}`")));
         session.out.messages(&if loss.is_empty() { hint.into_iter().collect() } else { loss });
     } else {
         print(session, &list.columns, &fields, &machines);
@@ -245,8 +245,8 @@ pub(in crate::cli) fn pick<T>(
         Some(Field { name, text, value }) => Ok(Field { name, text: *text, value: *value }),
         None => {
             let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
-            let hint = format!("{HINT}there are {}", known.join(", "));
-            Err(Error::failures(vec![format!("Invalid key in output format: \"{key}\""), hint]))
+            let hint = Line::hint(format!("there are {}", known.join(", ")));
+            Err(Error::failures([format!("Invalid key in output format: \"{key}\"").into(), hint]))
         }
     };
     asked.split(',').map(|key| find(key.trim())).collect()

@@ -40,7 +40,7 @@ pub(super) fn of_ask(session: &Session, plan: Option<Plan>) -> Result<Exit, Erro
 }
 
 fn too_old() -> Error {
-    Error::failures(vec!["this fleetd is too old for --plan: upgrade it".into(), "nothing was changed".into()])
+    Error::failures(["this fleetd is too old for --plan: upgrade it", "nothing was changed"])
 }
 
 fn print(session: &Session, plan: &Plan, asked: &BTreeSet<String>) -> Exit {

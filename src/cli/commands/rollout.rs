@@ -4,7 +4,7 @@ use crate::api::client::ClientError;
 use crate::api::wire::{RidingUnit, RolloutMember, RolloutView};
 use crate::cli::args::Rollout;
 use crate::cli::commands::plan;
-use crate::cli::error::{Error, Exit};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::input::{names, select};
 use crate::cli::limit::Limit;
 use crate::cli::output::fitted::{self, Cell, Tone};
@@ -65,7 +65,7 @@ async fn look(session: &Session, name: &UnitName, arg: &str) -> Result<(RolloutV
     if let Some(view) = list.rollouts.into_iter().next() {
         return Ok((view, list.revision));
     }
-    let mut lines = vec![format!("rollout: {name} has had no rollout")];
+    let mut lines = vec![Line::Message(format!("rollout: {name} has had no rollout"))];
     lines.extend(select::hints(session, &[arg.to_owned()]).await);
     Err(Error::failures(lines))
 }

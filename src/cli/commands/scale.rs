@@ -7,7 +7,7 @@ use crate::api::wire::{Applied, ApplyUnit, Outcome, UnitDetail, UnitView};
 use crate::cli::args::{Count, Scale};
 use crate::cli::commands::units::{exit_of, goals, report, wait_or_trigger};
 use crate::cli::commands::{counted, instances, plan, send};
-use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::input::{names, select};
 use crate::cli::limit::Limit;
 use crate::cli::session::Session;
@@ -78,9 +78,9 @@ fn template(arg: &str) -> Result<UnitName, Error> {
 async fn look(session: &Session, template: UnitName, arg: &str) -> Result<Before, Error> {
     let members = session.client.units(&[names::exactly(&template), instances::pattern(&template)]).await?.units;
     if !members.iter().any(|unit| unit.name == template) {
-        let mut lines = vec![format!("Unit {template} not found")];
+        let mut lines = vec![Line::Message(format!("Unit {template} not found"))];
         lines.extend(select::hints(session, &[arg.to_owned()]).await);
-        lines.push(format!("{HINT}submit its file first: `fleetctl submit {template}`"));
+        lines.push(Line::hint(format!("submit its file first: `fleetctl submit {template}`")));
         return Err(Error::failures(lines));
     }
     let UnitDetail { unit, text, revision, .. } = session.client.unit(&template).await?;
@@ -204,7 +204,7 @@ mod tests {
             ("web@1", Err("scale: web@1.service is an instance; name its template, web@.service")),
             ("web", Err("scale: web.service is no template, and only a template has members, such as web@.service")),
         ] {
-            let named = template(arg).map(|name| name.to_string()).map_err(|error| error.lines[0].clone());
+            let named = template(arg).map(|name| name.to_string()).map_err(|error| error.lines[0].to_string());
             assert_eq!(named, expected.map(str::to_owned).map_err(str::to_owned), "{arg}");
         }
     }

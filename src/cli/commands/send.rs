@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit, Outcome};
-use crate::cli::error::{Error, HINT};
+use crate::cli::error::{Error, Line};
 use crate::cli::input::batch::Batch;
 use crate::cli::session::Session;
 
@@ -33,8 +33,9 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
         match unit.outcome {
             Outcome::Differs if is_left(unit, &asked) => session.out.message(&left(unit)),
             Outcome::Differs => {
-                let hint = format!("{HINT}`fleetctl diff {}` shows how; with --strict, this is a failure", unit.name);
-                session.out.messages(&[differs(batch, unit), hint]);
+                let hint =
+                    Line::hint(format!("`fleetctl diff {}` shows how; with --strict, this is a failure", unit.name));
+                session.out.messages([differs(batch, unit).into(), hint]);
             }
             // Programs have it as fleet printed it, which knew no comments.
             Outcome::Unchanged | Outcome::Changed

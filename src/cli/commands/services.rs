@@ -6,7 +6,7 @@ use crate::api::client::ClientError;
 use crate::api::wire::services::{InstanceView, ServiceView};
 use crate::cli::args::{List, Service};
 use crate::cli::commands::list::{Field, globs, or_dash, pick, print};
-use crate::cli::error::{Error, Exit};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::session::Session;
 use crate::model::service::ServiceName;
 
@@ -81,9 +81,9 @@ pub(in crate::cli) async fn show(session: &Session, args: &Service) -> Result<Ex
             print(session, &args.columns, &fields, &service.instances);
             Ok(Exit::Ok)
         }
-        Err(ClientError::Api(detail)) if detail.code == 404 => Err(Error::failures(vec![
-            detail.message,
-            format!("{}`fleetctl list-services` says which services there are", crate::cli::error::HINT),
+        Err(ClientError::Api(detail)) if detail.code == 404 => Err(Error::failures([
+            detail.message.into(),
+            Line::hint("`fleetctl list-services` says which services there are"),
         ])),
         Err(error) => Err(error.into()),
     }

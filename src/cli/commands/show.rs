@@ -4,7 +4,7 @@ use super::{counted, history};
 use crate::api::client::ClientError;
 use crate::api::wire::UnitDetail;
 use crate::cli::args::{self, Cat, Format};
-use crate::cli::error::{Error, Exit};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::input::names;
 use crate::cli::input::select;
 use crate::cli::output::Printer;
@@ -25,7 +25,7 @@ pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, E
     }
     let detail = match session.known_unit(&name).await {
         Err(ClientError::Api(detail)) if detail.code == 404 => {
-            let mut lines = vec![format!("Unit {name} not found")];
+            let mut lines = vec![Line::Message(format!("Unit {name} not found"))];
             lines.extend(history::hint(session, &name).await);
             lines.extend(select::hints(session, &args.units).await);
             return Err(Error::failures(lines));
@@ -64,7 +64,7 @@ async fn cat_all(session: &Session, pattern: &str) -> Result<Exit, Error> {
     if session.is_json() {
         session.out.json(&documents);
     }
-    session.out.messages(&selected.nothing());
+    session.out.messages(selected.nothing());
     Ok(Exit::failed_if(selected.units.is_empty() || session.offline.get().is_some()))
 }
 

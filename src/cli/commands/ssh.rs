@@ -3,7 +3,7 @@
 use crate::api::client::ClientError;
 use crate::api::wire::{MachineRef, MachineView};
 use crate::cli::args::Ssh;
-use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::input::names;
 use crate::cli::session::Session;
 
@@ -34,7 +34,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Ssh) -> Result<Exit, E
     };
     let Some(machine) = machine else {
         return Err(Error::unreached("Unable to proceed: could not find matching unit or machine")
-            .because(format!("{HINT}`fleetctl list-machines` and `fleetctl list-units` list them")));
+            .because(Line::hint("`fleetctl list-machines` and `fleetctl list-units` list them")));
     };
     // As in ssh and fleet: the words form a line for the shell.
     let line = (!words.is_empty()).then(|| words.join(" "));

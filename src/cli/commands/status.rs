@@ -89,7 +89,7 @@ async fn units(session: &Session, args: &Status) -> Result<Exit, Error> {
             continue;
         }
         if hosts.is_empty() && unit.damaged.is_none() {
-            session.out.messages(&not_loaded(unit));
+            session.out.messages(not_loaded(unit));
             keep(&mut worst, Exit::Failure);
         }
         if session.is_json() {
@@ -185,7 +185,7 @@ async fn show(session: &Session, unit: &Shown, host: &MachineRef) -> Exit {
         Ok(exit) => exit,
         Err(error) => {
             session.out.messages(&error.lines);
-            session.out.messages(&reported(unit, host));
+            session.out.messages(reported(unit, host));
             error.exit
         }
     }

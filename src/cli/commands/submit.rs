@@ -8,7 +8,7 @@ use crate::api::wire::{AppliedUnit, ApplyUnit, Operation, Outcome};
 use crate::cli::args::{Create, SIGNED, Submit};
 use crate::cli::commands::units::{exit_of, goals, report, wait_or_trigger};
 use crate::cli::commands::{counted, instances, plan, replace, send, watch};
-use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::input::batch::Batch;
 use crate::cli::input::files::{self, Known, Policy};
 use crate::cli::input::select;
@@ -58,12 +58,9 @@ async fn prepare(session: &Session, args: &Create, desired: Desired, instances: 
     if args.sign {
         session.out.message(SIGNED);
     }
-    let nothing = |mut lines: Vec<String>| {
-        lines.push("nothing was submitted".into());
-        Error::failures(lines)
-    };
+    let nothing = |lines: Vec<Line>| Error::failures(lines).because("nothing was submitted");
     let names = select::expand(session, &args.units, desired == Desired::Inactive).await?;
-    let wanted = files::wanted(&names).map_err(nothing)?;
+    let wanted = files::wanted(&names).map_err(|lines| nothing(lines.into_iter().map(Line::Message).collect()))?;
     let known = session.client.units(&files::patterns(&wanted)).await?;
     let mut batch = files::batch(&wanted, &Known::new(&known.units), Policy { desired, replace: args.replace });
     session.out.messages(&batch.warnings);
@@ -182,8 +179,7 @@ pub(super) async fn deliver(
     for unit in idle {
         session.line(&format!("Unit {} inactive", unit.name));
     }
-    let mut goals = goals(&applied, &asked, operation);
-    let mut exit = Exit::Ok;
+    let (mut goals, mut exit) = (goals(&applied, &asked, operation), Exit::Ok);
     if !how.no_block {
         exit = rolling::follow_begun(session, (&applied, &texts), &mut goals, how.limit).await?;
     }
@@ -203,7 +199,8 @@ pub(super) async fn deliver(
     }
     report(session, &done.applied, &done.ended);
     if let Some(name) = replaced.filter(|_| exit == Exit::Failure && said.is_empty()) {
-        session.out.messages(&[format!("{HINT}`fleetctl rollback {name}` gives it back the file that it had before")]);
+        let undo = format!("`fleetctl rollback {name}` gives it back the file that it had before");
+        session.out.messages([Line::hint(undo)]);
     }
     let differs = |unit: &AppliedUnit| unit.outcome == Outcome::Differs && !send::is_left(unit, &asked);
     let differs = done.applied.units.iter().any(differs);

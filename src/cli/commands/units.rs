@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::api::wire::{Applied, AppliedUnit, ApplyUnit, DamagedUnit, Operation, Outcome, UnitView};
 use crate::cli::args::{Change, Destroy};
 use crate::cli::commands::{instances, members, plan, send};
-use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::explain;
 use crate::cli::follow::{self, End, Ended};
 use crate::cli::input::names;
@@ -264,7 +264,7 @@ pub(in crate::cli) fn how(end: &End) -> (&'static str, Option<String>) {
     match end {
         End::Done => ("done", None),
         End::Failed(lines) => {
-            let lines: Vec<&str> = lines.iter().map(String::as_str).filter(|line| !line.starts_with(HINT)).collect();
+            let lines: Vec<&str> = lines.iter().filter_map(Line::message).collect();
             ("failed", Some(lines.join("\n")))
         }
         End::TimedOut(what) => ("timeout", Some(what.clone())),

@@ -12,7 +12,7 @@ use crate::cli::input::{names, select};
 use crate::cli::limit::Limit;
 use crate::cli::output::people::count;
 use crate::cli::session::Session;
-use crate::cli::wait::State;
+use crate::cli::wait::AwaitedState;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 
@@ -20,7 +20,7 @@ use crate::model::name::UnitName;
 pub(in crate::cli) async fn run(session: &Session, args: &Wait) -> Result<Exit, Error> {
     let Wait { units, state, timeout, .. } = args;
     let limit = Limit::after(*timeout);
-    if units.is_empty() && *state != State::Settled {
+    if units.is_empty() && *state != AwaitedState::Settled {
         let word = state.as_str();
         let hint = format!("`fleetctl wait --for={word} 'web@*'`; only `settled` can be about all units");
         return Err(Error::usage(format!("which units are to be {word}?"), &hint));
@@ -33,7 +33,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Wait) -> Result<Exit, 
     // A wait that ended early may not have seen all units.
     let unmatched = if end == End::Done { unmatched(units, &ended)? } else { Vec::new() };
     // As with `destroy`, units that don't exist are what was wanted.
-    let failed = *state != State::Inactive && !unmatched.is_empty();
+    let failed = *state != AwaitedState::Inactive && !unmatched.is_empty();
     if failed {
         session.out.messages(&unmatched);
         session.out.messages(&select::hints(session, units).await);
@@ -91,10 +91,10 @@ struct ReportUnit<'a> {
     unit: Option<&'a UnitView>,
 }
 
-fn report(session: &Session, state: State, ended: &[Ended], end: &End) {
+fn report(session: &Session, state: AwaitedState, ended: &[Ended], end: &End) {
     if session.is_json() {
         session.out.json(&Report { r#for: state.as_str(), units: ended.iter().map(report_unit).collect() });
-    } else if state == State::Settled && *end == End::Done {
+    } else if state == AwaitedState::Settled && *end == End::Done {
         session.out.line(&summary(ended));
     }
 }

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::api::client::ClientError;
 use crate::api::wire::{StateView, UnitView};
+use crate::cli::error::Line;
 use crate::cli::explain;
 use crate::cli::follow::current::{Changed, Current};
 use crate::cli::follow::{End, Ended, interrupted};
@@ -51,7 +52,7 @@ pub(super) async fn watch(session: &Session, ended: &mut [Ended], time: Duration
 }
 
 /// What went wrong with a unit since it was seen as `before`: a line for each host, and the lines of its journal.
-fn trouble(before: Option<&UnitView>, now: &UnitView) -> Vec<String> {
+fn trouble(before: Option<&UnitView>, now: &UnitView) -> Vec<Line> {
     let restarts = |state: &StateView| {
         let states = before.map_or(&[][..], |before| &before.states);
         let before = states.iter().find(|before| before.machine.id == state.machine.id);
@@ -64,9 +65,9 @@ fn trouble(before: Option<&UnitView>, now: &UnitView) -> Vec<String> {
         state.report.failure.is_some() || state.report.missing || state.report.restarts > restarts(state)
     };
     for state in now.states.iter().filter(failed) {
-        lines.extend(explain::trouble(&now.name, state));
+        lines.extend(explain::trouble(&now.name, state).map(Line::Message));
         let journal = state.report.failure.iter().flat_map(|failure| &failure.lines);
-        lines.extend(journal.map(|line| format!("  {line}")));
+        lines.extend(journal.map(|line| Line::Message(format!("  {line}"))));
     }
     lines
 }

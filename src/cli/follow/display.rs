@@ -83,7 +83,7 @@ impl Display {
                     session.out.message(&format!("Error waiting for units: {line}"));
                 }
             }
-            (End::TimedOut(_), _) => session.out.messages(&timed_out(&open, limit)),
+            (End::TimedOut(_), _) => session.out.messages(timed_out(&open, limit)),
             (End::Interrupted, _) => session.out.message(&interrupted(&open)),
             (End::Done | End::Failed(_), _) => {}
         }
@@ -140,7 +140,7 @@ fn interrupted(open: &[&Tracked]) -> String {
 mod tests {
     use super::*;
     use crate::api::wire::Operation;
-    use crate::cli::wait::{Goal, State, Until};
+    use crate::cli::wait::{AwaitedState, Goal, Until};
     use crate::model::revision::Revision;
 
     fn tracked(name: &str, progress: Progress) -> Tracked {
@@ -184,7 +184,7 @@ mod tests {
         let many: Vec<Tracked> =
             (0..220).map(|n| tracked(&format!("b@{n}.service"), Progress::Idle("i".into()))).collect();
         assert_eq!(interrupted(&going(&many)), "no longer waiting; the cluster continues to start 220 units");
-        let state = |progress| Tracked { aim: Aim::State(State::Active), ..tracked("a.service", progress) };
+        let state = |progress| Tracked { aim: Aim::State(AwaitedState::Active), ..tracked("a.service", progress) };
         let states = [state(Progress::Waiting("on its way".into())), state(Progress::Done)];
         assert_eq!(timed_out(&going(&states), limit), ["not active after 90 s:", "  a.service: on its way"]);
         assert_eq!(interrupted(&going(&states)), "no longer waiting for a.service to be active");

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{End, Ended};
 use crate::api::wire::{Operation, Progress, UnitView};
-use crate::cli::wait::{Goal, Observed, State, progress, reached};
+use crate::cli::wait::{AwaitedState, Goal, Observed, progress, reached};
 use crate::model::name::UnitName;
 
 /// How long a failing state may take to improve: a conflicting unit may be leaving.
@@ -21,7 +21,7 @@ pub(super) enum Aim {
     /// A request of this command.
     Request(Goal),
     /// A state, no matter who brings it about.
-    State(State),
+    State(AwaitedState),
 }
 
 /// A unit that is waited for.
@@ -93,7 +93,7 @@ impl Tracked {
     fn comes_up(&self) -> bool {
         match &self.aim {
             Aim::Request(goal) => matches!(goal.operation, Operation::Start | Operation::Restart),
-            Aim::State(state) => matches!(state, State::Active | State::Ready),
+            Aim::State(state) => matches!(state, AwaitedState::Active | AwaitedState::Ready),
         }
     }
 
@@ -120,7 +120,9 @@ impl Tracked {
         match (&self.progress, &self.aim) {
             (Progress::Waiting(_) | Progress::Idle(_), _) => None,
             // It may still get there without a request.
-            (Progress::Failing(_) | Progress::Unplaced(_), Aim::State(state)) if *state != State::Settled => None,
+            (Progress::Failing(_) | Progress::Unplaced(_), Aim::State(state)) if *state != AwaitedState::Settled => {
+                None
+            }
             (Progress::Failed(_), Aim::State(_)) | (Progress::Failing(_) | Progress::Unplaced(_), _) => {
                 Some(self.since + GRACE)
             }
@@ -170,7 +172,7 @@ mod tests {
     use crate::cli::condition::tests::unit;
     use crate::model::unit::Desired;
 
-    fn tracked(state: State, progress: Progress) -> Tracked {
+    fn tracked(state: AwaitedState, progress: Progress) -> Tracked {
         let mut one = Tracked::new("a.service".parse().unwrap(), Aim::State(state));
         let view = unit("a.service", Desired::Launched, &["n1 activating start"]);
         one.view = Some(UnitView { progress: Some(progress), ..view });
@@ -184,20 +186,20 @@ mod tests {
         let failed = || Progress::Failed("no".into());
         let unplaced = || Progress::Unplaced("no host".into());
         let cases = [
-            (State::Active, Progress::Waiting("w".into()), None),
-            (State::Active, failing(), None),
-            (State::Ready, unplaced(), None),
-            (State::Active, failed(), Some(GRACE)),
-            (State::Settled, failing(), Some(GRACE)),
-            (State::Settled, unplaced(), Some(GRACE)),
-            (State::Settled, Progress::Done, Some(Duration::ZERO)),
+            (AwaitedState::Active, Progress::Waiting("w".into()), None),
+            (AwaitedState::Active, failing(), None),
+            (AwaitedState::Ready, unplaced(), None),
+            (AwaitedState::Active, failed(), Some(GRACE)),
+            (AwaitedState::Settled, failing(), Some(GRACE)),
+            (AwaitedState::Settled, unplaced(), Some(GRACE)),
+            (AwaitedState::Settled, Progress::Done, Some(Duration::ZERO)),
         ];
         for (state, progress, expected) in cases {
             let one = tracked(state, progress.clone());
             assert_eq!(one.due().map(|due| due - one.since), expected, "{state:?} {progress:?}");
         }
         // A unit that comes up while it is waited for must stay up for a moment.
-        let mut one = tracked(State::Ready, Progress::Waiting("w".into()));
+        let mut one = tracked(AwaitedState::Ready, Progress::Waiting("w".into()));
         one.view = Some(UnitView { progress: Some(Progress::Done), ..one.view.unwrap() });
         one.view.as_mut().unwrap().states[0].report.active = "active".into();
         one.judge();

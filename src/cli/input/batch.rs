@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::wire::ApplyUnit;
+use crate::cli::error::Line;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::unit::Desired;
 
@@ -14,7 +15,7 @@ pub(in crate::cli) struct Batch {
     /// Warnings for stderr.
     pub(in crate::cli) warnings: Vec<String>,
     /// Errors for stderr; if there are any, nothing may be sent.
-    pub(in crate::cli) problems: Vec<String>,
+    pub(in crate::cli) problems: Vec<Line>,
     /// Whether a unit exists neither in the cluster nor as a local file.
     pub(in crate::cli) has_unknown: bool,
     /// The file from which a unit's text was read.

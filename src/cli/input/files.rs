@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::api::wire::{ApplyUnit, UnitView};
-use crate::cli::error::HINT;
+use crate::cli::error::Line;
 use crate::cli::input::batch::{Batch, Renewed};
 use crate::cli::input::check::{self, Checked};
 use crate::cli::input::names;
@@ -112,18 +112,18 @@ pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) ->
             (_, Some(_)) => None,
             (_, None) => {
                 batch.has_unknown = true;
-                batch.problems.push(missing(unit));
+                batch.problems.push(missing(unit).into());
                 continue;
             }
         };
         let is_set = known.sets.contains(&unit.name) || is_set(&unit.path);
         if unit.name.is_template() && policy.desired != Desired::Inactive && !is_set {
-            batch.problems.push(format!("cannot activate template \"{}\"", unit.name));
-            batch.problems.push(format!(
-                "{HINT}name an instance of it, such as {}@1.{}",
+            batch.problems.push(format!("cannot activate template \"{}\"", unit.name).into());
+            batch.problems.push(Line::hint(format!(
+                "name an instance of it, such as {}@1.{}",
                 unit.name.prefix(),
                 unit.name.kind()
-            ));
+            )));
             continue;
         }
         if here.is_some() {
@@ -139,7 +139,9 @@ pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) ->
                 let checked = check::file(path, &unit.name);
                 match &checked {
                     Ok(checked) => batch.warnings.extend(checked.warnings.iter().map(|warning| warning.of(&label))),
-                    Err(problems) => batch.problems.extend(problems.iter().map(|problem| problem.of(&label))),
+                    Err(problems) => {
+                        batch.problems.extend(problems.iter().map(|problem| Line::Message(problem.of(&label))))
+                    }
                 }
                 read.insert(path.clone(), checked.ok());
             }
@@ -262,7 +264,7 @@ mod tests {
         let bad = "[Service]\nExecStart=/bin/a\n[X-Fleet]\nGlobal=eh\n";
         let dir = Dir::with(&[("a@.service", bad), ("b.service", bad)]);
         let batch = dir.batch(&["a@1", "a@2", "b", "c", "a@"], &[], Desired::Launched, false);
-        let ends = |index: usize, end: &str| batch.problems[index].ends_with(end);
+        let ends = |index: usize, end: &str| batch.problems[index].to_string().ends_with(end);
         assert_eq!(batch.problems.len(), 5, "{:?}", batch.problems);
         assert!(
             ends(0, "a@.service:4: `Global=eh`: must be true or false")
@@ -283,7 +285,7 @@ mod tests {
             ("-", "unit files can't be read from stdin: name a file"),
         ] {
             let batch = dir.batch(&[typed], &[], Desired::Launched, false);
-            assert!(batch.problems[0].contains(said), "{typed}: {:?}", batch.problems);
+            assert!(batch.problems[0].to_string().contains(said), "{typed}: {:?}", batch.problems);
         }
     }
 

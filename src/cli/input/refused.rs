@@ -6,56 +6,58 @@ use std::error::Error as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::words;
-use crate::cli::error::HINT;
+use crate::cli::error::Line;
 
 /// The lines about `error`. `typed` is the command line without the program's name, in clap's spelling.
-pub(in crate::cli) fn lines(command: &clap::Command, error: &clap::Error, typed: &[String]) -> Vec<String> {
+pub(in crate::cli) fn lines(command: &clap::Command, error: &clap::Error, typed: &[String]) -> Vec<Line> {
     let verb = typed.first().filter(|word| command.find_subcommand(word).is_some());
-    let help = format!("{HINT}`fleetctl help{}` lists the options", verb.map_or(String::new(), |v| format!(" {v}")));
+    let help =
+        Line::hint(format!("`fleetctl help{}` lists the options", verb.map_or(String::new(), |v| format!(" {v}"))));
     let arg = option(error, ContextKind::InvalidArg);
     let value = text(error, ContextKind::InvalidValue);
     match error.kind() {
         ErrorKind::InvalidSubcommand => unknown(command, error, typed),
         ErrorKind::UnknownArgument if arg.starts_with('-') => {
             let near = option(error, ContextKind::SuggestedArg);
-            let hint = if near.is_empty() { help } else { format!("{HINT}did you mean `{near}`?") };
-            vec![format!("no option `{arg}`"), hint]
+            let hint = if near.is_empty() { help } else { Line::hint(format!("did you mean `{near}`?")) };
+            vec![format!("no option `{arg}`").into(), hint]
         }
-        ErrorKind::UnknownArgument => vec![format!("one argument too many: `{arg}`"), help],
-        ErrorKind::InvalidValue if value.is_empty() => vec![format!("`{arg}` needs a value"), help],
+        ErrorKind::UnknownArgument => vec![format!("one argument too many: `{arg}`").into(), help],
+        ErrorKind::InvalidValue if value.is_empty() => vec![format!("`{arg}` needs a value").into(), help],
         ErrorKind::InvalidValue => {
             vec![
-                format!("`{arg} {value}`: it must be one of {}", list(error, ContextKind::ValidValue).join(", ")),
+                format!("`{arg} {value}`: it must be one of {}", list(error, ContextKind::ValidValue).join(", "))
+                    .into(),
                 help,
             ]
         }
         ErrorKind::ValueValidation => {
             let why = error.source().map_or_else(|| "it can't be understood".into(), ToString::to_string);
-            vec![format!("`{arg} {value}`: {why}"), help]
+            vec![format!("`{arg} {value}`: {why}").into(), help]
         }
-        ErrorKind::TooManyValues => vec![format!("`{arg}` takes no value `{value}`"), help],
+        ErrorKind::TooManyValues => vec![format!("`{arg}` takes no value `{value}`").into(), help],
         ErrorKind::MissingRequiredArgument => {
             let missing = list(error, ContextKind::InvalidArg);
             if missing.iter().any(|arg| arg.starts_with("<UNIT>")) {
-                return vec!["No units given".into(), format!("{HINT}name at least one unit, such as web.service")];
+                return vec![Line::from("No units given"), Line::hint("name at least one unit, such as web.service")];
             }
             let missing: Vec<String> = missing.iter().map(|arg| arg.replace(['<', '>'], "")).collect();
-            vec![format!("missing: {}", missing.join(", ")), help]
+            vec![format!("missing: {}", missing.join(", ")).into(), help]
         }
         ErrorKind::ArgumentConflict => {
             let prior = list(error, ContextKind::PriorArg);
             let prior = prior.first().map_or("itself", |arg| first_word(arg));
-            vec![format!("`{arg}` can't be used together with `{prior}`"), help]
+            vec![format!("`{arg}` can't be used together with `{prior}`").into(), help]
         }
         _ => {
             let rendered = error.render().to_string();
             let first = rendered.lines().next().unwrap_or_default();
-            vec![first.trim_start_matches("error: ").to_owned(), help]
+            vec![first.trim_start_matches("error: ").into(), help]
         }
     }
 }
 
-fn unknown(command: &clap::Command, error: &clap::Error, typed: &[String]) -> Vec<String> {
+fn unknown(command: &clap::Command, error: &clap::Error, typed: &[String]) -> Vec<Line> {
     let word = text(error, ContextKind::InvalidSubcommand);
     let at = typed.iter().position(|arg| *arg == word).map_or(typed.len(), |at| at + 1);
     words::unknown(command, &word, &typed[at..])
@@ -110,8 +112,8 @@ mod tests {
             let typed: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             let lines = lines(&command, &error, &typed);
             assert_eq!(lines[0], first, "{line}");
-            assert!(lines[1..].iter().all(|line| line.starts_with(HINT)), "{lines:?}");
-            assert!(!lines.iter().any(|line| line.contains("tip:") || line.contains("error:")), "{lines:?}");
+            assert!(lines[1..].iter().all(|line| matches!(line, Line::Hint(_))), "{lines:?}");
+            assert!(!format!("{lines:?}").contains("tip:") && !format!("{lines:?}").contains("error:"), "{lines:?}");
         }
     }
 }

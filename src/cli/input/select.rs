@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::api::client::Client;
 use crate::api::wire::{DamagedUnit, UnitList, UnitView};
-use crate::cli::error::{Error, HINT};
+use crate::cli::error::{Error, Line};
 use crate::cli::explain;
 use crate::cli::input::names;
 use crate::cli::session::Session;
@@ -149,7 +149,7 @@ pub(in crate::cli) async fn expand(session: &Session, args: &[String], templates
     for arg in args.iter().filter(|arg| is_pattern(arg)) {
         match globs(arg) {
             Ok(globs) => asked.extend(globs),
-            Err(why) => problems.push(why),
+            Err(why) => problems.push(Line::Message(why)),
         }
     }
     let patterns: Vec<String> = asked.iter().map(ToString::to_string).collect();
@@ -168,9 +168,8 @@ pub(in crate::cli) async fn expand(session: &Session, args: &[String], templates
             .map(|unit| Path::new(arg).with_file_name(unit.name.as_str()).display().to_string())
             .collect();
         if matching.is_empty() && problems.is_empty() {
-            problems.push(unmatched(arg));
-            problems
-                .push(format!("{HINT}a quoted pattern means units that the cluster has; one without quotes, files"));
+            problems.push(unmatched(arg).into());
+            problems.push(Line::hint("a quoted pattern means units that the cluster has; one without quotes, files"));
         }
         expanded.extend(matching);
     }
@@ -183,7 +182,7 @@ pub(in crate::cli) async fn expand(session: &Session, args: &[String], templates
 }
 
 /// At a terminal, suggestions for names of units that don't exist.
-pub(in crate::cli) async fn hints(session: &Session, args: &[String]) -> Vec<String> {
+pub(in crate::cli) async fn hints(session: &Session, args: &[String]) -> Vec<Line> {
     let typed: Vec<UnitName> =
         args.iter().filter(|arg| !names::is_pattern(arg)).filter_map(|arg| names::unit(arg).ok()).collect();
     if !session.out.is_watched() || typed.is_empty() {
@@ -193,7 +192,7 @@ pub(in crate::cli) async fn hints(session: &Session, args: &[String]) -> Vec<Str
     let known = session.client.units(&[]).await.map(|list| list.units).unwrap_or_default();
     let known: Vec<&UnitName> = known.iter().map(|unit| &unit.name).collect();
     let near = typed.iter().filter_map(|name| nearest(name, &known));
-    near.map(|near| format!("{HINT}did you mean `{near}`?")).collect()
+    near.map(|near| Line::hint(format!("did you mean `{near}`?"))).collect()
 }
 
 /// The one of `known` that `typed` is a misspelling of. Another instance of the same template isn't.

@@ -2,7 +2,7 @@
 //! know from other tools, and the suggestions for misspelt commands. Never runs a command in place of another one.
 
 use super::argv;
-use crate::cli::error::HINT;
+use crate::cli::error::Line;
 
 /// The words of other tools for something that one of our commands does.
 struct Words {
@@ -100,21 +100,21 @@ const NEAR: usize = 2;
 const LETTERS: usize = 3;
 
 /// The message about the unknown command `typed`, which was followed by `rest`.
-pub(in crate::cli) fn unknown(command: &clap::Command, typed: &str, rest: &[String]) -> Vec<String> {
+pub(in crate::cli) fn unknown(command: &clap::Command, typed: &str, rest: &[String]) -> Vec<Line> {
     let begins: Vec<&str> =
         argv::visible(command).filter(|name| !typed.is_empty() && name.starts_with(typed)).collect();
     if begins.len() > 1 {
-        return vec![format!("the command `{typed}` is ambiguous: it could be {}", begins.join(", "))];
+        return vec![format!("the command `{typed}` is ambiguous: it could be {}", begins.join(", ")).into()];
     }
     let word = typed.to_ascii_lowercase();
     if let Some(words) = OTHERS.iter().find(|words| words.typed.contains(&word.as_str())) {
         let line = words.ours.replace("{}", &arguments(rest));
-        return vec![format!("no command `{typed}`: `fleetctl {line}` {}", words.does)];
+        return vec![format!("no command `{typed}`: `fleetctl {line}` {}", words.does).into()];
     }
-    let mut lines = vec![format!("no command `{typed}`")];
+    let mut lines = vec![Line::Message(format!("no command `{typed}`"))];
     lines.push(match nearest(&word) {
-        Some(near) => format!("{HINT}did you mean `fleetctl {near}`?"),
-        None => format!("{HINT}`fleetctl help` lists the commands"),
+        Some(near) => Line::hint(format!("did you mean `fleetctl {near}`?")),
+        None => Line::hint("`fleetctl help` lists the commands"),
     });
     lines
 }
@@ -140,7 +140,8 @@ mod tests {
     fn said(line: &str) -> Vec<String> {
         let mut words = line.split_whitespace().map(str::to_owned);
         let typed = words.next().unwrap();
-        unknown(&crate::cli::args::command(), &typed, &words.collect::<Vec<_>>())
+        let lines = unknown(&crate::cli::args::command(), &typed, &words.collect::<Vec<_>>());
+        lines.iter().map(ToString::to_string).collect()
     }
 
     #[test]

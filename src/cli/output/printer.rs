@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 
-use crate::cli::error::HINT;
+use crate::cli::error::Line;
 use crate::journal;
 use crate::model::text::without_os_error;
 use crate::remote::Streams;
@@ -127,9 +127,12 @@ impl Printer {
     }
 
     /// Print messages; hints on a terminal only.
-    pub(in crate::cli) fn messages(&self, lines: &[String]) {
-        for line in lines.iter().filter(|line| self.watched || !line.starts_with(HINT)) {
-            self.message(line);
+    pub(in crate::cli) fn messages(&self, lines: impl IntoIterator<Item = impl Into<Line>>) {
+        for line in lines {
+            match line.into() {
+                Line::Hint(_) if !self.watched => {}
+                line => self.message(&line.to_string()),
+            }
         }
     }
 

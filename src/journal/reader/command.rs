@@ -5,7 +5,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use crate::remote::{Reader, Running};
 
 /// The number of stderr lines that are kept.
-const KEPT: usize = 5;
+const MAX_STDERR_LINES: usize = 5;
 
 /// A command and its partially read lines.
 pub(super) struct Command {
@@ -40,7 +40,7 @@ impl Command {
                     return line;
                 },
                 line = self.err.next(), if self.err.stream.is_some() => if let Some(line) = line
-                    && self.said.len() < KEPT
+                    && self.said.len() < MAX_STDERR_LINES
                 {
                     self.said.push(String::from_utf8_lossy(&line).into_owned());
                 },

@@ -186,7 +186,8 @@ fn let_through<'a>(gate: &'a GateWrite, cluster: &'a Cluster) -> Box<dyn Iterato
     if !gate.write.after.as_ref().is_some_and(Gate::is_by_host) {
         return Box::new(std::iter::once(gate.unit.clone().into()));
     }
-    let has_it = |host: &&MachineId| cluster.schedule.get(*host).is_some_and(|slice| slice.contains_key(&gate.unit));
+    let has_it =
+        |host: &&MachineId| cluster.schedule.get(*host).is_some_and(|assignments| assignments.contains_key(&gate.unit));
     let hosts = gate.hosts.iter().filter(has_it).cloned();
     Box::new(hosts.map(|host| MemberName { unit: gate.unit.clone(), host: Some(host) }))
 }

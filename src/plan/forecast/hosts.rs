@@ -35,7 +35,8 @@ pub(super) fn behind(cluster: &Cluster) -> BTreeSet<(MachineId, UnitName)> {
         None => true,
     };
     let alive = cluster.schedule.iter().filter(|(host, _)| cluster.machines.contains_key(*host));
-    let all = alive.flat_map(|(host, slice)| slice.iter().map(move |(name, told)| (host, name, &told.value)));
+    let all =
+        alive.flat_map(|(host, assignments)| assignments.iter().map(move |(name, told)| (host, name, &told.value)));
     all.filter(|(host, name, told)| is_behind(host, name, told))
         .map(|(host, name, _)| (host.clone(), name.clone()))
         .collect()

@@ -28,7 +28,7 @@ pub fn is_launched_on(cluster: &Cluster, name: &UnitName, host: &MachineId) -> b
 
 /// The hosts to which a global unit is assigned, alive or not, and what they are told.
 fn told_on<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item = (&'a MachineId, &'a Assignment)> {
-    let told = cluster.schedule.iter().filter_map(|(host, slice)| Some((host, &slice.get(name)?.value)));
+    let told = cluster.schedule.iter().filter_map(|(host, assignments)| Some((host, &assignments.get(name)?.value)));
     told.filter(|(_, told)| told.global)
 }
 
@@ -134,7 +134,7 @@ pub fn in_phase(cluster: &Cluster, name: &UnitName, gate: &Gate, phase: Phase) -
 }
 
 fn launched_on_it(cluster: &Cluster, name: &UnitName, host: &MachineId) -> bool {
-    let told = cluster.schedule.get(host).and_then(|slice| slice.get(name));
+    let told = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
     told.is_some_and(|told| told.value.target == Target::Launched)
 }
 

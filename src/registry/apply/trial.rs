@@ -17,7 +17,7 @@ use crate::registry::scope::Scope;
 use crate::registry::units::Intent;
 use crate::store::{Error as StoreError, Store};
 
-use super::{Applied, Decided, MAX_ATTEMPTS, PAUSE, Why};
+use super::{Applied, CONFLICT_PAUSE, Decided, MAX_ATTEMPTS, Why};
 
 /// Everything that decides where units run, and how rollouts go on.
 const EVERYTHING: [&str; 9] = [
@@ -57,7 +57,7 @@ pub async fn trial<S: Store>(reader: &Reader<S>, intents: &[Intent], now: u64) -
         if is_of(&decided, &cluster, &damaged) {
             return complete(reader, intents, &decided, cluster, damaged).await.map_err(Why::Store);
         }
-        tokio::time::sleep(PAUSE * attempt).await;
+        tokio::time::sleep(CONFLICT_PAUSE * attempt).await;
     }
     Err(Why::Contended)
 }

@@ -3,7 +3,7 @@
 use crate::store::Error;
 
 /// Retries of a read whose revision was compacted meanwhile.
-const TRIES: usize = 3;
+const MAX_READS: usize = 3;
 
 /// Attempts at one read.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ impl Tries {
     pub(super) fn again(&mut self, error: Error) -> Result<(), Error> {
         self.0 += 1;
         match error {
-            Error::Compacted if self.0 < TRIES => Ok(()),
+            Error::Compacted if self.0 < MAX_READS => Ok(()),
             Error::Compacted => {
                 Err(Error::Unavailable("the store forgets its revisions faster than they can be read".into()))
             }

@@ -15,7 +15,7 @@ use super::state::{Request, State};
 use crate::store::LeaseId;
 
 /// How soon to retry ending a lease if it couldn't be written to disk.
-const RETRY: Duration = Duration::from_secs(1);
+const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 /// The deadline of each lease.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ pub(super) async fn run(store: Weak<Inner>, poke: Arc<Notify>) {
         for (id, answer) in ending {
             if let Ok(Err(error)) = answer.await {
                 tracing::warn!(lease = id.0, %error, "lease has expired, but could not be ended yet");
-                next = Some(Instant::now() + RETRY);
+                next = Some(Instant::now() + WRITE_RETRY);
             }
         }
         let sleep = async {

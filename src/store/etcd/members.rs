@@ -16,7 +16,7 @@ use super::trouble::{Failure, Trouble, Troubles, classify};
 use crate::store::Error;
 
 /// The pause between two rounds over all endpoints, while an election may be under way.
-const PAUSE: Duration = Duration::from_millis(100);
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
 
 /// What may be retried on the next endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,10 +185,10 @@ impl<M: Member> Members<M> {
             }
             if attempt.is_multiple_of(self.endpoints.len()) {
                 // All refuse outright: waiting is left to the caller, which may have other work.
-                if !std::mem::take(&mut passing) || Instant::now() + PAUSE >= end {
+                if !std::mem::take(&mut passing) || Instant::now() + ROUND_PAUSE >= end {
                     break;
                 }
-                sleep(PAUSE).await;
+                sleep(ROUND_PAUSE).await;
             }
             if Instant::now() >= end {
                 break;

@@ -26,7 +26,7 @@ const ASK: Duration = Duration::from_secs(1);
 /// How long a process that was killed may take to end, until systemd gives up on it.
 const KILL: Duration = Duration::from_secs(5);
 /// How long after its timeout a probe is waited for: systemd kills it twice.
-const PATIENCE: Duration = Duration::from_secs(12);
+const KILL_MARGIN: Duration = Duration::from_secs(12);
 /// `notice`, as in syslog(3): systemd logs at `info` that a unit starts and has finished.
 const NOTICE: i32 = 5;
 const SIGKILL: i32 = 9;
@@ -172,7 +172,7 @@ fn not_started(error: &zbus::Error) -> Result<ProbeEnd, Error> {
 /// Wait until the unit has ended, and read how.
 async fn end(manager: &ManagerProxy<'static>, running: &Running, limit: Duration) -> Result<ProbeEnd, Error> {
     let (bus, path) = (manager.inner().connection(), unit_path(&running.unit));
-    let deadline = Instant::now() + limit + PATIENCE;
+    let deadline = Instant::now() + limit + KILL_MARGIN;
     loop {
         // systemd is asked whether it has ended: signals may have been lost, or be about an earlier run.
         let _ = timeout(ASK, running.ended.notified()).await;

@@ -67,7 +67,7 @@ pub(in crate::cli) async fn sets(session: &Session, args: &List) -> Result<Exit,
     } else {
         print(session, &args.columns, &fields, &sets);
     }
-    session.out.messages(&remarks(&sets));
+    session.out.messages(remarks(&sets));
     Ok(say(session, args, &unmatched).await)
 }
 

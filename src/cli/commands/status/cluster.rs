@@ -2,7 +2,7 @@
 //! `overview`'s.
 
 use crate::api::client::ClientError;
-use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::error::{Error, Exit, Line};
 use crate::cli::output::fitted::render;
 use crate::cli::session::Session;
 use crate::clock::Clock;
@@ -28,7 +28,7 @@ pub(super) async fn run(session: &Session) -> Result<Exit, Error> {
         out.data(&render(&[], &overview.head(now), width, colours));
         out.data(&render(&[], &overview.rows(now), width, colours));
         if !overview.healthy {
-            out.messages(&[format!("{HINT}`fleetctl status UNIT` and `fleetctl journal UNIT` show more of a unit")]);
+            out.messages([Line::hint("`fleetctl status UNIT` and `fleetctl journal UNIT` show more of a unit")]);
         }
     } else {
         overview.lines().iter().for_each(|line| out.line(line));

@@ -21,7 +21,7 @@ const NAMED: usize = 3;
 /// # Errors
 /// Why it isn't known, for people.
 pub(super) async fn ask(client: Result<Client, Error>, candidates: &[Candidate]) -> Result<Vec<Finding>, String> {
-    let first = |error: Error| error.lines.first().cloned().unwrap_or_default();
+    let first = |error: Error| error.lines.first().map(ToString::to_string).unwrap_or_default();
     let client = client.map_err(first)?;
     let units: Vec<ApplyUnit> = candidates.iter().map(unit).collect();
     let asked = async {
