@@ -442,6 +442,8 @@ fn spares_of<'a>(cluster: &'a Cluster, rollout: &'a UnitName) -> impl Iterator<I
 
 /// The rollouts that go on although nothing prevents their end. A spare that a person has stopped on its host does: no
 /// healthy member is stopped while it doesn't serve. So does that no member fits a host: the file is proven nowhere.
+/// And so does another rollout that waits for a person, and has begun the hook that is next: it has yet to see how that
+/// ends.
 pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
     let goes_on = |phase: Phase| !phase.is_over() && !matches!(phase, Phase::Paused | Phase::Waiting);
     let is_stopped = |spare: &UnitName| cluster.reports(spare).any(|(_, report)| report.missing);
@@ -459,7 +461,18 @@ pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
         let is_of = |gate: &Gate| gate.spare && gate.rollout == *name;
         cluster.gates.iter().any(|(spare, gate)| is_of(&gate.value) && is_stopped(spare))
     };
-    let is_held_up = move |name: &UnitName| spares(name) || is_nowhere(name);
+    let begun = move || {
+        let waits =
+            cluster.rollouts.values().map(|rollout| &rollout.value).filter(move |rollout| !goes_on(rollout.phase));
+        waits.filter(|rollout| !rollout.phase.is_over()).filter_map(|rollout| Some(&rollout.running()?.unit))
+    };
+    let has_hook = move |name: &UnitName| {
+        let rollout =
+            cluster.rollouts.get(name).map(|rollout| &rollout.value).filter(|rollout| rollout.running().is_none());
+        let policy = rollout.and_then(|rollout| policy_of(cluster, rollout));
+        policy.is_some_and(|policy| begun().any(|hook| policy.before.contains(hook) || policy.after.contains(hook)))
+    };
+    let is_held_up = move |name: &UnitName| spares(name) || is_nowhere(name) || has_hook(name);
     let all = cluster.rollouts.iter().filter(move |(name, rollout)| goes_on(rollout.value.phase) && !is_held_up(name));
     all.map(|(name, rollout)| format!("the rollout of {name} is {:?}", rollout.value.phase))
 }

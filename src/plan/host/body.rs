@@ -38,7 +38,7 @@ impl HostState {
                 }
                 (Some(Err(why)), _) => {
                     let error = Error::Io(why.clone());
-                    self.back_off(&name, &error, now);
+                    self.hold_back(&name, &error, now);
                 }
                 _ => {}
             }

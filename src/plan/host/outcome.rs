@@ -25,7 +25,7 @@ impl HostState {
                     let key = self.units.get(&name).and_then(Unit::wanted_key).cloned();
                     self.staged.extend(key.map(|key| (name, key)));
                 }
-                Err(error) => self.back_off(&name, &error, now),
+                Err(error) => self.hold_back(&name, &error, now),
             }
         }
     }
@@ -215,6 +215,17 @@ impl HostState {
         let missing = matches!(error, Some(Error::Missing(_)));
         unit.executed = Some(Executed { error: error.map(line), missing, ..Executed::of(assignment) });
         self.unsaved.executed = true;
+    }
+
+    /// What a unit needs can't be had, before anything was done with it: as [`HostState::back_off`], but what was
+    /// carried out before still is, so that a file with the same body starts nothing.
+    pub(super) fn hold_back(&mut self, name: &UnitName, error: &Error, now: Now) {
+        let executed = |unit: &Unit| unit.executed.as_ref().is_some_and(|executed| !executed.undone);
+        let is_executed = self.units.get(name).is_some_and(executed);
+        self.back_off(name, error, now);
+        if let Some(executed) = self.units.get_mut(name).and_then(|unit| unit.executed.as_mut()) {
+            executed.undone = !is_executed;
+        }
     }
 
     /// A step failed: leave the unit alone for a while, and report the error.

@@ -189,9 +189,17 @@ fn a_unit_whose_new_file_cannot_be_written_runs_on() {
     world.pass();
     world.full = false;
     assert_eq!(world.settle(), ["stop a.service", "install a.service", "start a.service"]);
+    // Nothing is started for a file with the same body either.
+    world.full = true;
+    world.assign("a.service", with_file(PLAIN, 5));
+    world.pass();
+    let same = format!("{OTHER}[X-Note]\nWhy=other\n");
+    world.texts.insert(hash(&same), same.clone());
+    world.assign("a.service", with_file(&same, 6));
+    assert_eq!(world.settle(), ["install a.service"]);
     // A stop that was asked for needs no file.
     world.full = true;
-    world.assign("a.service", assignment(PLAIN, Target::Loaded, 5));
+    world.assign("a.service", assignment(PLAIN, Target::Loaded, 7));
     assert_eq!(world.settle()[0], "stop a.service");
 }
 
