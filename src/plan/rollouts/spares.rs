@@ -32,6 +32,9 @@ impl Rollouts {
         rollout: &Rollout,
         count: usize,
     ) {
+        if count == 0 {
+            return;
+        }
         let cluster = scheduler.cluster();
         let file = |rider: &UnitName| {
             let launched = file_of(cluster, rider)?;
@@ -43,7 +46,9 @@ impl Rollouts {
         let own = new_file(cluster, name, &rollout.target);
         let groups: Vec<(&UnitName, &File)> =
             std::iter::once((name, &own)).chain(riders.iter().map(|(rider, file)| (rider, file))).collect();
-        let highest = instances(cluster, name).filter_map(UnitName::number).max().unwrap_or_default();
+        let numbers: Vec<u32> = instances(cluster, name).filter_map(UnitName::number).collect();
+        self.examined += numbers.len();
+        let highest = numbers.into_iter().max().unwrap_or_default();
         let names =
             |number| groups.iter().map(|(template, _)| template.numbered(number).ok()).collect::<Option<Vec<_>>>();
         let is_free = |unit: &UnitName| !cluster.units.contains_key(unit) && !self.unreadable.contains(unit);
