@@ -23,7 +23,6 @@ use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
 use flotilla::model::rollout::Gate;
 use flotilla::model::rollout::hosts::HeldFile;
-use flotilla::model::systemd::LoadState;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use flotilla::plan::check::{always, check};
 use flotilla::plan::fit::{Question, Stance, View as _, fit};
@@ -330,24 +329,8 @@ impl World {
             let empty = BTreeMap::new();
             let assignments = self.store.schedule.get(&id).unwrap_or(&empty);
             for (unit, assignment) in assignments {
-                let state = UnitReport {
-                    generation: assignment.value.generation,
-                    target: assignment.value.target,
-                    hash: assignment.value.hash.clone(),
-                    load: LoadState::default(),
-                    active: if assignment.value.target == Target::Launched { "active" } else { "inactive" }.into(),
-                    sub: String::new(),
-                    job: None,
-                    result: None,
-                    error: None,
-                    since: 0,
-                    missing: false,
-                    restarts: 0,
-                    status: None,
-                    ready: None,
-                    health: None,
-                    failure: None,
-                };
+                let active = if assignment.value.target == Target::Launched { "active" } else { "inactive" };
+                let state = UnitReport { active: active.into(), ..UnitReport::of(&assignment.value) };
                 let revision = self.store.revision.next();
                 changes.push(report(unit, &id, Some(Versioned { value: state, revision })));
             }

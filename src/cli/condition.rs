@@ -182,10 +182,10 @@ pub(super) fn summary(total: &str, kinds: impl Iterator<Item = Kind> + Clone) ->
 pub(super) mod tests {
     use super::*;
     use crate::api::wire::HostReasons;
-    use crate::model::failure::Failure;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
-    use crate::model::unit::{Target, UnitReport};
+    use crate::model::unit::UnitReport;
+    use crate::model::unit::tests::report;
 
     /// The host `name`, and why a unit doesn't fit there.
     pub(in crate::cli) fn host(name: &str, misfits: &[&str]) -> HostReasons {
@@ -198,7 +198,6 @@ pub(super) mod tests {
     /// `health=` and `missing`; since 60 s after the epoch.
     pub(in crate::cli) fn state(text: &str) -> StateView {
         let words: Vec<&str> = text.split_whitespace().collect();
-        let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
         let digit = words[0].chars().last().unwrap().to_string();
         StateView {
             machine: MachineRef {
@@ -207,27 +206,7 @@ pub(super) mod tests {
                 hostname: words[0].into(),
             },
             preview: false,
-            report: UnitReport {
-                generation: Revision(1),
-                target: Target::Launched,
-                hash: UnitHash::new("0"),
-                load: "loaded".into(),
-                active: words[1].into(),
-                sub: words[2].into(),
-                job: after("job=").map(JobKind::from),
-                result: after("result=").map(JobResult::from),
-                error: after("error="),
-                since: 60_000,
-                missing: words.contains(&"missing"),
-                restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
-                status: after("status="),
-                ready: after("ready=").map(|ready| ready == "yes"),
-                health: after("health="),
-                failure: after("exit=").map(|status| {
-                    let exit = Some(format!("exited {status}"));
-                    Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
-                }),
-            },
+            report: UnitReport { since: 60_000, ..report(&format!("1 loaded {}", words[1..].join(" "))) },
         }
     }
 

@@ -139,7 +139,8 @@ mod tests {
     use super::*;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
-    use crate::model::unit::{Desired, Target, UnitReport};
+    use crate::model::unit::Desired;
+    use crate::model::unit::tests::report;
 
     fn machine(number: u8) -> MachineRef {
         let id = format!("{number:032x}").parse().unwrap();
@@ -151,24 +152,7 @@ mod tests {
         let state = |number: &u8| crate::api::wire::StateView {
             machine: machine(*number),
             preview: false,
-            report: UnitReport {
-                generation: Revision(1),
-                target: Target::Launched,
-                hash: UnitHash::new("0"),
-                load: "loaded".into(),
-                active: "active".into(),
-                sub: "running".into(),
-                job: None,
-                result: None,
-                error: None,
-                since: 0,
-                missing: false,
-                restarts: 0,
-                status: None,
-                ready: None,
-                health: None,
-                failure: None,
-            },
+            report: report("1 loaded active running"),
         };
         UnitView {
             name: name.parse().unwrap(),

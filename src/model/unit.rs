@@ -311,6 +311,29 @@ pub struct UnitReport {
 }
 
 impl UnitReport {
+    /// The report of a host that has carried out this assignment and says nothing of systemd's states yet.
+    #[must_use]
+    pub fn of(told: &Assignment) -> Self {
+        Self {
+            generation: told.generation,
+            target: told.target,
+            hash: told.hash.clone(),
+            load: LoadState::default(),
+            active: ActiveState::default(),
+            sub: String::new(),
+            job: None,
+            result: None,
+            error: None,
+            since: 0,
+            missing: false,
+            restarts: 0,
+            failure: None,
+            status: None,
+            ready: None,
+            health: None,
+        }
+    }
+
     /// Whether the unit serves, as far as its host can tell: it is ready, or active if it isn't probed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -368,9 +391,35 @@ pub enum Outcome {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::rollout::File;
     use super::*;
+
+    /// `generation load active sub`, and any of `job=`, `result=`, `error=`, `restarts=`, `exit=STATUS`, `status=`,
+    /// `ready=yes|no`, `health=`, `missing` and `gone`.
+    pub(crate) fn report(text: &str) -> UnitReport {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
+        let target = if words.contains(&"gone") { Target::Removed } else { Target::Launched };
+        UnitReport {
+            load: words[1].into(),
+            active: words[2].into(),
+            sub: words[3].into(),
+            job: after("job=").map(JobKind::from),
+            result: after("result=").map(JobResult::from),
+            error: after("error="),
+            missing: words.contains(&"missing"),
+            restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
+            status: after("status="),
+            ready: after("ready=").map(|ready| ready == "yes"),
+            health: after("health="),
+            failure: after("exit=").map(|status| {
+                let exit = Some(format!("exited {status}"));
+                Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
+            }),
+            ..UnitReport::of(&Assignment::new(UnitHash::new("0"), target, Revision(words[0].parse().unwrap())))
+        }
+    }
 
     /// A version without sets ignores the count.
     #[test]

@@ -303,43 +303,15 @@ fn trouble_of(report: &UnitReport) -> String {
 mod tests {
     use super::*;
     use crate::model::cluster::{Change, Versioned};
-    use crate::model::failure::Failure;
     use crate::model::format::ReportKeyForm;
     use crate::model::machine::Machine;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
     use crate::model::unit::Assignment;
+    use crate::model::unit::tests::report;
 
     fn id(number: usize) -> MachineId {
         format!("{number:032x}").parse().unwrap()
-    }
-
-    /// `generation load active sub [job=…] [result=…] [error=…] [restarts=…] [failed=EXIT] [ready=yes|no]
-    /// [health=…] [gone]`
-    fn report(text: &str) -> UnitReport {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
-        UnitReport {
-            generation: Revision(words[0].parse().unwrap()),
-            target: if words.contains(&"gone") { Target::Removed } else { Target::Launched },
-            hash: UnitHash::new("0"),
-            load: words[1].into(),
-            active: words[2].into(),
-            sub: words[3].into(),
-            job: after("job=").map(JobKind::from),
-            result: after("result=").map(JobResult::from),
-            error: after("error="),
-            since: 0,
-            missing: false,
-            restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
-            status: after("status="),
-            ready: after("ready=").map(|ready| ready == "yes"),
-            health: after("health="),
-            failure: after("failed=").map(|exit| {
-                let exit = Some(format!("exited {exit}"));
-                Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
-            }),
-        }
     }
 
     fn name() -> UnitName {
@@ -408,13 +380,13 @@ mod tests {
                 "7 loaded activating auto-restart result=failed",
                 "FAILED failed on n1: systemd's start job ended as `failed`, now activating (auto-restart)",
             ),
-            ("7 loaded activating auto-restart result=done failed=7", "failing failed on n1: exit status 7"),
+            ("7 loaded activating auto-restart result=done exit=7", "failing failed on n1: exit status 7"),
             (
-                "7 loaded failed failed result=done failed=203/EXEC restarts=5",
+                "7 loaded failed failed result=done exit=203/EXEC restarts=5",
                 "FAILED failed on n1: exit status 203/EXEC, 5 restarts",
             ),
             (
-                "7 loaded failed failed result=failed failed=1/FAILURE restarts=1",
+                "7 loaded failed failed result=failed exit=1/FAILURE restarts=1",
                 "FAILED failed on n1: exit status 1/FAILURE, 1 restart",
             ),
             ("7 loaded active running restarts=4", "done"),
@@ -451,7 +423,7 @@ mod tests {
             ("7 loaded active running ready=no health=tcp:80:refused", "waiting not ready on n1: tcp:80:refused"),
             ("6 loaded active running ready=no", "waiting waiting for n1 to start it"),
             ("7 loaded activating start ready=no", "waiting starting on n1 (activating, start)"),
-            ("7 loaded failed failed ready=no failed=7", "FAILED failed on n1: exit status 7"),
+            ("7 loaded failed failed ready=no exit=7", "FAILED failed on n1: exit status 7"),
         ];
         for (state, expected) in cases {
             assert_eq!(

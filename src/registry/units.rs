@@ -612,23 +612,13 @@ mod tests {
         let read = read(&[("a.service", &Arc::new(daemon.clone()), Desired::Launched)]);
         let unit = read.units[&name("a.service")].unit.as_ref().unwrap();
         for (file, generation, active, job, error, expected) in cases {
+            let told = crate::model::unit::Assignment::new(file.hash(), Target::Launched, generation);
             let report = UnitReport {
-                generation,
-                target: Target::Launched,
-                hash: file.hash(),
                 load: "loaded".into(),
                 active: active.into(),
-                sub: String::new(),
                 job: job.map(Into::into),
-                result: None,
                 error: error.map(Into::into),
-                since: 0,
-                missing: false,
-                restarts: 0,
-                status: None,
-                ready: None,
-                health: None,
-                failure: None,
+                ..UnitReport::of(&told)
             };
             assert_eq!(is_down(unit, &report) && !is_done(file, &report), expected, "{} {report:?}", file.text());
             assert!(!is_down(unit, &UnitReport { target: Target::Loaded, ..report }));

@@ -74,24 +74,9 @@ pub(crate) fn entry(unit: &str, host: &str, target: Target, global: bool, genera
 /// What a host reports of a unit.
 pub(crate) fn state(unit: &str, host: &str, target: Target, active: &str, generation: u64) -> Op {
     let (name, host) = names(unit, host);
-    let state = UnitReport {
-        generation: Revision(generation),
-        target,
-        hash: UnitHash::new("abc"),
-        load: "loaded".into(),
-        active: active.into(),
-        sub: "running".into(),
-        job: None,
-        result: None,
-        error: None,
-        since: 5,
-        missing: false,
-        restarts: 0,
-        status: None,
-        ready: None,
-        health: None,
-        failure: None,
-    };
+    let told = Assignment::new(UnitHash::new("abc"), target, Revision(generation));
+    let (load, sub) = ("loaded".into(), "running".into());
+    let state = UnitReport { load, active: active.into(), sub, since: 5, ..UnitReport::of(&told) };
     put(&Key::state(&host, &name, ReportKeyForm::HostFirst), &state, None)
 }
 

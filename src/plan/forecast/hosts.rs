@@ -74,22 +74,12 @@ pub(in crate::plan) fn carry_out(
     let is_launched = told.target == Target::Launched;
     let is_up = is_launched && !ends;
     let report = UnitReport {
-        generation: told.generation,
-        target: told.target,
-        hash: told.hash.clone(),
         load: "loaded".into(),
         active: if is_up { "active" } else { "inactive" }.into(),
         sub: if is_up { "running" } else { "dead" }.into(),
-        job: None,
         result: is_launched.then(|| "done".into()),
-        error: None,
-        since: 0,
-        missing: false,
-        restarts: 0,
-        failure: None,
-        status: None,
         ready: is_up.then_some(true),
-        health: None,
+        ..UnitReport::of(told)
     };
     Some((report, deed))
 }

@@ -22,7 +22,7 @@ pub fn launched_on<'a>(
 /// Whether a global unit is launched on `host`, alive or not.
 #[must_use]
 pub fn is_launched_on(cluster: &Cluster, name: &UnitName, host: &MachineId) -> bool {
-    let told = cluster.schedule.get(host).and_then(|slice| slice.get(name));
+    let told = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
     told.is_some_and(|told| told.value.global && told.value.target == Target::Launched)
 }
 
@@ -113,7 +113,7 @@ pub fn with(gate: &Gate, these: impl IntoIterator<Item = (MachineId, Option<Held
 /// all get it, and before that and after it failed, the file of all others.
 #[must_use]
 pub fn in_phase(cluster: &Cluster, name: &UnitName, gate: &Gate, phase: Phase) -> Gate {
-    let is_absent = |host: &&MachineId| !launched_on_it(cluster, name, host);
+    let is_absent = |host: &&MachineId| !is_launched_on(cluster, name, host);
     match phase {
         Phase::Rolling | Phase::After | Phase::Done => {
             let held = |host: &&MachineId| gate.held_on(host).is_some();
@@ -131,11 +131,6 @@ pub fn in_phase(cluster: &Cluster, name: &UnitName, gate: &Gate, phase: Phase) -
         }
         Phase::Before | Phase::Canary | Phase::Waiting | Phase::Paused => gate.clone(),
     }
-}
-
-fn launched_on_it(cluster: &Cluster, name: &UnitName, host: &MachineId) -> bool {
-    let told = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
-    told.is_some_and(|told| told.value.target == Target::Launched)
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use crate::model::file::UnitFile;
 use crate::model::format::ReportKeyForm;
 use crate::model::machine::Machine;
 use crate::model::placement::Constraints;
-use crate::model::systemd::{ActiveState, LoadState};
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use crate::plan::check::{always, check};
 use crate::plan::explain::explain;
@@ -26,25 +25,7 @@ fn id(at: u64) -> MachineId {
 
 /// `host` has carried out `assignment`.
 fn report(name: &UnitName, host: &MachineId, assignment: &Assignment) -> Change {
-    let value = UnitReport {
-        generation: assignment.generation,
-        target: assignment.target,
-        hash: assignment.hash.clone(),
-        load: LoadState::default(),
-        active: ActiveState::default(),
-        sub: String::new(),
-        job: None,
-        result: None,
-        error: None,
-        since: 0,
-        missing: false,
-        restarts: 0,
-        status: None,
-        ready: None,
-        health: None,
-        failure: None,
-    };
-    let report = Versioned { value, revision: Revision::default() };
+    let report = Versioned { value: UnitReport::of(assignment), revision: Revision::default() };
     Change::Report(name.clone(), host.clone(), ReportKeyForm::HostFirst, Some(report))
 }
 
