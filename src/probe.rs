@@ -1,15 +1,12 @@
 //! Makes the connections and requests of probes, for `fleetd` and for `fleet-sidecar`. Owns their sockets, and what is
 //! said of a failure; when a probe is made, and what follows from its result, belongs to others.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper::{Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use hyper::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 
@@ -18,6 +15,10 @@ use crate::model::span;
 
 /// The name of the program in requests.
 const USER_AGENT: &str = concat!("flotilla/", env!("CARGO_PKG_VERSION"));
+
+/// How much of an answer is read at once, and the longest head of one without a final status, in bytes.
+const AT_ONCE: usize = 1000;
+const LONGEST_HEAD: usize = 8192;
 
 /// How many names are looked up at a time. A lookup occupies a thread until the resolver gives up, which may be long
 /// after the probe has.
@@ -119,31 +120,48 @@ fn in_words(error: &std::io::Error) -> String {
     }
 }
 
+/// The status of the answer. Nothing is read of it but what comes with its first line.
 async fn get(endpoint: &Endpoint, path: &str) -> Result<StatusCode, String> {
-    let stream = connect(endpoint).await?;
-    let broken = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let request = Request::get(path)
-        .header(header::HOST, endpoint.to_string())
-        .header(header::USER_AGENT, USER_AGENT)
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    // The connection is driven only until the response's head has arrived.
-    let connection = async {
-        drop(connection.await);
-        std::future::pending::<Infallible>().await
-    };
-    let answer = tokio::select! {
-        answer = sender.send_request(request) => answer.map_err(broken)?,
-        never = connection => match never {},
-    };
-    Ok(answer.status())
+    let broken = |error: std::io::Error| in_words(&error);
+    let mut stream = connect(endpoint).await?;
+    let head =
+        format!("GET {path} HTTP/1.1\r\nhost: {endpoint}\r\nuser-agent: {USER_AGENT}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.map_err(broken)?;
+    let mut answer = Vec::with_capacity(AT_ONCE);
+    loop {
+        if let Some(status) = final_status(&mut answer)? {
+            return Ok(status);
+        }
+        if answer.len() >= LONGEST_HEAD {
+            return Err("the answer's head doesn't end".into());
+        }
+        answer.reserve(AT_ONCE);
+        if stream.read_buf(&mut answer).await.map_err(broken)? == 0 {
+            return Err("closed the connection without an answer".into());
+        }
+    }
+}
+
+/// The status of an answer that begins with `bytes`, as soon as its first line is there. Interim answers (`1xx`) are
+/// removed from them, and aren't the answer (RFC 9110, 15.2).
+fn final_status(bytes: &mut Vec<u8>) -> Result<Option<StatusCode>, String> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut answer = httparse::Response::new(&mut headers);
+        let parsed = answer.parse(bytes);
+        let status = answer.reason.and(answer.code).and_then(|code| StatusCode::from_u16(code).ok());
+        match (status, parsed) {
+            (Some(status), _) if !status.is_informational() => return Ok(Some(status)),
+            (_, Ok(httparse::Status::Partial)) => return Ok(None),
+            (Some(_), Ok(httparse::Status::Complete(length))) => drop(bytes.drain(..length)),
+            (_, Err(error)) => return Err(format!("the answer isn't HTTP: {error}")),
+            (None, Ok(httparse::Status::Complete(_))) => return Err("the answer has no status".into()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -178,6 +196,8 @@ mod tests {
             ("HTTP/1.1 404 Not Found\r\n\r\n", Err("404 Not Found".to_owned())),
             ("HTTP/1.1 503 Busy\r\ncontent-length: 100\r\n\r\n", Err("503 Service Unavailable".to_owned())),
             ("HTTP/1.1 599 x\r\n\r\n", Err("599".to_owned())),
+            ("HTTP/1.1 200\n", Ok(())),
+            ("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 502 x\r\n", Err("502 Bad Gateway".to_owned())),
         ] {
             assert_eq!(http(&server(Some(answer)).await, "/ready", LIMIT).await, expected, "{answer:?}");
         }
@@ -187,6 +207,23 @@ mod tests {
     async fn what_isnt_an_answer_is_a_failure_with_a_reason() {
         let garbage = server(Some("220 mail.example.com ESMTP\r\n")).await;
         assert!(http(&garbage, "/ready", LIMIT).await.unwrap_err().contains("HTTP"));
+        let endless: &str = format!("HTTP/1.1 100 x\r\na: {}", "b".repeat(9000)).leak();
+        let endless = server(Some(endless)).await;
+        assert_eq!(http(&endless, "/ready", LIMIT).await, Err("the answer's head doesn't end".into()));
+        for part in ["HTTP/1.1 20", "HTTP/1.1 100 Continue\r\n\r\n"] {
+            assert_eq!(final_status(&mut part.into()), Ok(None), "{part}");
+        }
+        let hasty = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = hasty.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = hasty.accept().await.unwrap();
+            stream.read_u8().await.unwrap();
+            stream.shutdown().await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let hasty = Endpoint { host: "127.0.0.1".into(), port };
+        let closed = Err("closed the connection without an answer".into());
+        assert_eq!(http(&hasty, "/ready", LIMIT).await, closed);
         let silent = server(None).await;
         assert_eq!(http(&silent, "/ready", LIMIT).await, Err("no answer within 200 ms".into()));
         assert_eq!(tcp(&silent, LIMIT).await, Ok(()), "it accepts connections");
