@@ -37,7 +37,7 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    complete, context, diff, edit, export, fd_forward, forget, history, import, journal, list, restart, restore,
+    complete, context, diff, edit, export, fd_forward, forget, history, import, journal, list, metadata, restart, restore,
     rollback, rollout, scale, services, show, ssh, status, submit, units, verify, wait_for,
 };
 use error::{Error, Exit, Line};
@@ -217,6 +217,8 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,
         Command::ListSets(args) => list::sets(session, args).await,
         Command::ListMachines(args) => list::machines(session, args).await,
+        Command::SetMetadata(args) => metadata::set(session, args).await,
+        Command::UnsetMetadata(args) => metadata::unset(session, args).await,
         Command::Forget(args) => forget::run(session, args).await,
         Command::Export(args) => export::run(session, args).await,
         Command::Restore(args) => restore::run(session, args).await,
@@ -262,6 +264,8 @@ fn format(command: &Command) -> Format {
         Command::Service(args) => args.output.format,
         Command::Status(args) => args.output.format,
         Command::Forget(args) => args.output.format,
+        Command::SetMetadata(args) => args.output.format,
+        Command::UnsetMetadata(args) => args.output.format,
         // The formats of a journal are journalctl's.
         Command::Journal(_)
         | Command::Version(_)

@@ -510,6 +510,7 @@ mod tests {
             "public_ip=n1",
             "agent_ttl=1s",
             "metadata=x",
+            "metadata=@arch=x",
             "token_limit=0",
             "mass_loss_share=101",
             "mass_loss_share=0.4",

@@ -70,6 +70,12 @@ impl Deadlines {
 
 /// One host's service manager and folder of units. Cheap to clone; clones share everything.
 pub trait Systemd: Clone + Send + Sync + 'static {
+    /// systemd's version, as its distribution spells it: `252.39-1~deb12u1`.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn version(&self) -> impl Future<Output = Result<String, Error>> + Send;
+
     /// Our unit files that are on the host now, with their text.
     ///
     /// # Errors

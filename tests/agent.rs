@@ -59,6 +59,7 @@ fn machine(hostname: &str) -> Machine {
         ip: "10.0.0.1".into(),
         hostname: hostname.into(),
         metadata: Default::default(),
+        builtin: Default::default(),
         version: "test".into(),
         boot_id: "boot".into(),
         since: 0,
@@ -806,6 +807,20 @@ fn a_full_run_directory_is_called_by_its_name() {
         tokio::time::sleep(Duration::from_secs(5)).await;
         let status = world.daemon.as_ref().unwrap().1.borrow().clone();
         assert!(matches!(status, Status::Present { unreachable: None, settled: true, .. }), "{status:?}");
+    });
+}
+
+/// A host registers with the version of its systemd beside what the daemon has found, and no unit is needed for that.
+#[test]
+fn a_host_reports_its_systemd() {
+    run(async {
+        let mut world = World::new().await;
+        world.kill().await;
+        let builtin = [("@arch".to_owned(), "arm64".to_owned())].into();
+        world.start_as(Machine { builtin, ..machine("n1") });
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let reported = world.machine().await.builtin.into_iter().collect::<Vec<_>>();
+        assert_eq!(reported, [("@arch".into(), "arm64".into()), ("@systemd".into(), "257".to_owned())]);
     });
 }
 

@@ -16,6 +16,8 @@ mod fake;
 mod files;
 #[path = "cli/live.rs"]
 mod live;
+#[path = "cli/metadata.rs"]
+mod metadata;
 #[path = "cli/offline.rs"]
 mod offline;
 #[path = "cli/plan.rs"]

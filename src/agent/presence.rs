@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::model::format::Format;
-use crate::model::machine::Machine;
+use crate::model::machine::{Machine, SYSTEMD};
 use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage};
 use crate::registry::commit::hosts;
@@ -58,6 +58,12 @@ impl fmt::Display for Noted {
         write!(f, "{} {}", self.id.0, self.machine)?;
         self.ttl.map_or(Ok(()), |ttl| write!(f, " {}", ttl.as_millis()))
     }
+}
+
+/// systemd's version without what its distribution adds: `252` of `252.39-1~deb12u1`.
+fn major(version: &str) -> String {
+    let digits = version.trim_start_matches(|c: char| !c.is_ascii_digit());
+    digits.chars().take_while(char::is_ascii_digit).collect()
 }
 
 /// Why a host can't register now.
@@ -115,6 +121,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     async fn claim(&mut self) -> Result<Lease<S>, Refusal> {
         self.answers().await?;
+        let version = major(&self.host.version().await?);
+        self.options.machine.builtin.insert(SYSTEMD.into(), version);
         self.read_format().await?;
         let noted = self.noted_lease().await?;
         // The claim to the id is checked first: a refused host must not keep a lease alive.
@@ -251,6 +259,13 @@ mod tests {
         }
         for damaged in ["", "77", "x m", "format-2", "format-x 77 m"] {
             assert_eq!(Noted::parse(damaged), None, "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_its_first_number() {
+        for (version, expected) in [("252.39-1~deb12u1", "252"), ("v260~rc1", "260"), ("257", "257"), ("", "")] {
+            assert_eq!(major(version), expected, "{version}");
         }
     }
 

@@ -6,6 +6,7 @@ mod connect;
 mod endpoint;
 mod fleet;
 mod follow;
+mod metadata;
 mod offline;
 mod older;
 mod plans;

@@ -24,7 +24,7 @@ pub(super) use backup::{Export, Restore};
 pub(super) use change::{Block, Change, Count, Create, Destroy, PlanOnly, Rollback, Scale, Start, Submit};
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, History, Verify, editor};
-pub(super) use hosts::{Forget, Ssh, Status};
+pub(super) use hosts::{Forget, SetMetadata, Ssh, Status, UnsetMetadata};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
 pub(super) use legacy::{Legacy, SIGNED};
@@ -115,6 +115,10 @@ pub(super) enum Command {
     ListSets(List),
     /// List the hosts of the cluster
     ListMachines(ListMachines),
+    /// Give a host metadata, for `MachineMetadata=` in unit files
+    SetMetadata(SetMetadata),
+    /// Take metadata from a host
+    UnsetMetadata(UnsetMetadata),
     /// Forget hosts that are gone and won't be back
     Forget(Forget),
     /// Write all units into a folder, as a backup

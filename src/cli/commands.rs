@@ -19,6 +19,7 @@ mod instances;
 pub(super) mod journal;
 pub(super) mod list;
 mod members;
+pub(super) mod metadata;
 mod option_changes;
 mod plan;
 mod replace;

@@ -6,6 +6,7 @@ pub(super) mod batch;
 pub(super) mod check;
 pub(super) mod files;
 pub(super) mod finding;
+pub(super) mod hosts;
 pub(super) mod lint;
 pub(super) mod names;
 pub(super) mod refused;

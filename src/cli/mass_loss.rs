@@ -77,6 +77,7 @@ pub(in crate::cli) mod tests {
             ip: format!("10.0.0.{number}"),
             hostname: format!("n{number}"),
             metadata: Default::default(),
+            builtin: Default::default(),
             version: "0.1.0".into(),
             since: 0,
             gone: gone.map(|(since, held)| Gone { since, held, ..Gone::default() }),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::listen::Listen;
-use crate::model::machine::Metadata;
+use crate::model::machine::{BUILT_IN, Metadata};
 
 /// Shorter leases would expire whenever a machine is busy for a moment (etcd itself grants at least 2 s).
 const SHORTEST_TTL: Duration = Duration::from_secs(3);
@@ -40,6 +40,9 @@ pub(super) fn endpoints(text: &str) -> Result<Vec<String>, String> {
 pub(super) fn metadata(text: &str) -> Result<Metadata, String> {
     let text = text.trim().trim_matches('"');
     let pair = |pair: &str| match pair.split_once('=') {
+        Some((key, _)) if key.trim().starts_with(BUILT_IN) => {
+            Err(format!("`{}`: each host reports what begins with {BUILT_IN} by itself", key.trim()))
+        }
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err(format!("`{}` must be key=value; pairs are separated by commas", pair.trim())),
     };

@@ -1,4 +1,6 @@
-//! The identity of this host, read once when the daemon starts. Owns the source of each fact.
+//! The identity of this host, read when the daemon starts or is reloaded. Owns the source of each fact.
+
+mod builtin;
 
 use std::net::UdpSocket;
 
@@ -19,6 +21,7 @@ pub(super) fn machine(settings: &Settings) -> Result<Machine> {
         ip: settings.public_ip.clone().or_else(address).unwrap_or_default(),
         hostname: first_line("/proc/sys/kernel/hostname").unwrap_or_default(),
         metadata: settings.metadata.clone(),
+        builtin: builtin::of_this_host(),
         version: env!("CARGO_PKG_VERSION").into(),
         boot_id: first_line("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
         since: 0, // set by the agent when it registers

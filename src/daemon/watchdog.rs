@@ -76,6 +76,7 @@ mod tests {
             ip: "10.0.0.1".into(),
             hostname: "n1".into(),
             metadata: Default::default(),
+            builtin: Default::default(),
             version: "test".into(),
             boot_id: "boot".into(),
             since: 0,

@@ -10,6 +10,27 @@ use super::name::MachineId;
 /// `key=value` pairs that describe a host.
 pub type Metadata = BTreeMap<String, String>;
 
+/// What the names of built-in metadata begin with. Nobody can set such a name, so it never clashes with one of a user.
+pub const BUILT_IN: char = '@';
+
+/// systemd's version on the host, without what its distribution adds: `255`.
+pub const SYSTEMD: &str = "@systemd";
+
+/// Whether `key` can be given to a host by a request.
+///
+/// # Errors
+/// Why it can't.
+pub fn check_key(key: &str) -> Result<(), String> {
+    if key.starts_with(BUILT_IN) {
+        return Err(format!("`{key}` can't be set: each host reports what begins with {BUILT_IN} by itself"));
+    }
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    if key.is_empty() || !key.bytes().all(is_allowed) {
+        return Err(format!("`{key}` is no key of metadata: it must consist of letters, digits, `_`, `.` and `-`"));
+    }
+    Ok(())
+}
+
 /// A registered host (`machine/<id>`; written by its agent, bound to its lease).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -22,6 +43,9 @@ pub struct Machine {
     /// Its static metadata. Dynamic metadata takes precedence.
     #[serde(default)]
     pub metadata: Metadata,
+    /// What it reports of itself, under names that begin with [`BUILT_IN`]. Hosts of earlier versions report nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub builtin: Metadata,
     /// The version of its `fleetd`.
     pub version: String,
     /// `/proc/sys/kernel/random/boot_id`, which distinguishes a reboot from a restart.
@@ -42,8 +66,9 @@ impl Machine {
     /// A host of which only this is known.
     #[must_use]
     pub fn new(id: MachineId, hostname: impl Into<String>) -> Self {
-        let (ip, metadata, version, boot_id, since, format) = Default::default();
-        Self { id, ip, hostname: hostname.into(), metadata, version, boot_id, since, format, leaving: false }
+        let (ip, metadata, builtin, version, boot_id, since, format) = Default::default();
+        let (hostname, leaving) = (hostname.into(), false);
+        Self { id, ip, hostname, metadata, builtin, version, boot_id, since, format, leaving }
     }
 
     /// The lowest format of this host and others: what all of them can read.

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
+use crate::model::machine::BUILT_IN;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
@@ -175,8 +176,11 @@ pub(crate) fn metadata(cluster: &Cluster, constraints: &Constraints, host: &Mach
     constraints.metadata.iter().filter_map(misfit).collect()
 }
 
-/// One value of [`Cluster::effective_metadata`], without computing all of it.
+/// One value of [`Cluster::effective_metadata`], without computing all of it, or of the host's built-in metadata.
 pub(crate) fn metadata_value<'a>(cluster: &'a Cluster, host: &MachineId, key: &str) -> Option<&'a str> {
+    if key.starts_with(BUILT_IN) {
+        return cluster.machines.get(host)?.builtin.get(key).map(String::as_str);
+    }
     match cluster.metadata.get(host).and_then(|metadata| metadata.get(key)) {
         Some(dynamic) => Some(dynamic.as_str()).filter(|value| !value.is_empty()),
         None => cluster.machines.get(host)?.metadata.get(key).map(String::as_str),

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::history::KeptTexts;
-use crate::model::machine::KnownHost;
+use crate::model::machine::{KnownHost, Machine, Metadata};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
@@ -218,8 +218,10 @@ impl Scheduler {
             Change::File(hash, file) => self.apply_file(hash, file),
             Change::History(name, kept) => self.set_history(name, kept),
             Change::Machine(id, machine) => {
-                let known = self.cluster.machines.get(&id).map(|known| &known.metadata);
-                let same = known == machine.as_ref().map(|machine| &machine.metadata);
+                fn metadata(machine: &Machine) -> [&Metadata; 2] {
+                    [&machine.metadata, &machine.builtin]
+                }
+                let same = self.cluster.machines.get(&id).map(metadata) == machine.as_ref().map(metadata);
                 let was_held = brake::held(&self.cluster, &id).is_some();
                 if machine.is_some() {
                     self.left.remove(&id);

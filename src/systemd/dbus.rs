@@ -141,14 +141,6 @@ impl Dbus {
         Self { shared: Arc::new(shared) }
     }
 
-    /// systemd's version, as its distribution spells it: `252.39-1~deb12u1`.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn version(&self) -> Result<String, Error> {
-        self.manager().await?.version().await.map_err(|error| classify(&error))
-    }
-
     fn path(&self, name: &UnitName) -> String {
         self.shared.units.file(name.as_str()).to_string_lossy().into_owned()
     }
@@ -256,6 +248,10 @@ fn failures_of(outcomes: Outcomes) -> BTreeMap<UnitName, Error> {
 }
 
 impl Systemd for Dbus {
+    async fn version(&self) -> Result<String, Error> {
+        self.manager().await?.version().await.map_err(|error| classify(&error))
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, String>, Error> {
         let files = self.blocking(|shared| shared.units.read_units()).await?;
         self.shared.ours.add(files.keys());

@@ -32,6 +32,9 @@ pub use counters::Counters;
 use host::Host;
 pub use log::{Entry, What};
 
+/// The version that it claims to have.
+const VERSION: &str = "257.9-1~fake1";
+
 /// The behaviour of one activation of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Behaviour {
@@ -279,6 +282,10 @@ impl Fake {
 }
 
 impl Systemd for Fake {
+    async fn version(&self) -> Result<String, Error> {
+        Ok(VERSION.into())
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, String>, Error> {
         let mut host = self.lock();
         host.counters.files += 1;

@@ -43,6 +43,10 @@ impl<H: Systemd> Measured<H> {
 }
 
 impl<H: Systemd> Systemd for Measured<H> {
+    async fn version(&self) -> Result<String, Error> {
+        self.count("version", self.host.version()).await
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, String>, Error> {
         self.host.files().await
     }

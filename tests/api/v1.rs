@@ -257,6 +257,7 @@ async fn machines_and_their_metadata() {
     let metadata = r#"{"rack":"r1","zone":"b"}"#;
     let second = format!(r#"{{"id":"{N2}","metadata":{metadata},"primaryIP":"10.88.0.2"}}"#);
     assert_eq!(machines, format!(r#"{{"machines":[{first},{second}]}}"#));
+    let builtin = "`@arch` can't be set: each host reports what begins with @ by itself";
     let (op, metadata, value) = (
         "invalid op: expect add, remove, or replace",
         "machine metadata path invalid",
@@ -267,6 +268,8 @@ async fn machines_and_their_metadata() {
         (json!({ "op": "add", "path": path("a b"), "value": "b" }), metadata),
         (json!({ "op": "add", "path": path(""), "value": "b" }), metadata),
         (json!({ "op": "add", "path": "/n1/metadata/a", "value": "b" }), metadata),
+        (json!({ "op": "add", "path": path("@arch"), "value": "b" }), builtin),
+        (json!({ "op": "remove", "path": path("@arch") }), builtin),
         (json!({ "op": "add", "path": format!("/{N1}/metadata/a/b"), "value": "b" }), metadata),
         (json!({ "op": "add", "path": path("a") }), value),
         (json!({ "op": "replace", "path": path("a"), "value": { "value": "" } }), value),

@@ -18,7 +18,7 @@ fn cluster() -> Fake {
     ];
     let machines = [N1, N2].map(|id| {
         let mut machine = machine(id);
-        machine["metadata"] = json!({});
+        machine["metadata"] = if id == N1 { json!({ "zone": "a", "disk": "ssd" }) } else { json!({ "zone": "b" }) };
         machine["version"] = "0.1.0".into();
         machine["since"] = 0.into();
         machine
@@ -51,7 +51,7 @@ fn the_cluster_completes_units_hosts_and_fields() {
     let fake = cluster();
     fake.file("db.socket", "").file("notes.txt", "").file("units/x.service", "");
     fake.file("units/y@.service", "");
-    let cases: [(&[&str], &[&str]); 17] = [
+    let cases: [(&[&str], &[&str]); 21] = [
         (&["stop", ""], &["batch@2.service", "batch@10.service", "db.service"]),
         (&["destroy", "ba"], &["batch@2.service", "batch@10.service", "batch@.service"]),
         (&["stop", "batch@2.service", "batch@"], &["batch@10.service"]),
@@ -60,6 +60,10 @@ fn the_cluster_completes_units_hosts_and_fields() {
         (&["submit", "units/y"], &["units/y@.service"]),
         (&["start", "batch@"], &["batch@", "batch@2.service", "batch@10.service"]),
         (&["forget", ""], &["n3"]),
+        (&["set-metadata", "n"], &["n1", "n2"]),
+        (&["set-metadata", "n1", "z"], &["zone=a", "zone=b"]),
+        (&["unset-metadata", "n1", ""], &["disk", "zone"]),
+        (&["unset-metadata", "n1", "zone", ""], &["disk"]),
         (&["wait", "--for=in"], &["--for=inactive"]),
         (&["wait", "--for", ""], &["active", "inactive", "ready", "settled"]),
         (&["list-units", "-o", "j"], &["json"]),

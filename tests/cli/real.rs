@@ -73,6 +73,16 @@ impl Real {
         self.write(vec![records::machine(id, "n1", "10.88.0.11", &[("zone", "a")])]);
     }
 
+    /// Another host.
+    pub(crate) fn named_alike(&self, id: &str, name: &str) {
+        self.write(vec![records::machine(id, name, "10.88.0.13", &[])]);
+    }
+
+    /// The host reports this of itself.
+    pub(crate) fn reporting(&self, id: &str, builtin: &[(&str, &str)]) {
+        self.write(vec![records::reporting(id, "n1", "10.88.0.11", builtin)]);
+    }
+
     /// The unit is on `host`, as engine and agent write it.
     pub(crate) fn place(&self, unit: &str, host: &str, active: &str) {
         self.write(vec![

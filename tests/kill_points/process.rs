@@ -132,6 +132,10 @@ pub(crate) struct Bus {
 }
 
 impl Systemd for Bus {
+    async fn version(&self) -> Result<String, Error> {
+        self.host.version().await
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, String>, Error> {
         self.process.call("files", self.host.files()).await
     }

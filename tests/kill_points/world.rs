@@ -85,6 +85,7 @@ impl World {
             ip: format!("10.0.0.{at}"),
             hostname: host.name.into(),
             metadata: [("zone".into(), host.zone.into())].into(),
+            builtin: Default::default(),
             version: "test".into(),
             boot_id: "boot".into(),
             since: 0,

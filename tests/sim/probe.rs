@@ -114,6 +114,10 @@ impl Probe {
 }
 
 impl Systemd for Probe {
+    async fn version(&self) -> Result<String, Error> {
+        self.fake.version().await
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, String>, Error> {
         self.fake.files().await
     }

@@ -216,6 +216,7 @@ impl World {
             ip: format!("10.0.0.{}", host + 1),
             hostname: me.name.clone(),
             metadata: me.metadata.clone(),
+            builtin: Default::default(),
             version: "simulated".into(),
             boot_id: me.boot.to_string(),
             since: 0,

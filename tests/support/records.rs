@@ -28,12 +28,20 @@ pub(crate) fn machine(id: &str, hostname: &str, ip: &str, metadata: &[(&str, &st
     put(&Key::Machine(machine.id.clone()), &machine, None)
 }
 
+/// A host in the zone a, with built-in metadata.
+pub(crate) fn reporting(id: &str, hostname: &str, ip: &str, builtin: &[(&str, &str)]) -> Op {
+    let mut machine = host(id, hostname, ip, &[("zone", "a")]);
+    machine.builtin = builtin.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    put(&Key::Machine(machine.id.clone()), &machine, None)
+}
+
 fn host(id: &str, hostname: &str, ip: &str, metadata: &[(&str, &str)]) -> Machine {
     Machine {
         id: id.parse().unwrap(),
         ip: ip.into(),
         hostname: hostname.into(),
         metadata: metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        builtin: Default::default(),
         version: "1.2.3".into(),
         boot_id: "b".into(),
         since: 0,

@@ -129,6 +129,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("machine", machine.clone()),
         ("ip", text()),
         ("metadata", metadata.clone()),
+        ("builtin", metadata.clone()),
         ("hostname", text()),
         ("version", text()),
         ("since", number.clone()),
@@ -269,6 +270,22 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                 "description": "What `fleetctl status --output json` prints: of the units that are named, each on \
                     each host; without any, the state of the cluster.",
                 "anyOf": [all_of(state), overview()],
+            }),
+        ),
+        (
+            "PrintedMetadata",
+            json!({
+                "description": "What `fleetctl set-metadata` and `unset-metadata` print with `--output json`: the host, \
+                    and its metadata after the change.",
+                "type": "object",
+                "properties": {
+                    "machine": of("MachineId"),
+                    "ip": text(),
+                    "hostname": text(),
+                    "metadata": { "type": "object", "additionalProperties": text() },
+                },
+                "required": ["machine", "ip", "hostname", "metadata"],
+                "additionalProperties": false,
             }),
         ),
         (

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::cluster::{Cluster, Versioned};
-use crate::model::machine::{KnownHost, Machine};
+use crate::model::machine::{KnownHost, Machine, Metadata};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::progress::Operation;
 use crate::model::rollout::policy::Promote;
@@ -132,6 +132,7 @@ pub(super) fn machines(cluster: &Cluster) -> Vec<MachineView> {
         ip: machine.ip.clone(),
         hostname: machine.hostname.clone(),
         metadata: cluster.effective_metadata(id),
+        builtin: machine.builtin.clone(),
         version: machine.version.clone(),
         since: machine.since,
         gone: None,
@@ -147,6 +148,7 @@ pub(super) fn gone(cluster: &Cluster) -> Vec<MachineView> {
         ip: known.value.ip.clone(),
         hostname: known.value.hostname.clone(),
         metadata: cluster.effective_metadata(id),
+        builtin: Metadata::new(),
         version: known.value.version.clone(),
         since: 0,
         gone: Some(known.value.gone.unwrap_or_default()),

@@ -58,6 +58,10 @@ pub struct MachineView {
     pub hostname: String,
     /// Its metadata; dynamic values take precedence over static ones.
     pub metadata: BTreeMap<String, String>,
+    /// What it reports of itself, by names that begin with `@`. Hosts that are gone, and those of earlier versions, have
+    /// none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub builtin: BTreeMap<String, String>,
     /// The version of its `fleetd`.
     pub version: String,
     /// Since when it has been registered without interruption, in ms since the epoch; 0 if that is unknown.

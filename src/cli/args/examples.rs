@@ -130,6 +130,20 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     (
+        "set-metadata",
+        &[
+            ("set-metadata n2 disk=ssd", "n2 has an SSD now: units with MachineMetadata=disk=ssd fit it"),
+            ("set-metadata n2 zone=b rack=7", "both at once; units that are to be in another zone leave"),
+        ],
+    ),
+    (
+        "unset-metadata",
+        &[
+            ("unset-metadata n2 disk", "n2 has no disk=… any more, even if its fleet.conf has"),
+            ("unset-metadata --all n2", "what n2's fleet.conf says applies again"),
+        ],
+    ),
+    (
         "forget",
         &[
             ("forget n2", "n2 is gone and won't be back: don't list it any more"),

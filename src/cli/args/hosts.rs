@@ -1,8 +1,10 @@
-//! The options of the commands about hosts, or that go to hosts: `status`, `ssh` and `forget`.
+//! The options of the commands about hosts, or that go to hosts: `status`, `ssh`, `set-metadata`, `unset-metadata` and
+//! `forget`.
 
 use clap::Args;
 
 use super::OutputFormat;
+use crate::model::machine::check_key;
 
 /// `status`.
 #[derive(Debug, Clone, Args)]
@@ -43,4 +45,46 @@ pub(in crate::cli) struct Forget {
     pub(in crate::cli) held: bool,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
+}
+
+/// `set-metadata`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SetMetadata {
+    /// The host: its name, address, id or the beginning of its id; the whole id of a host that is yet to join
+    #[arg(value_name = "HOST")]
+    pub(in crate::cli) host: String,
+    /// What it gets, instead of what its fleet.conf says; units that no longer fit the host move at once
+    #[arg(value_name = "KEY=VALUE", required = true, value_parser = pair)]
+    pub(in crate::cli) pairs: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `unset-metadata`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct UnsetMetadata {
+    /// The host: its name, address, id or the beginning of its id
+    #[arg(value_name = "HOST")]
+    pub(in crate::cli) host: String,
+    /// What it has no longer, even if its fleet.conf has it; units that no longer fit the host move at once
+    #[arg(value_name = "KEY", required_unless_present = "all", value_parser = key)]
+    pub(in crate::cli) keys: Vec<String>,
+    /// Remove all that was set and unset, so that what its fleet.conf says applies again
+    #[arg(long, conflicts_with = "keys")]
+    pub(in crate::cli) all: bool,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+fn key(text: &str) -> Result<String, String> {
+    check_key(text).map(|()| text.into())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it must be key=value")?;
+    check_key(key)?;
+    if value.is_empty() {
+        return Err(format!("a value is missing; `unset-metadata` removes {key}"));
+    }
+    Ok((key.into(), value.into()))
 }

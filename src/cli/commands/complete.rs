@@ -17,7 +17,7 @@ use crate::cli::args::{self, Globals};
 use crate::cli::condition::Kind;
 use crate::cli::error::Error;
 use crate::cli::input::slot::{self, Slot, Values};
-use crate::cli::input::{argv, names};
+use crate::cli::input::{argv, hosts, names};
 use crate::cli::output::Printer;
 use crate::cli::output::people::natural;
 use crate::model::name::{TYPES, UnitName};
@@ -124,6 +124,19 @@ async fn known(client: &Client, values: &Values) -> Result<Vec<String>, ClientEr
         let hosts = if *values == Values::GoneHosts { list.gone } else { list.machines };
         let name = |host: MachineView| if host.hostname.is_empty() { host.ip } else { host.hostname };
         known.extend(hosts.into_iter().map(name));
+    }
+    if let Values::Metadata | Values::KeysOf(_) = values {
+        let list = client.machines().await?;
+        match values {
+            Values::KeysOf(name) => {
+                let hosts = hosts::named(name, &list.machines).into_iter();
+                known.extend(hosts.flat_map(|host| host.metadata.keys().cloned()));
+            }
+            _ => {
+                let pairs = list.machines.iter().flat_map(|host| &host.metadata);
+                known.extend(pairs.map(|(key, value)| format!("{key}={value}")));
+            }
+        }
     }
     if let Values::Units { .. } | Values::HostsAndUnits = values {
         let (templates, instances) = match values {

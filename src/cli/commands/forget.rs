@@ -6,11 +6,9 @@ use serde_json::json;
 use crate::api::wire::{MachineList, MachineView};
 use crate::cli::args::Forget;
 use crate::cli::error::{Error, Exit, Line};
+use crate::cli::input::hosts::{ambiguous, named};
 use crate::cli::mass_loss::is_one_of_many;
 use crate::cli::session::Session;
-
-/// The shortest beginning of an id that names a host.
-const SHORTEST: usize = 4;
 
 /// Run the command. Nothing is forgotten unless every host that is named can be.
 pub(in crate::cli) async fn run(session: &Session, args: &Forget) -> Result<Exit, Error> {
@@ -55,11 +53,7 @@ fn find<'a>(name: &str, hosts: &'a MachineList) -> Result<&'a MachineView, Vec<L
     match named(name, &hosts.gone)[..] {
         [host] => return Ok(host),
         [] => {}
-        ref several => {
-            let lines = several.iter().map(|host| format!("  {}  {}  {}", host.id, host.hostname, host.ip));
-            let head = format!("{name} could be any of these hosts:");
-            return Err(std::iter::once(head).chain(lines).map(Line::Message).collect());
-        }
+        ref several => return Err(ambiguous(name, several)),
     }
     Err(match named(name, &hosts.machines)[..] {
         [host, ..] => vec![
@@ -74,22 +68,15 @@ fn find<'a>(name: &str, hosts: &'a MachineList) -> Result<&'a MachineView, Vec<L
     })
 }
 
-/// The hosts with this name, address or id; otherwise those whose ids begin with it.
-fn named<'a>(name: &str, hosts: &'a [MachineView]) -> Vec<&'a MachineView> {
-    let is = |host: &&MachineView| [host.id.as_str(), &host.hostname, &host.ip].contains(&name);
-    let begins = |host: &&MachineView| name.len() >= SHORTEST && host.id.as_str().starts_with(name);
-    let exactly: Vec<&MachineView> = hosts.iter().filter(is).collect();
-    if exactly.is_empty() { hosts.iter().filter(begins).collect() } else { exactly }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn host(id: char, hostname: &str) -> MachineView {
-        let (metadata, version, since, gone) = Default::default();
+        let (metadata, builtin, version, since, gone) = Default::default();
         let id = id.to_string().repeat(32).parse().unwrap();
-        MachineView { id, ip: format!("ip-{hostname}"), hostname: hostname.into(), metadata, version, since, gone }
+        let (ip, hostname) = (format!("ip-{hostname}"), hostname.into());
+        MachineView { id, ip, hostname, metadata, builtin, version, since, gone }
     }
 
     #[test]

@@ -146,7 +146,18 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 8] = ["diff", "edit", "history", "list-sets", "rollback", "rollout", "scale", "verify"];
+const LATER: [&str; 10] = [
+    "diff",
+    "edit",
+    "history",
+    "list-sets",
+    "rollback",
+    "rollout",
+    "scale",
+    "set-metadata",
+    "unset-metadata",
+    "verify",
+];
 
 /// The only command that begins with `typed`, or else `typed`: first of fleet's, then of all but the later ones, then
 /// of these. Hidden commands can't be abbreviated.
@@ -320,6 +331,9 @@ mod tests {
             ("he", "help"),
             ("hi a", "history a"),
             ("un a", "unload a"),
+            ("uns n1 a", "unset-metadata n1 a"),
+            ("se a", "service a"),
+            ("set n1 a=b", "set-metadata n1 a=b"),
             ("f n2", "forget n2"),
             ("sta a", "sta a"),
             ("co", "context"),

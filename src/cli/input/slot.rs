@@ -25,6 +25,10 @@ pub(in crate::cli) enum Values {
     GoneHosts,
     /// Names of hosts and of units.
     HostsAndUnits,
+    /// Metadata as `key=value`, of all hosts.
+    Metadata,
+    /// Keys of the metadata of a host, by what names it.
+    KeysOf(String),
     /// Names of services.
     Services,
     /// Names of contexts.
@@ -138,6 +142,9 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "rollout" if before.is_empty() => units(true, false),
         "list-machines" => Some(Values::Hosts),
         "forget" => Some(Values::GoneHosts),
+        "set-metadata" | "unset-metadata" if before.is_empty() => Some(Values::Hosts),
+        "set-metadata" => Some(Values::Metadata),
+        "unset-metadata" => before.first().cloned().map(Values::KeysOf),
         "list-services" => Some(Values::Services),
         "service" if before.is_empty() => Some(Values::Services),
         "context" if matches!(before, [action] if action == "show" || action == "use") => Some(Values::Contexts),
@@ -184,6 +191,9 @@ mod tests {
             ("list-services ", Some(Values::Services), "", ""),
             ("nonsense ", None, "", ""),
             ("forget n", Some(Values::GoneHosts), "", "n"),
+            ("set-metadata n", Some(Values::Hosts), "", "n"),
+            ("set n1 zone=a di", Some(Values::Metadata), "", "di"),
+            ("unset-metadata n1 z", Some(Values::KeysOf("n1".into())), "", "z"),
             ("--context pr", Some(Values::Contexts), "", "pr"),
             ("list-units --context=pr", Some(Values::Contexts), "--context=", "pr"),
             ("context use ", Some(Values::Contexts), "", ""),

@@ -134,6 +134,23 @@ fn replacing_each_other_ends_with_the_first() {
     assert!(!is_effective(&table.0, &led, &q));
 }
 
+/// Neither a configuration nor a request of an earlier version can stand for it.
+#[test]
+fn built_in_metadata_is_what_the_host_reports() {
+    let mut table = Table::new();
+    let unit = table.unit("a.service", "MachineMetadata=@arch=arm64 @arch=riscv64");
+    assert_eq!(table.ask(&unit, N1, Stance::Arrive), "no metadata @arch, wanted arm64 or riscv64");
+    let host: MachineId = N1.parse().unwrap();
+    table.0.metadata.insert(host.clone(), [("@arch".into(), "arm64".into())].into());
+    let machine = table.0.machines.get_mut(&host).unwrap();
+    machine.metadata.insert("@arch".into(), "arm64".into());
+    assert_eq!(table.ask(&unit, N1, Stance::Arrive), "no metadata @arch, wanted arm64 or riscv64");
+    table.0.machines.get_mut(&host).unwrap().builtin.insert("@arch".into(), "x86-64".into());
+    assert_eq!(table.ask(&unit, N1, Stance::Arrive), "metadata @arch is x86-64, wanted arm64 or riscv64");
+    table.0.machines.get_mut(&host).unwrap().builtin.insert("@arch".into(), "riscv64".into());
+    assert_eq!(table.ask(&unit, N1, Stance::Arrive), "");
+}
+
 #[test]
 fn dynamic_metadata_hides_what_is_configured() {
     let mut table = Table::new();

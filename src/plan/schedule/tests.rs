@@ -228,6 +228,22 @@ fn reasons_are_renewed_when_hosts_join_leave_and_change() {
 }
 
 #[test]
+fn a_host_that_reports_something_else_of_itself_is_looked_at_again() {
+    let mut bench = Bench::new(1);
+    let with = |kernel: &str| {
+        let builtin = [("@kernel".to_owned(), kernel.to_owned())].into();
+        Change::Machine(id(1), Some(Machine { builtin, ..Machine::new(id(1), "n1") }))
+    };
+    let unit = [("a.service", "MachineMetadata=@kernel=6.10")];
+    assert_eq!(bench.submit(&unit), ["a.service waits: 1 of 1 host: metadata"]);
+    assert_eq!(bench.then([with("6.10")]), ["a.service placed on n1 (00000001): the least loaded host"]);
+    let leaves = "a.service leaves n1 (00000001): metadata @kernel is 6.12, wanted 6.10";
+    assert_eq!(bench.then([with("6.12")]), [leaves]);
+    assert_eq!(bench.answer().last().unwrap(), "a.service waits: 1 of 1 host: metadata");
+    bench.settled();
+}
+
+#[test]
 fn a_global_that_fits_no_host_counts_the_hosts_that_join() {
     let mut bench = Bench::new(2);
     let global = [("g.service", "Global=true\nMachineMetadata=zone=c")];

@@ -23,6 +23,15 @@ impl Family for Records {
             "machine/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
             concat!(
                 r#"{"id":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","ip":"10.0.0.1","hostname":"n1","#,
+                r#""metadata":{"zone":"a"},"builtin":{"@arch":"x86-64"},"version":"0.1.0","boot_id":"b","since":5,"#,
+                r#""format":2}"#,
+            ),
+        ),
+        // Before hosts reported anything of themselves.
+        Form::today(
+            "machine/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
+            concat!(
+                r#"{"id":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","ip":"10.0.0.1","hostname":"n1","#,
                 r#""metadata":{"zone":"a"},"version":"0.1.0","boot_id":"b","since":5,"format":2}"#,
             ),
         ),
@@ -42,7 +51,7 @@ impl Family for Records {
     /// A host is alive whatever its name, and its units stay. But its name and address are shown in tables, logs and
     /// generated files, so line ends and control characters in them are replaced.
     fn admit(mut machine: Machine) -> Result<Machine, String> {
-        [&mut machine.hostname, &mut machine.ip].into_iter().for_each(printable);
+        [&mut machine.hostname, &mut machine.ip].into_iter().chain(machine.builtin.values_mut()).for_each(printable);
         Ok(machine)
     }
 

@@ -11,6 +11,7 @@ use crate::api::server::extract::query;
 use crate::api::server::state::Api;
 use crate::api::server::views;
 use crate::api::wire::v1::{Machine, Machines, MetadataChange, MetadataValue};
+use crate::model::machine::{BUILT_IN, check_key};
 use crate::model::name::MachineId;
 use crate::registry::scope::Scope;
 use crate::registry::{keys, metadata};
@@ -58,8 +59,8 @@ fn read(change: MetadataChange) -> Result<(MachineId, String, String), Failure> 
     }
     let invalid = || Failure::bad_request("machine metadata path invalid");
     let (id, key) = change.path.strip_prefix('/').and_then(|path| path.split_once("/metadata/")).ok_or_else(invalid)?;
-    let valid = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    let id: MachineId = id.parse().ok().filter(|_| valid).ok_or_else(invalid)?;
+    let id: MachineId = id.parse().map_err(|_| invalid())?;
+    check_key(key).map_err(|why| if key.starts_with(BUILT_IN) { Failure::bad_request(why) } else { invalid() })?;
     let value = match change.value {
         Some(MetadataValue::Plain(value) | MetadataValue::Wrapped { value }) => value,
         None => String::new(),

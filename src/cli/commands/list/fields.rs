@@ -1,6 +1,8 @@
 //! The columns of list-units, list-unit-files and list-machines: their names, the text of a cell as CoreOS fleet
 //! printed it, and its value in JSON. Scripts parse this output.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{Field, UnitFile, UnitState, or_dash};
@@ -171,12 +173,13 @@ pub(super) fn machine_fields() -> Vec<Field<MachineView>> {
         Field { name: "ip", text: |machine, _| or_dash(&machine.ip), value: |machine| json!(machine.ip) },
         Field {
             name: "metadata",
-            text: |machine, _| {
-                or_dash(
-                    &machine.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","),
-                )
-            },
+            text: |machine, _| or_dash(&pairs(&machine.metadata)),
             value: |machine| json!(machine.metadata),
+        },
+        Field {
+            name: "builtin",
+            text: |machine, _| or_dash(&pairs(&machine.builtin)),
+            value: |machine| json!(machine.builtin),
         },
         Field {
             name: "hostname",
@@ -195,6 +198,11 @@ pub(super) fn machine_fields() -> Vec<Field<MachineView>> {
             value: |machine| json!(machine.gone),
         },
     ]
+}
+
+/// `disk=ssd,zone=a`.
+fn pairs(metadata: &BTreeMap<String, String>) -> String {
+    metadata.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 fn hash(hash: &UnitHash, full: bool) -> String {

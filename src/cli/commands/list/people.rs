@@ -271,6 +271,7 @@ mod tests {
             ip: format!("10.0.0.{digit}"),
             hostname: hostname.into(),
             metadata: [("zone".to_owned(), "a".to_owned())].into(),
+            builtin: [("@arch".to_owned(), "x86-64".to_owned())].into(),
             version: "0.1.0".into(),
             since: 60_000,
             gone: None,

@@ -464,13 +464,14 @@ mod tests {
     const NOW: u64 = 180_000;
 
     fn machine(digit: char, version: &str) -> MachineView {
-        let (metadata, since, gone) = Default::default();
+        let (metadata, builtin, since, gone) = Default::default();
         let (hostname, ip) = (format!("n{digit}"), format!("10.0.0.{digit}"));
         MachineView {
             id: digit.to_string().repeat(32).parse().unwrap(),
             ip,
             hostname,
             metadata,
+            builtin,
             version: version.into(),
             since,
             gone,
