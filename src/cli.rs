@@ -37,8 +37,8 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    complete, context, diff, edit, export, fd_forward, forget, history, import, journal, list, metadata, restart, restore,
-    rollback, rollout, scale, services, show, ssh, status, submit, units, verify, wait_for,
+    complete, context, diff, edit, export, fd_forward, forget, history, import, journal, list, metadata, restart,
+    restore, rollback, rollout, scale, services, show, ssh, status, submit, units, verify, wait_for,
 };
 use error::{Error, Exit, Line};
 use input::{argv, refused};

@@ -32,3 +32,4 @@ pub mod submitted;
 pub mod systemd;
 pub mod text;
 pub mod unit;
+pub mod version;

@@ -48,7 +48,7 @@ const UNITS: [&str; 10] = [
     "w@4.service",
     "w@.service",
 ];
-const FILES: [&str; 31] = [
+const FILES: [&str; 37] = [
     "",
     "",
     "Conflicts=w@*",
@@ -80,6 +80,12 @@ const FILES: [&str; 31] = [
     "MachineID=00000000",
     "MachineOf=a.service b.service",
     "MachineMetadata=zone=a zone=b",
+    "MachineMetadata=zone!=a",
+    "MachineMetadata=!disk zone~[ab]",
+    "MachineMetadata=zone>=b\nConflicts=w@*",
+    "MachineMetadata=zone<b disk!=ssd",
+    "MachineMetadata=zone",
+    "Global=true\nMachineMetadata=!zone",
 ];
 
 fn host(at: usize) -> MachineId {

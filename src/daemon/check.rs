@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use crate::config::{self, Overrides, Settings, StoreSettings};
 use crate::store::etcd::Etcd;
 use crate::store::{Range, Store as _};
+use crate::systemd::Systemd as _;
 use crate::systemd::dbus::{self, Dbus};
 
 use super::{host, options};

@@ -13,6 +13,9 @@ pub type Metadata = BTreeMap<String, String>;
 /// What the names of built-in metadata begin with. Nobody can set such a name, so it never clashes with one of a user.
 pub const BUILT_IN: char = '@';
 
+/// Their names.
+pub const BUILT_INS: [&str; 7] = ["@arch", "@cpus", "@kernel", "@memory", "@os", "@os-version", SYSTEMD];
+
 /// systemd's version on the host, without what its distribution adds: `255`.
 pub const SYSTEMD: &str = "@systemd";
 

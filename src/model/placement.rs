@@ -1,6 +1,7 @@
 //! `[X-Fleet]`: a unit's constraints on its host, and the rest of what the leader keeps of a file. Owns the syntax of
 //! the options, their specifiers, and which of them can be combined. `plan::fit` decides whether a host fits.
 
+pub mod condition;
 pub mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,8 @@ use super::instance::NamedInstances;
 use super::name::UnitName;
 use super::rollout::policy::Policy;
 use super::section::{FLEET, Problem, Section, boolean};
+use condition::Word;
+pub use condition::{Condition, Test};
 
 /// The section's name.
 pub const SECTION: &str = FLEET;
@@ -51,8 +54,10 @@ pub const MAX_REPLICAS: u32 = 1000;
 pub struct Constraints {
     /// `MachineID=`: the host's id, or its first eight digits.
     pub machine_id: Option<String>,
-    /// `MachineMetadata=`: for each key, the accepted values.
+    /// `MachineMetadata=key=value`: for each key, the accepted values.
     pub metadata: BTreeMap<String, BTreeSet<String>>,
+    /// The other words of `MachineMetadata=`.
+    pub conditions: BTreeSet<Condition>,
     /// `MachineOf=`: units that must be placed on the same host.
     pub machine_of: BTreeSet<String>,
     /// `Conflicts=`: units that must not be on the same host, whichever of them has the option.
@@ -152,6 +157,7 @@ impl Constraints {
                 .iter()
                 .map(|(k, values)| (plain(k), values.iter().map(plain).collect()))
                 .collect(),
+            conditions: constraints.conditions.iter().map(|condition| condition.resolve(name)).collect(),
             machine_of: constraints.machine_of.iter().map(plain).collect(),
             conflicts: globs(&constraints.conflicts),
             replaces: globs(&constraints.replaces),
@@ -232,11 +238,9 @@ impl Constraints {
             return Err("`MachineMetadata=` is empty: it must be key=value".into());
         }
         for pair in pairs {
-            match pair.split_once('=') {
-                Some((key, value)) if !key.is_empty() && !value.is_empty() => {
-                    self.metadata.entry(key.into()).or_default().insert(value.into());
-                }
-                _ => return Err(format!("`MachineMetadata={value}`: `{pair}` must be key=value")),
+            match Word::parse(&pair).map_err(|what| format!("`MachineMetadata={value}`: {what}"))? {
+                Word::Equal(key, value) => drop(self.metadata.entry(key).or_default().insert(value)),
+                Word::Condition(condition) => drop(self.conditions.insert(condition)),
             }
         }
         Ok(())
@@ -380,7 +384,11 @@ mod tests {
             problem("Bogus=1\nGlobal=maybe"),
             "4: unknown option `Bogus` in [X-Fleet]; 5: `Global=maybe`: must be true or false"
         );
-        assert_eq!(problem("MachineMetadata=a"), "4: `MachineMetadata=a`: `a` must be key=value");
+        assert!(problem("MachineMetadata=a=").starts_with("4: `MachineMetadata=a=`: `a=` must be key=value, "));
+        assert_eq!(
+            problem("MachineMetadata=b=c zone!a"),
+            "4: `MachineMetadata=b=c zone!a`: `zone!a`: key!=value, or !key"
+        );
         assert_eq!(problem("MachineMetadata=\"a=b"), "4: `MachineMetadata=\"a=b`: a quotation mark is missing");
         assert_eq!(problem("Conflicts=a\" b"), "4: `Conflicts=a\" b`: a quotation mark is missing");
         assert!(problem("MachineID=n1").contains("32 lower-case"));

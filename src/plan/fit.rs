@@ -14,7 +14,7 @@ use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::model::machine::BUILT_IN;
 use crate::model::name::{MachineId, UnitName};
-use crate::model::placement::Constraints;
+use crate::model::placement::{Condition, Constraints};
 use crate::model::revision::Revision;
 use crate::model::rule::{Reasons, Rule};
 use crate::model::unit::{Desired, Target};
@@ -164,7 +164,7 @@ pub(crate) fn machine_id(constraints: &Constraints, host: &MachineId) -> Vec<Mis
     }
 }
 
-/// `MachineMetadata=`: each key has one of its values.
+/// `MachineMetadata=`: each key has one of its values, and every other condition holds.
 pub(crate) fn metadata(cluster: &Cluster, constraints: &Constraints, host: &MachineId) -> Vec<Misfit> {
     let misfit = |(key, wanted): (&String, &BTreeSet<String>)| {
         let found = metadata_value(cluster, host, key);
@@ -173,7 +173,12 @@ pub(crate) fn metadata(cluster: &Cluster, constraints: &Constraints, host: &Mach
             _ => Some(Misfit::Metadata { key: key.clone(), found: found.map(Into::into), wanted: wanted.clone() }),
         }
     };
-    constraints.metadata.iter().filter_map(misfit).collect()
+    let condition = |condition: &Condition| {
+        let found = metadata_value(cluster, host, &condition.key);
+        (!condition.holds(found)).then(|| Misfit::Condition { asked: condition.clone(), found: found.map(Into::into) })
+    };
+    let values = constraints.metadata.iter().filter_map(misfit);
+    values.chain(constraints.conditions.iter().filter_map(condition)).collect()
 }
 
 /// One value of [`Cluster::effective_metadata`], without computing all of it, or of the host's built-in metadata.

@@ -198,7 +198,7 @@ fn still_fits(cluster: &Cluster, (name, host): (&UnitName, &MachineId), one: &Un
 
 /// Whether two files of a unit restrict in the same way where it may be.
 fn is_placed_alike(one: &Constraints, other: &Constraints) -> bool {
-    (&one.machine_id, &one.metadata) == (&other.machine_id, &other.metadata)
+    (&one.machine_id, &one.metadata, &one.conditions) == (&other.machine_id, &other.metadata, &other.conditions)
         && (&one.machine_of, &one.conflicts) == (&other.machine_of, &other.conflicts)
 }
 

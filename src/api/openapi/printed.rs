@@ -275,8 +275,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         (
             "PrintedMetadata",
             json!({
-                "description": "What `fleetctl set-metadata` and `unset-metadata` print with `--output json`: the host, \
-                    and its metadata after the change.",
+                "description": "What `fleetctl set-metadata` and `unset-metadata` print with `--output json`: the \
+                    host, and its metadata after the change.",
                 "type": "object",
                 "properties": {
                     "machine": of("MachineId"),

@@ -58,8 +58,8 @@ pub struct MachineView {
     pub hostname: String,
     /// Its metadata; dynamic values take precedence over static ones.
     pub metadata: BTreeMap<String, String>,
-    /// What it reports of itself, by names that begin with `@`. Hosts that are gone, and those of earlier versions, have
-    /// none.
+    /// What it reports of itself, by names that begin with `@`. Hosts that are gone, and those of earlier versions,
+    /// have none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub builtin: BTreeMap<String, String>,
     /// The version of its `fleetd`.

@@ -2,6 +2,7 @@
 //! unit: without a limit, one file could keep the scheduler of a whole cluster busy. Owns what is refused when a unit
 //! is submitted; files that are already stored are read without these limits.
 
+use super::condition::Word;
 use super::{Constraints, SECTION, words};
 use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
@@ -26,7 +27,7 @@ pub const MAX_PLANNED_PATTERNS: usize = 4 * MAX_PATTERNS;
 /// Everything that is wrong; if nothing else is, what exceeds a limit.
 pub fn parse(file: &UnitFile) -> Result<Constraints, Vec<Problem>> {
     let constraints = Constraints::parse(file)?;
-    let problems = excesses(file);
+    let problems: Vec<Problem> = excesses(file).into_iter().chain(doubts(file)).collect();
     if problems.is_empty() { Ok(constraints) } else { Err(problems) }
 }
 
@@ -76,6 +77,21 @@ fn excesses(file: &UnitFile) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// What is wrong with the words of `MachineMetadata=`.
+fn doubts(file: &UnitFile) -> Vec<Problem> {
+    let options = file.section(SECTION).filter(|option| option.name.ends_with("MachineMetadata"));
+    let doubts = options.flat_map(|option| {
+        let words = words(&option.name, &option.value).unwrap_or_default();
+        let doubt = |word: &String| {
+            let word = Word::parse(word).ok()?;
+            word.doubt().or_else(|| excess(word.pattern()?.as_str()))
+        };
+        let doubts = words.iter().filter_map(doubt).collect::<Vec<_>>();
+        doubts.into_iter().map(|what| Problem { line: option.line, what: format!("`{}=`: {what}", option.name) })
+    });
+    doubts.collect()
 }
 
 fn is_patterns(option: &str) -> bool {
@@ -156,7 +172,7 @@ mod tests {
             let why = "a specifier can't follow a backslash or be in brackets, since its value may be empty";
             vec![format!("2: `Conflicts=`: `{pattern}`: {why}")]
         };
-        let cases: [(String, Vec<String>); 13] = [
+        let cases: [(String, Vec<String>); 15] = [
             (lines("Conflicts", MAX_PATTERNS), vec![]),
             (lines("X-Conflicts", MAX_PATTERNS + 5), vec![too_many(258)]),
             (format!("Replaces={}", "a ".repeat(MAX_PATTERNS + 1)), vec![too_many(2)]),
@@ -169,6 +185,14 @@ mod tests {
             (
                 format!("Global=true\nConflicts={}b", "*a".repeat(9)),
                 vec!["3: `Conflicts=`: `*a*a*a*a*a*a*a*a*ab` has 9 stars; at most 8 are possible".into()],
+            ),
+            (
+                "MachineMetadata=zone~*b*c*d*e*f*g*h*i*j".into(),
+                vec!["2: `MachineMetadata=`: `*b*c*d*e*f*g*h*i*j` has 9 stars; at most 8 are possible".into()],
+            ),
+            (
+                "MachineMetadata=a=b !zone=a".into(),
+                vec!["2: `MachineMetadata=`: `!zone=a`: did you mean `zone!=a`?".into()],
             ),
             (r"Conflicts=a\%i".into(), bound(r"a\%i")),
             ("Conflicts=b* a[^x%p]*".into(), bound("a[^x%p]*")),

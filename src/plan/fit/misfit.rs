@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
+use crate::model::placement::Condition;
 use crate::model::rule::Rule;
 
 /// Why a unit can't be on a host.
@@ -25,6 +26,13 @@ pub enum Misfit {
         found: Option<String>,
         /// The accepted values.
         wanted: BTreeSet<String>,
+    },
+    /// Another condition of `MachineMetadata=` doesn't hold.
+    Condition {
+        /// The condition.
+        asked: Condition,
+        /// The host's value.
+        found: Option<String>,
     },
     /// `MachineOf=` names a unit that isn't on the host.
     MachineOf {
@@ -60,7 +68,7 @@ impl Misfit {
         match self {
             Self::MachineOf { peer, .. } => Some(peer),
             Self::Conflict { with: other, .. } | Self::Replaced { by: other, .. } => Some(other.as_str()),
-            Self::Dead | Self::MachineId { .. } | Self::Metadata { .. } => None,
+            Self::Dead | Self::MachineId { .. } | Self::Metadata { .. } | Self::Condition { .. } => None,
         }
     }
 
@@ -70,7 +78,7 @@ impl Misfit {
         match self {
             Self::Dead => Rule::Alive,
             Self::MachineId { .. } => Rule::MachineId,
-            Self::Metadata { .. } => Rule::Metadata,
+            Self::Metadata { .. } | Self::Condition { .. } => Rule::Metadata,
             Self::MachineOf { .. } => Rule::MachineOf,
             Self::Conflict { .. } => Rule::Conflicts,
             Self::Replaced { .. } => Rule::Replaces,
@@ -93,6 +101,10 @@ impl fmt::Display for Misfit {
                 }
                 Ok(())
             }
+            Self::Condition { asked, found: Some(value) } => {
+                write!(f, "metadata {} is {value}, wanted {}", asked.key, asked.wanted())
+            }
+            Self::Condition { asked, found: None } => write!(f, "no metadata {}, wanted {}", asked.key, asked.wanted()),
             Self::MachineOf { peer, placed: true } => write!(f, "{peer} isn't placed there"),
             Self::MachineOf { peer, placed: false } => write!(f, "{peer} isn't placed anywhere"),
             Self::Conflict { with, glob, declared_there, leaving } => {

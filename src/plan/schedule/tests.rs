@@ -239,7 +239,7 @@ fn a_host_that_reports_something_else_of_itself_is_looked_at_again() {
     assert_eq!(bench.then([with("6.10")]), ["a.service placed on n1 (00000001): the least loaded host"]);
     let leaves = "a.service leaves n1 (00000001): metadata @kernel is 6.12, wanted 6.10";
     assert_eq!(bench.then([with("6.12")]), [leaves]);
-    assert_eq!(bench.answer().last().unwrap(), "a.service waits: 1 of 1 host: metadata");
+    assert_eq!(bench.answer(), ["a.service left n1 (00000001): stopped there; waits: 1 of 1 host: metadata"]);
     bench.settled();
 }
 

@@ -18,7 +18,7 @@ super::cases![
     machine_of_follows,
     machine_of_takes_several_units,
     metadata_of_one_key_are_alternatives_and_of_two_both_needed,
-    metadata_that_is_no_pair_is_an_error,
+    metadata_that_is_no_pair_is_a_condition_or_an_error,
     metadata_with_an_equals_sign_in_its_value_is_matched,
     quotes_hold_words_together_and_must_end,
     conflicts_are_globs_words_and_lines_and_hold_both_ways,
@@ -138,8 +138,13 @@ fn metadata_of_one_key_are_alternatives_and_of_two_both_needed(g: &Ground) {
 }
 
 /// fleet dropped the condition silently, and placed the unit on any host.
-fn metadata_that_is_no_pair_is_an_error(g: &Ground) {
-    for bad in ["disk", "disk=", "=ssd", "zone=a disk", ""] {
+fn metadata_that_is_no_pair_is_a_condition_or_an_error(g: &Ground) {
+    g.file("never.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=disk"));
+    g.file("here.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=!disk rank!=1 rank!=3"));
+    assert_eq!(g.fleetctl("start never").code, 1, "no host has the key");
+    g.fleetctl("start here").ok();
+    assert_eq!(g.ranks("here.service"), [2]);
+    for bad in ["disk=", "=ssd", "zone=a disk=", ""] {
         g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata={bad}"));
         let ran = g.fleetctl("submit a.service");
         assert!(ran.code == 1 && ran.stderr.contains("must be key=value"), "{bad}: {ran:?}");

@@ -16,10 +16,14 @@ fn difference(option: &UnitOption) -> Option<String> {
     // By itself, so that errors in other lines don't matter.
     let alone = UnitFile::from_options(std::slice::from_ref(option)).ok()?;
     let constraints = Constraints::parse(&alone).ok()?;
+    if let Some((asked, key)) = operator(&constraints, value) {
+        return Some(format!("`{name}={value}`: fleet asked for the key `{key}`; here `{asked}` is a comparison"));
+    }
     let (fleets, ours, asked) = match name.trim_start_matches("X-Condition") {
         "MachineMetadata" => {
             let ours =
                 constraints.metadata.iter().flat_map(|(k, values)| values.iter().map(move |v| format!("{k}={v}")));
+            let ours = ours.chain(constraints.conditions.iter().map(ToString::to_string));
             (values(value).into_iter().filter(|pair| is_pair(pair)).collect(), ours.collect(), "asked for")
         }
         "MachineOf" => (values(value).into_iter().collect(), constraints.machine_of.clone(), "asked for a unit named"),
@@ -38,6 +42,14 @@ fn difference(option: &UnitOption) -> Option<String> {
     let list = |set: &BTreeSet<String>| set.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" and ");
     let before = if fleets.is_empty() { "ignored it".into() } else { format!("{asked} {}", list(&fleets)) };
     Some(format!("`{name}={value}`: fleet {before}; here it means {}", list(&ours)))
+}
+
+/// A condition with an operator that fleet took for a part of the key, and that key.
+fn operator(constraints: &Constraints, value: &str) -> Option<(String, String)> {
+    let asked: BTreeSet<String> = constraints.conditions.iter().map(ToString::to_string).collect();
+    let pair = values(value).into_iter().find(|pair| is_pair(pair) && asked.contains(pair))?;
+    let key = pair.split_once('=')?.0.to_owned();
+    Some((pair, key))
 }
 
 /// fleet's values of a line: quotes count only if they enclose the whole value; single spaces between them separate.
@@ -93,6 +105,11 @@ mod tests {
         let cases = [
             ("MachineMetadata=a=b c=d", "`MachineMetadata=a=b c=d`: fleet ignored it; here it means `a=b` and `c=d`"),
             ("MachineMetadata=a=b=c", "`MachineMetadata=a=b=c`: fleet ignored it; here it means `a=b=c`"),
+            ("MachineMetadata=ssd", "`MachineMetadata=ssd`: fleet ignored it; here it means `ssd`"),
+            (
+                "MachineMetadata=a!=b",
+                "`MachineMetadata=a!=b`: fleet asked for the key `a!`; here `a!=b` is a comparison",
+            ),
             (
                 "MachineOf=a.service b.service",
                 "`MachineOf=a.service b.service`: fleet asked for a unit named `a.service b.service`; here it means \

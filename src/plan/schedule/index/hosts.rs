@@ -1,14 +1,18 @@
-//! Live hosts by load: all of them, and those with a metadata value that some unit requires. Owns the order in which
-//! hosts are tried; must never decide whether one fits.
+//! Live hosts by load: all of them, and those with the metadata that some unit requires. Owns the order in which hosts
+//! are tried; must never decide whether one fits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
-use crate::model::placement::Constraints;
+use crate::model::placement::{Condition, Constraints};
 
 use super::super::super::fit::metadata_value;
 use super::super::score::{Ranking, Score, load};
+
+/// For how many conditions the hosts are ranked. Each assignment changes the place of its host in all of these
+/// rankings; with more conditions, the hosts are tried one after another.
+const RANKED: usize = 64;
 
 /// Live hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,7 +22,20 @@ pub(in super::super) struct Hosts {
     by_value: BTreeMap<String, BTreeMap<String, Ranking>>,
     /// How many units require each key.
     asked: BTreeMap<String, usize>,
+    /// The conditions that units require.
+    conditions: BTreeMap<Condition, Asked>,
+    /// How many of them have a ranking.
+    ranked: usize,
     known: BTreeMap<MachineId, Known>,
+}
+
+/// A condition.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Asked {
+    /// How many units require it.
+    units: usize,
+    /// The hosts for which it holds.
+    ranking: Option<Ranking>,
 }
 
 /// What the rankings contain of a host.
@@ -54,6 +71,26 @@ impl Hosts {
                 _ => {}
             }
         }
+        for condition in &constraints.conditions {
+            self.ask_condition(cluster, condition, comes);
+        }
+    }
+
+    fn ask_condition(&mut self, cluster: &Cluster, condition: &Condition, comes: bool) {
+        let Some(asked) = self.conditions.get_mut(condition) else {
+            let is_ranked = self.ranked < RANKED;
+            let score = |(host, known): (&MachineId, &Known)| Score { load: known.load, host: host.clone() };
+            let held = |(host, _): &(&MachineId, &Known)| holds(cluster, host, condition);
+            let ranking = is_ranked.then(|| self.known.iter().filter(held).map(score).collect());
+            self.ranked += usize::from(is_ranked);
+            self.conditions.insert(condition.clone(), Asked { units: 1, ranking });
+            return;
+        };
+        asked.units = if comes { asked.units + 1 } else { asked.units.saturating_sub(1) };
+        if asked.units == 0 {
+            self.ranked -= usize::from(asked.ranking.is_some());
+            self.conditions.remove(condition);
+        }
     }
 
     fn enter_value(&mut self, cluster: &Cluster, host: &MachineId, key: &str) {
@@ -77,6 +114,9 @@ impl Hosts {
                     values.remove(value);
                 }
             }
+            for ranking in self.conditions.values_mut().filter_map(|asked| asked.ranking.as_mut()) {
+                ranking.remove(&place);
+            }
         }
         if cluster.machines.contains_key(host) {
             let load = load(cluster, host);
@@ -84,6 +124,11 @@ impl Hosts {
             self.known.insert(host.clone(), Known { load, values: Vec::new() });
             for key in self.asked.keys().cloned().collect::<Vec<_>>() {
                 self.enter_value(cluster, host, &key);
+            }
+            for (condition, asked) in &mut self.conditions {
+                if let Some(ranking) = asked.ranking.as_mut().filter(|_| holds(cluster, host, condition)) {
+                    ranking.insert(Score { load, host: host.clone() });
+                }
             }
         }
     }
@@ -102,6 +147,11 @@ impl Hosts {
                 shift(ranking);
             }
         }
+        for ranking in self.conditions.values_mut().filter_map(|asked| asked.ranking.as_mut()) {
+            if ranking.contains(&place) {
+                shift(ranking);
+            }
+        }
     }
 
     /// All hosts.
@@ -114,8 +164,8 @@ impl Hosts {
         self.all.len()
     }
 
-    /// The hosts that have one of the values that `constraints` require for one metadata key, and their number. Of
-    /// several keys, the one with the fewest hosts is used.
+    /// The hosts that have one of the values that `constraints` require for one metadata key, or for which one of their
+    /// conditions holds, and their number. Of several keys and conditions, the one with the fewest hosts is used.
     pub(in super::super) fn with_metadata<'a>(&'a self, constraints: &'a Constraints) -> Option<(usize, Merge<'a>)> {
         let rankings = |(key, wanted): (&'a String, &'a BTreeSet<String>)| {
             let values = self.by_value.get(key);
@@ -123,7 +173,10 @@ impl Hosts {
             let found: Vec<&Ranking> = found.collect();
             (found.iter().map(|ranking| ranking.len()).sum::<usize>(), found)
         };
-        let (count, found) = constraints.metadata.iter().map(rankings).min_by_key(|(count, _)| *count)?;
+        let ranked = |condition| self.conditions.get(condition)?.ranking.as_ref();
+        let conditions = constraints.conditions.iter().filter_map(ranked).map(|ranking| (ranking.len(), vec![ranking]));
+        let (count, found) =
+            constraints.metadata.iter().map(rankings).chain(conditions).min_by_key(|(count, _)| *count)?;
         Some((count, Merge(found.into_iter().map(|ranking| ranking.iter().peekable()).collect())))
     }
 }
@@ -140,4 +193,8 @@ impl<'a> Iterator for Merge<'a> {
         let (_, at) = self.0.iter_mut().enumerate().filter_map(first).min()?;
         self.0.get_mut(at)?.next().map(|score| &score.host)
     }
+}
+
+fn holds(cluster: &Cluster, host: &MachineId, condition: &Condition) -> bool {
+    condition.holds(metadata_value(cluster, host, &condition.key))
 }

@@ -37,8 +37,8 @@ pub fn target(data: &[u8]) {
 /// Everything but the instances, which other sections name.
 fn fields(constraints: &Constraints) -> impl PartialEq + std::fmt::Debug + '_ {
     let Constraints { machine_id, metadata, machine_of, conflicts, replaces, global, .. } = constraints;
-    let Constraints { on_disconnect, replicas, run_once, .. } = constraints;
-    (machine_id, metadata, machine_of, conflicts, replaces, global, (on_disconnect, replicas, run_once))
+    let Constraints { conditions, on_disconnect, replicas, run_once, .. } = constraints;
+    (machine_id, metadata, machine_of, conflicts, replaces, global, (conditions, on_disconnect, replicas, run_once))
 }
 
 /// The section with one option for each value.
@@ -61,6 +61,9 @@ fn print(constraints: &Constraints) -> String {
     for (key, value) in constraints.metadata.iter().flat_map(|(key, values)| values.iter().map(move |v| (key, v))) {
         let _ = writeln!(text, "MachineMetadata=\"{key}={value}\"");
     }
+    for condition in &constraints.conditions {
+        let _ = writeln!(text, "MachineMetadata=\"{condition}\"");
+    }
     for peer in &constraints.machine_of {
         let _ = writeln!(text, "MachineOf=\"{peer}\"");
     }
@@ -78,6 +81,7 @@ fn resolve(constraints: &Arc<Constraints>, name: &str, submitted: bool) {
     let resolved = Constraints::resolve(constraints, &name);
     assert_eq!(resolved.machine_of.is_empty(), constraints.machine_of.is_empty());
     assert_eq!(resolved.metadata.is_empty(), constraints.metadata.is_empty());
+    assert_eq!(resolved.conditions.is_empty(), constraints.conditions.is_empty());
     assert_eq!(resolved.global, constraints.global);
     assert!(!submitted || resolved.patterns() == constraints.patterns(), "no pattern is lost");
     assert!(Arc::ptr_eq(&resolved, &Constraints::resolve(&resolved, &name)), "nothing is resolved twice");
