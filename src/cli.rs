@@ -37,8 +37,8 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    complete, context, diff, edit, export, fd_forward, forget, history, import, journal, list, metadata, restart,
-    restore, rollback, rollout, scale, services, show, ssh, status, submit, units, verify, wait_for,
+    complete, context, cordon, diff, edit, export, fd_forward, forget, history, import, journal, list, metadata,
+    restart, restore, rollback, rollout, scale, services, show, ssh, status, submit, units, verify, wait_for,
 };
 use error::{Error, Exit, Line};
 use input::{argv, refused};
@@ -219,6 +219,8 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::ListMachines(args) => list::machines(session, args).await,
         Command::SetMetadata(args) => metadata::set(session, args).await,
         Command::UnsetMetadata(args) => metadata::unset(session, args).await,
+        Command::Cordon(args) => cordon::cordon(session, args).await,
+        Command::Uncordon(args) => cordon::uncordon(session, args).await,
         Command::Forget(args) => forget::run(session, args).await,
         Command::Export(args) => export::run(session, args).await,
         Command::Restore(args) => restore::run(session, args).await,
@@ -263,6 +265,8 @@ fn format(command: &Command) -> Format {
         Command::ListServices(args) | Command::ListSets(args) => args.output.format,
         Command::Service(args) => args.output.format,
         Command::Status(args) => args.output.format,
+        Command::Cordon(args) => args.output.format,
+        Command::Uncordon(args) => args.output.format,
         Command::Forget(args) => args.output.format,
         Command::SetMetadata(args) => args.output.format,
         Command::UnsetMetadata(args) => args.output.format,

@@ -121,6 +121,7 @@ impl Metrics {
             self.0.units.set(0);
             self.0.waiting.set(0);
             self.0.held.set(0);
+            self.0.cordoned.set(0);
             self.0.rollouts.clear();
             self.0.sets.set(0);
             self.0.clear_members();
@@ -155,6 +156,11 @@ impl Metrics {
     /// The number of hosts whose units the leader holds after a mass loss.
     pub fn hosts_held(&self, hosts: usize) {
         self.0.held.set(signed(hosts));
+    }
+
+    /// The number of hosts that are alive and cordoned.
+    pub fn hosts_cordoned(&self, hosts: usize) {
+        self.0.cordoned.set(signed(hosts));
     }
 
     /// Batches of changes that an engine coalesced before it planned.
@@ -320,6 +326,8 @@ mod tests {
         metrics.leads(Some(1_500));
         metrics.cluster_size(3, 212, 1);
         metrics.hosts_held(2);
+        metrics.hosts_cordoned(1);
+        assert_eq!(value(&metrics, "fleet_engine_hosts_cordoned"), Some(1.0));
         metrics.rollouts([("stuck", 1), ("done", 2)]);
         metrics.sets(1);
         metrics.set_members("web@.service", Some(SetCounts { wanted: 3, ready: 2, waiting: 1, done: 0 }));
@@ -331,7 +339,7 @@ mod tests {
         assert_eq!(value(&metrics, "fleet_engine_rollouts{phase=\"stuck\"}"), Some(1.0));
         assert_eq!(value(&metrics, "fleet_engine_leader_start_time"), Some(1.5));
         metrics.leads(None);
-        let series = ["leader_start_time", "hosts", "units", "units_waiting", "hosts_held", "sets"];
+        let series = ["leader_start_time", "hosts", "units", "units_waiting", "hosts_held", "hosts_cordoned", "sets"];
         for series in series.map(|name| format!("fleet_engine_{name}")) {
             assert_eq!(value(&metrics, &series), Some(0.0), "{series}");
         }

@@ -16,6 +16,7 @@ pub mod history;
 pub mod instance;
 pub mod listen;
 pub mod machine;
+pub mod maintenance;
 pub mod name;
 pub mod placement;
 pub mod probe;

@@ -12,6 +12,7 @@ pub mod damage;
 pub mod forget;
 mod hooks;
 pub mod keys;
+pub mod maintenance;
 pub mod metadata;
 pub mod mirror;
 pub mod presence;

@@ -17,6 +17,8 @@ mod history;
 mod hooks;
 #[path = "api/limits.rs"]
 mod limits;
+#[path = "api/maintenance.rs"]
+mod maintenance;
 #[path = "api/metrics.rs"]
 mod metrics;
 #[path = "api/offline.rs"]

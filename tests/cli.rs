@@ -10,6 +10,8 @@ mod commands;
 mod completion;
 #[path = "cli/contexts.rs"]
 mod contexts;
+#[path = "cli/cordon.rs"]
+mod cordon;
 #[path = "cli/fake.rs"]
 mod fake;
 #[path = "cli/files.rs"]

@@ -19,6 +19,7 @@ use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::file::UnitFile;
 use flotilla::model::format::ReportKeyForm;
 use flotilla::model::machine::Machine;
+use flotilla::model::maintenance::{Cordon, Maintenance};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
 use flotilla::model::rollout::Gate;
@@ -126,6 +127,8 @@ enum Op {
     Machine(usize, usize),
     Dies(usize),
     Dynamic(usize, usize),
+    /// A host is cordoned, or no longer.
+    Cordon(usize, bool),
     /// Some hosts carry out their assignments.
     Hosts(u8),
     /// The engine plans, and commits all of it.
@@ -161,6 +164,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0..HOSTS, 0..4_usize).prop_map(|(h, m)| Op::Machine(h, m)),
         2 => (0..HOSTS).prop_map(Op::Dies),
         1 => (0..HOSTS, 0..4_usize).prop_map(|(h, m)| Op::Dynamic(h, m)),
+        3 => (0..HOSTS, any::<bool>()).prop_map(|(h, c)| Op::Cordon(h, c)),
         5 => any::<u8>().prop_map(Op::Hosts),
         5 => Just(Op::Plan),
         2 => any::<Index>().prop_map(Op::Crash),
@@ -255,6 +259,12 @@ impl World {
             Op::Dynamic(at, value) => {
                 let value = [None, Some("a"), Some("b"), Some("")][*value].map(Into::into);
                 self.commit([Change::Metadata(host(*at), "zone".into(), value)]);
+            }
+            Op::Cordon(at, cordoned) => {
+                let cordon = cordoned.then(Cordon::default);
+                let asked = cordon.map(|cordon| Maintenance { cordon: Some(cordon) });
+                let asked = asked.map(|value| Versioned { value, revision: next });
+                self.commit([Change::Maintenance(host(*at), asked)]);
             }
             Op::Hosts(which) => self.hosts(|at| which & (1 << at) != 0),
             Op::Plan => self.plan_and_commit(usize::MAX),
@@ -364,6 +374,7 @@ impl World {
         for decision in plan.decisions.into_iter().take(some) {
             self.hold_to_guards(&decision);
             self.hold_to_reasons(&before, &decision);
+            self.hold_to_cordons(&before, &decision);
             let changes: Vec<Change> = decision.changes(self.store.revision.next()).collect();
             self.commit(changes);
             assert_eq!(always(&self.store), [], "after {decision}");
@@ -436,6 +447,30 @@ impl World {
             }
             let question = Question { unit, constraints: &constraints, host, stance: Stance::Stay, with: &[] };
             assert!(fit(before, &question).is_err() || fit(after, &question).is_err(), "{decision}, yet it fits");
+        }
+    }
+
+    /// No unit that isn't global is new on a host that was cordoned before the plan, unless it runs there or must be
+    /// with one that stays there.
+    fn hold_to_cordons(&self, before: &Cluster, decision: &Decision) {
+        let unit = &decision.unit;
+        for (host, write) in &decision.assignments {
+            let live = |cluster: &Cluster, name: &str| {
+                let told = cluster.schedule.get(host).and_then(|there| there.get(name)).map(|told| &told.value);
+                told.filter(|told| told.target != Target::Removed).cloned()
+            };
+            let Some(after) = write.after.as_ref().filter(|after| after.target != Target::Removed && !after.global)
+            else {
+                continue;
+            };
+            if before.cordon(host).is_none() || live(before, unit.as_str()).is_some() {
+                continue;
+            }
+            let after_plan = self.scheduler.cluster();
+            let runs = before.report(unit, host).is_some_and(|report| report.target == Target::Launched);
+            let constraints = Constraints::resolve(&after_plan.files[&after.hash].value, unit);
+            let stays = |peer: &String| live(after_plan, peer).is_some_and(|peer| !peer.global);
+            assert!(runs || constraints.machine_of.iter().any(stays), "{decision}, which is cordoned");
         }
     }
 
@@ -693,6 +728,23 @@ proptest! {
             _ => None,
         };
         prop_assert_eq!(chosen, best.as_ref());
+    }
+
+    /// Cordoning a host moves no unit, and neither does uncordoning it; after that, no unit waits that fits there.
+    #[test]
+    fn a_cordon_moves_nothing(ops in proptest::collection::vec(op(), 1..40), at in 0..HOSTS) {
+        let mut world = World::new();
+        ops.iter().for_each(|op| world.act(op));
+        for cordoned in [true, false] {
+            world.settle();
+            let before = world.store.clone();
+            world.act(&Op::Cordon(at, cordoned));
+            world.hold_to_everything();
+            let placed = before.placements.iter().filter(|(_, placement)| placement.value.host().is_some());
+            for (name, placement) in placed {
+                prop_assert_eq!(world.store.placements.get(name), Some(placement));
+            }
+        }
     }
 
     /// Without `Replaces=`, a new host or a new unit moves no unit.

@@ -28,7 +28,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::api::wire::{
-    ClusterView, ErrorBody, ErrorDetail, MachineList, Operation, SetList, UnitDetail, UnitHistory, UnitList, WatchLine,
+    AskHosts, AskedHosts, ClusterView, ErrorBody, ErrorDetail, MachineList, Operation, SetList, UnitDetail,
+    UnitHistory, UnitList, WatchLine,
 };
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
@@ -168,6 +169,15 @@ impl Client {
     /// See [`ClientError`].
     pub async fn machines(&self) -> Result<MachineList, ClientError> {
         self.get("/fleet/v2/machines").await
+    }
+
+    /// Ask something of hosts, all or none. The leader acts on it after the answer.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 if a host isn't known, 405 from a `fleetd` that doesn't
+    /// know this request yet. After [`ClientError::Unreachable`] it may have been done nevertheless.
+    pub async fn ask_hosts(&self, ask: &AskHosts) -> Result<AskedHosts, ClientError> {
+        self.call(&Method::POST, "/fleet/v2/machines", batch::json(ask)?.into(), self.patience).await
     }
 
     /// Forget a host that is gone.

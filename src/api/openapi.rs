@@ -35,6 +35,7 @@ fn description() -> Value {
         { "name": "web@1.service", "desired": "launched" },
         { "name": "old.service", "destroy": true },
     ] });
+    let cordon = json!({ "ask": "cordon", "hosts": ["3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"], "why": "new disk" });
     let filters = [("unitName", "Only reports of this unit."), ("machineID", "Only reports of this host.")];
     let line = types.answer::<wire::WatchLine>();
     let rollout_line = types.answer::<wire::RolloutLine>();
@@ -226,11 +227,29 @@ fn description() -> Value {
             },
         ),
         (
+            "/fleet/v2/machines",
+            "post",
+            Operation {
+                id: "askHosts",
+                summary: "Ask something of hosts, all or none: no new unit is placed on a host that is cordoned.",
+                needs: Need::Administer,
+                parameters: vec![],
+                request: body(types.request::<wire::AskHosts>(), cordon),
+                done: vec![(
+                    200,
+                    "Asked. The leader acts on it after the answer.",
+                    json_of(types.answer::<wire::AskedHosts>()),
+                )],
+                refused: &[400, 404, 408, 409, 413, 415, 500, 503],
+            },
+        ),
+        (
             "/fleet/v2/machines/{id}",
             "delete",
             Operation {
                 id: "forget",
-                summary: "Forget a host that is gone, and its dynamic metadata. Refused for one that is registered.",
+                summary: "Forget a host that is gone, its dynamic metadata, and what was asked of it. Refused for one \
+                          that is registered.",
                 needs: Need::Administer,
                 parameters: vec![machine()],
                 request: None,

@@ -12,7 +12,7 @@ pub mod v1;
 pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
 pub use errors::{ErrorBody, ErrorDetail, Problem};
-pub use machines::{MachineList, MachineRef, MachineView, Offline};
+pub use machines::{AskHosts, AskedHost, AskedHosts, HostAsk, MachineList, MachineRef, MachineView, Offline};
 pub use plans::{Plan, PlanAsk, PlanRequest, PlannedEffect, PlannedRollout, PlannedUnit};
 pub use rollouts::{
     AskRollout, AskView, FileOutcomeView, OvertakenView, RidingUnit, RolloutHook, RolloutLine, RolloutList,

@@ -24,7 +24,7 @@ pub(super) use backup::{Export, Restore};
 pub(super) use change::{Block, Change, Count, Create, Destroy, PlanOnly, Rollback, Scale, Start, Submit};
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, History, Verify, editor};
-pub(super) use hosts::{Forget, SetMetadata, Ssh, Status, UnsetMetadata};
+pub(super) use hosts::{Cordon, Forget, SetMetadata, Ssh, Status, Uncordon, UnsetMetadata};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
 pub(super) use legacy::{Legacy, SIGNED};
@@ -119,6 +119,10 @@ pub(super) enum Command {
     SetMetadata(SetMetadata),
     /// Take metadata from a host
     UnsetMetadata(UnsetMetadata),
+    /// Place no new units on hosts
+    Cordon(Cordon),
+    /// Place new units on hosts again
+    Uncordon(Uncordon),
     /// Forget hosts that are gone and won't be back
     Forget(Forget),
     /// Write all units into a folder, as a backup

@@ -6,6 +6,7 @@ mod between;
 mod choose;
 pub(super) mod complete;
 pub(super) mod context;
+pub(super) mod cordon;
 mod counted;
 pub(super) mod diff;
 pub(super) mod edit;

@@ -81,6 +81,7 @@ pub(in crate::cli) mod tests {
             version: "0.1.0".into(),
             since: 0,
             gone: gone.map(|(since, held)| Gone { since, held, ..Gone::default() }),
+            cordon: None,
         }
     }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Steady, utc};
 use crate::model::author::Author;
 use crate::model::format::Format;
+use crate::model::name::MachineId;
 use crate::model::revision::Revision;
 use crate::model::rollout::Phase;
 use crate::plan::rollouts::Writes;
@@ -383,7 +384,12 @@ impl<'a, S: Store> Term<'a, S> {
     fn publish_status(&mut self) {
         let due = self.state.due();
         let Some(scheduler) = self.state.scheduler() else { return };
-        let (hosts, units) = (scheduler.cluster().machines.len(), scheduler.cluster().units.len());
+        let cluster = scheduler.cluster();
+        let (hosts, units) = (cluster.machines.len(), cluster.units.len());
+        let is_cordoned = |host: &&MachineId| cluster.cordon(host).is_some();
+        let cordoned =
+            cluster.maintenance.keys().filter(is_cordoned).filter(|host| cluster.machines.contains_key(*host));
+        let cordoned = cordoned.count();
         let braked = scheduler.braked();
         let now_ms = self.time.now_ms();
         self.due = due.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now_ms)));
@@ -392,6 +398,7 @@ impl<'a, S: Store> Term<'a, S> {
         self.engine.metrics.cluster_size(hosts, units, self.waiting);
         self.engine.metrics.rollouts(Phase::ALL.map(|phase| (phase.key(), self.state.rollouts(phase))));
         self.publish_sets();
+        self.engine.metrics.hosts_cordoned(cordoned);
         self.engine.metrics.hosts_held(braked.map_or(0, |braked| braked.hosts));
         let now = Status::Leading { since: self.since, hosts, units, waiting: self.waiting, braked };
         self.engine.status.send_if_modified(|status| {

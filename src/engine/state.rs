@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::{Change, Cluster, Versioned};
+use crate::model::maintenance::{Cordon, Maintenance};
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::{Moment, Revision};
 use crate::model::rollout::Phase;
@@ -236,6 +237,12 @@ impl LeaderState {
                 },
                 // It is written again if the host is there; of a host that is gone, nothing is known any more.
                 Key::Roster(_) => self.repairs.push(repair().delete(key.clone())),
+                // Until a person asks again, no unit is placed there.
+                Key::Host(id) => {
+                    let why = "what was asked of it can't be read".into();
+                    let value = Maintenance { cordon: Some(Cordon { why, ..Cordon::default() }) };
+                    cluster.apply(Change::Maintenance(id.clone(), Some(Versioned { value, revision })));
+                }
                 // A gate is closed again, because its unit runs another file than it should; a rollout is paused.
                 Key::Gate(_) | Key::Rollout(_) => self.repairs.push(repair().delete(key.clone())),
                 _ => {}

@@ -45,6 +45,7 @@ pub(super) struct Series {
     pub(super) units: Gauge,
     pub(super) waiting: Gauge,
     pub(super) held: Gauge,
+    pub(super) cordoned: Gauge,
     pub(super) rollouts: Family<One, Gauge>,
     pub(super) sets: Gauge,
     set_wanted: Family<Set, Gauge>,
@@ -102,6 +103,12 @@ impl Series {
                 &mut r,
                 "engine_hosts_held",
                 "Hosts that vanished together and whose units aren't moved yet; 0 unless this fleetd leads",
+                Gauge::default(),
+            ),
+            cordoned: add(
+                &mut r,
+                "engine_hosts_cordoned",
+                "Hosts that are alive and on which no new units are placed; 0 unless this fleetd leads",
                 Gauge::default(),
             ),
             rollouts: add(

@@ -28,6 +28,18 @@ pub struct Author {
     pub address: String,
 }
 
+impl Author {
+    /// The shortest words for it: the user's name or id, or else the address; `None` if nothing is known.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        match (self.uid, &*self.user) {
+            (Some(uid), "") => Some(format!("uid {uid}")),
+            (Some(_), user) => Some(user.to_owned()),
+            (None, _) => Some(self.address.clone()).filter(|address| !address.is_empty()),
+        }
+    }
+}
+
 /// `root (uid 0) in session-4.scope`, `uid 1000`, `127.0.0.1`, `unknown`.
 impl fmt::Display for Author {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,5 +64,16 @@ mod tests {
         assert_eq!(Author { uid: Some(1000), ..Author::default() }.to_string(), "uid 1000");
         assert_eq!(Author { address: "127.0.0.1".into(), ..Author::default() }.to_string(), "127.0.0.1");
         assert_eq!(Author::default().to_string(), "unknown");
+    }
+
+    #[test]
+    fn a_sentence_names_the_author_in_short() {
+        let name = |uid, user: &str, address: &str| {
+            Author { uid, user: user.into(), address: address.into(), ..Author::default() }.name()
+        };
+        assert_eq!(name(Some(0), "root", "").as_deref(), Some("root"));
+        assert_eq!(name(Some(1000), "", "").as_deref(), Some("uid 1000"));
+        assert_eq!(name(None, "", "10.0.0.7").as_deref(), Some("10.0.0.7"));
+        assert_eq!(name(None, "", ""), None);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::format::ReportKeyForm;
 use super::history::KeptTexts;
 use super::machine::{KnownHost, Machine, Metadata};
+use super::maintenance::{Cordon, Maintenance};
 use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
 use super::revision::Revision;
@@ -51,6 +52,8 @@ pub struct Cluster {
     pub roster: BTreeMap<MachineId, Versioned<KnownHost>>,
     /// Dynamic metadata, which is kept while a host is absent.
     pub metadata: BTreeMap<MachineId, Metadata>,
+    /// What was asked of hosts, which is kept while a host is absent.
+    pub maintenance: BTreeMap<MachineId, Versioned<Maintenance>>,
     /// The units that go on with another file than that of their record.
     pub gates: BTreeMap<UnitName, Versioned<Gate>>,
     /// The last rollout of each set and unit that has had one.
@@ -79,6 +82,8 @@ pub enum Change {
     Roster(MachineId, Option<Versioned<KnownHost>>),
     /// A host's dynamic metadata changed.
     Metadata(MachineId, String, Option<String>),
+    /// What is asked of a host changed.
+    Maintenance(MachineId, Option<Versioned<Maintenance>>),
     /// A unit was given another file than that of its record, or was let through to that one.
     Gate(UnitName, Option<Versioned<Gate>>),
     /// A rollout began or got further.
@@ -101,6 +106,7 @@ impl Cluster {
             Change::Machine(id, machine) => set(&mut self.machines, id, machine),
             Change::Roster(id, known) => set(&mut self.roster, id, known),
             Change::Metadata(id, key, value) => set_nested(&mut self.metadata, id, key, value),
+            Change::Maintenance(id, asked) => set(&mut self.maintenance, id, asked),
             Change::Gate(name, gate) => set(&mut self.gates, name, gate),
             Change::Rollout(name, rollout) => set(&mut self.rollouts, name, rollout),
             Change::Placement(name, placement) => set(&mut self.placements, name, placement),
@@ -144,6 +150,7 @@ impl Cluster {
             machines: self.machines.clone(),
             roster: self.roster.clone(),
             metadata: self.metadata.clone(),
+            maintenance: self.maintenance.clone(),
             placements: only(&self.placements, &scope),
             gates: only(&self.gates, &scope),
             rollouts: only(&self.rollouts, &scope),
@@ -247,6 +254,12 @@ impl Cluster {
     #[must_use]
     pub fn is_by_host(&self, name: &UnitName) -> bool {
         self.gates.get(name).is_some_and(|gate| gate.value.is_by_host())
+    }
+
+    /// That no new unit is to be placed on a host.
+    #[must_use]
+    pub fn cordon(&self, id: &MachineId) -> Option<&Cordon> {
+        self.maintenance.get(id)?.value.cordon.as_ref()
     }
 
     /// A host's metadata: dynamic metadata takes precedence over static. An empty dynamic value hides the static one.

@@ -56,7 +56,7 @@ pub enum Operation {
     Operate,
     /// Submit a unit's file, or destroy a unit.
     Submit,
-    /// Change the metadata of hosts, and forget hosts that are gone.
+    /// Change the metadata of hosts, cordon hosts, and forget hosts that are gone.
     Administer,
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Operation {
             Self::Announce => "announcing a service",
             Self::Operate => "changing units",
             Self::Submit => "submitting and destroying units",
-            Self::Administer => "changing the metadata of hosts",
+            Self::Administer => "administering hosts",
         })
     }
 }

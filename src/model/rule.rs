@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Rule {
     /// The host is registered.
     Alive,
+    /// The host is cordoned.
+    Cordoned,
     /// `MachineID=`.
     MachineId,
     /// `MachineMetadata=`.
@@ -33,6 +35,7 @@ impl Rule {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Alive => "gone",
+            Self::Cordoned => "cordoned",
             Self::MachineId => "another machine id",
             Self::Metadata => "metadata",
             Self::MachineOf => "without its MachineOf units",

@@ -248,6 +248,12 @@ impl Assignment {
         Self { hash, text: None, target, global: false, generation, restart: None, templates, template_texts }
     }
 
+    /// Whether units that name this one in their `MachineOf=` must be on its host, and on no other.
+    #[must_use]
+    pub fn anchors(&self) -> bool {
+        self.target != Target::Removed && !self.global
+    }
+
     /// The keys under which the texts are stored that only the field `text` names, of the unit and of its templates.
     pub fn texts(&self) -> impl Iterator<Item = &UnitHash> {
         self.text.iter().chain(self.template_texts.values())

@@ -201,8 +201,10 @@ fn misplaced(
         return Some(Violation::Stale(name.clone(), host.clone()));
     }
     let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
-    // Every unit on the host counts, leaving or not: everything has settled.
-    let misfit = first_misfit(cluster, &question)?;
+    // Every unit on the host counts, leaving or not: everything has settled. It may have been there before the host was
+    // cordoned.
+    let mut misfits = fit(cluster, &question).err()?.into_iter();
+    let misfit = misfits.find(|misfit| !matches!(misfit, Misfit::Cordoned { .. }))?;
     Some(Violation::Misplaced(name.clone(), host.clone(), misfit))
 }
 

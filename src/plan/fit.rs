@@ -72,8 +72,9 @@ type Indexed = fn(&dyn Occupancy, &Question<'_>) -> Option<bool>;
 
 impl<V: View> RuleCheck<V> {
     /// All rules, in their order.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self { rule: Rule::Alive, misfits: |view, asked| alive(view.cluster(), asked.host), indexed: None },
+        Self { rule: Rule::Cordoned, misfits: cordoned, indexed: None },
         Self { rule: Rule::MachineId, misfits: |_, asked| machine_id(asked.constraints, asked.host), indexed: None },
         Self {
             rule: Rule::Metadata,
@@ -152,6 +153,26 @@ pub(crate) fn breaks_one_of<V: View>(
 /// The host is registered.
 fn alive(cluster: &Cluster, host: &MachineId) -> Vec<Misfit> {
     if cluster.machines.contains_key(host) { Vec::new() } else { vec![Misfit::Dead] }
+}
+
+/// The host takes new units. A unit that it runs already is none, also if the store has lost its assignment; nor is one
+/// that must be with a unit which stays there. Global units are equipment of the host.
+fn cordoned<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
+    let Question { unit, constraints, host, stance, with } = *question;
+    let cluster = view.cluster();
+    let Some(cordon) = cluster.cordon(host).filter(|_| stance == Stance::Arrive && !constraints.global) else {
+        return Vec::new();
+    };
+    let there = cluster.schedule.get(host);
+    let anchors = |peer: &String| {
+        let arrives = with.iter().any(|name| name.as_str() == peer);
+        !arrives && there.and_then(|there| there.get(peer.as_str())).is_some_and(|peer| peer.value.anchors())
+    };
+    let runs = || cluster.report(unit, host).is_some_and(|report| report.target == Target::Launched);
+    if constraints.machine_of.iter().any(anchors) || runs() {
+        return Vec::new();
+    }
+    vec![Misfit::Cordoned { cordon: cordon.clone() }]
 }
 
 /// `MachineID=`: the id, or its first eight digits.

@@ -226,7 +226,7 @@ impl Rollouts {
                 self.happened_to(scheduler.cluster(), &name);
                 scheduler.apply(Change::Placement(name, placement));
             }
-            Change::History(..) | Change::Roster(..) | Change::Metadata(..) => {
+            Change::History(..) | Change::Roster(..) | Change::Metadata(..) | Change::Maintenance(..) => {
                 scheduler.apply(change);
             }
         }

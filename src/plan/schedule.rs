@@ -35,6 +35,7 @@ use std::sync::Arc;
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::history::KeptTexts;
 use crate::model::machine::{KnownHost, Machine, Metadata};
+use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
@@ -217,28 +218,7 @@ impl Scheduler {
             Change::Unit(name, unit) => self.apply_unit(name, unit),
             Change::File(hash, file) => self.apply_file(hash, file),
             Change::History(name, kept) => self.set_history(name, kept),
-            Change::Machine(id, machine) => {
-                fn metadata(machine: &Machine) -> [&Metadata; 2] {
-                    [&machine.metadata, &machine.builtin]
-                }
-                let same = self.cluster.machines.get(&id).map(metadata) == machine.as_ref().map(metadata);
-                let was_held = brake::held(&self.cluster, &id).is_some();
-                if machine.is_some() {
-                    self.left.remove(&id);
-                } else if self.cluster.machines.get(&id).is_some_and(|machine| machine.leaving) {
-                    self.left.insert(id.clone());
-                }
-                self.cluster_mut().apply(Change::Machine(id.clone(), machine));
-                self.dirty.host(&self.cluster, &id);
-                let assigned = self.cluster.schedule.get(&id).filter(|_| !self.cluster.rollouts.is_empty());
-                self.touched.extend(assigned.into_iter().flat_map(BTreeMap::keys).cloned());
-                if was_held {
-                    self.holds_changed();
-                }
-                if !same {
-                    self.host_changed(&id);
-                }
-            }
+            Change::Machine(id, machine) => self.apply_machine(id, machine),
             Change::Roster(id, known) => self.apply_roster(id, known),
             Change::Metadata(id, key, value) => {
                 let same = self.cluster.metadata.get(&id).and_then(|metadata| metadata.get(&key)) == value.as_ref();
@@ -247,6 +227,7 @@ impl Scheduler {
                     self.host_changed(&id);
                 }
             }
+            Change::Maintenance(id, asked) => self.apply_maintenance(id, asked),
             Change::Gate(name, gate) => self.apply_gate(name, gate),
             Change::Rollout(..) => self.cluster_mut().apply(change),
             Change::Placement(name, placement) => {
@@ -261,6 +242,7 @@ impl Scheduler {
             Change::Assignment(host, name, assignment) => self.apply_assignment(host, name, assignment),
             Change::Report(name, host, form, report) => {
                 self.touch(&name);
+                self.mark_running(&host, &name, report.as_ref().map(|report| report.value.target));
                 let acknowledges = report.as_ref().is_some_and(|report| report.value.target == Target::Removed);
                 self.cluster_mut().apply(Change::Report(name.clone(), host.clone(), form, report));
                 if acknowledges && self.is_acknowledged(&host, &name) || once::has_ended(&self.cluster, &name).is_some()
@@ -283,6 +265,39 @@ impl Scheduler {
             if kept.value.is_over(now_ms) && !self.cluster.units.contains_key(name) {
                 self.dirty.history(name);
             }
+        }
+    }
+
+    fn apply_machine(&mut self, id: MachineId, machine: Option<Machine>) {
+        fn metadata(machine: &Machine) -> [&Metadata; 2] {
+            [&machine.metadata, &machine.builtin]
+        }
+        let same = self.cluster.machines.get(&id).map(metadata) == machine.as_ref().map(metadata);
+        let was_held = brake::held(&self.cluster, &id).is_some();
+        if machine.is_some() {
+            self.left.remove(&id);
+        } else if self.cluster.machines.get(&id).is_some_and(|machine| machine.leaving) {
+            self.left.insert(id.clone());
+        }
+        self.cluster_mut().apply(Change::Machine(id.clone(), machine));
+        self.dirty.host(&self.cluster, &id);
+        let assigned = self.cluster.schedule.get(&id).filter(|_| !self.cluster.rollouts.is_empty());
+        self.touched.extend(assigned.into_iter().flat_map(BTreeMap::keys).cloned());
+        if was_held {
+            self.holds_changed();
+        }
+        if !same {
+            self.host_changed(&id);
+        }
+    }
+
+    fn apply_maintenance(&mut self, id: MachineId, asked: Option<Versioned<Maintenance>>) {
+        let was_cordoned = self.cluster.cordon(&id).is_some();
+        self.cluster_mut().apply(Change::Maintenance(id.clone(), asked));
+        let is_cordoned = self.cluster.cordon(&id).is_some();
+        if was_cordoned != is_cordoned && self.cluster.machines.contains_key(&id) {
+            self.index.hosts.changed(&self.cluster, &id);
+            self.mark_waiting();
         }
     }
 

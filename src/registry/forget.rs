@@ -1,5 +1,5 @@
-//! Forgets hosts that are gone: their records in the `roster/` and `metadata/` families. Owns the guard that a host
-//! that is registered keeps them; must never decide which hosts are gone.
+//! Forgets hosts that are gone: their records in the `roster/`, `metadata/` and `host/` families. Owns the guard that a
+//! host that is registered keeps them; must never decide which hosts are gone.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,8 @@ pub enum Forgotten {
 /// [`Refusal::Store`] if nothing was changed; after [`Refusal::Unknown`] some of it may have been deleted.
 pub async fn forget<S: Store>(reader: &Reader<S>, host: &MachineId) -> Result<Forgotten, Refusal> {
     let (machine, roster) = (Key::Machine(host.clone()), Key::Roster(host.clone()).to_string());
-    let wanted = BTreeSet::from([machine.to_string(), roster.clone(), keys::metadata_of(host)]);
+    let asked = Key::Host(host.clone()).to_string();
+    let wanted = BTreeSet::from([machine.to_string(), roster.clone(), keys::metadata_of(host), asked]);
     let (_, found) = reader.ranges(wanted).await.map_err(Refusal::Store)?;
     if found.iter().any(|kv| kv.key == machine.to_string()) {
         return Ok(Forgotten::Present);

@@ -84,6 +84,8 @@ families! {
     Roster(id: MachineId), ROSTER, roster;
     /// A string.
     Metadata(id: MachineId, key: String), METADATA, metadata;
+    /// [`crate::model::maintenance::Maintenance`].
+    Host(id: MachineId), HOSTS, host;
     /// [`crate::model::unit::Placement`].
     Placement(unit: UnitName), PLACEMENTS, placement;
     /// [`crate::model::rollout::Gate`].

@@ -9,6 +9,7 @@ pub mod assignment;
 pub mod file;
 pub mod gate;
 pub mod history;
+pub mod host;
 pub mod leader;
 pub mod machine;
 pub mod metadata;

@@ -85,7 +85,8 @@ impl Scope {
             | Change::Report(name, ..) => self.has(name),
             // The rollout of a set concerns its members.
             Change::Rollout(..) => true,
-            Change::File(..) | Change::Machine(..) | Change::Roster(..) | Change::Metadata(..) => true,
+            Change::File(..) | Change::Machine(..) | Change::Roster(..) => true,
+            Change::Metadata(..) | Change::Maintenance(..) => true,
         }
     }
 

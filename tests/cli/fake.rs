@@ -230,6 +230,7 @@ fn described(args: &[String], out: &str) {
         "history" => Some("UnitHistory"),
         "status" => Some("PrintedStatus"),
         "diff" => Some("PrintedDiffs"),
+        "cordon" | "uncordon" => Some("PrintedAskedHosts"),
         "forget" => Some("PrintedForgotten"),
         "set-metadata" | "unset-metadata" => Some("PrintedMetadata"),
         "verify" => Some("PrintedFindings"),

@@ -16,6 +16,7 @@ mod failures;
 mod globals;
 mod harness;
 mod health;
+mod hosts;
 mod journal;
 mod load;
 mod misuse;

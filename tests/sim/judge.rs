@@ -12,6 +12,7 @@ use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::format::ReportKeyForm;
 use flotilla::model::machine::{Gone, KnownHost};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::placement::Constraints;
 use flotilla::model::revision::Revision;
 use flotilla::model::rollout::Gate;
 use flotilla::model::rollout::hosts::HeldFile;
@@ -399,7 +400,7 @@ impl Judge {
         self.look();
         let facts = &mut *self.facts();
         let mut plans = false;
-        let (mut leave, mut moved) = (Vec::new(), Vec::new());
+        let (mut leave, mut arrive, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         // A batch has one commit at most, and leases that ended just before or after it. They only delete.
         let commit = batch.events.iter().find_map(|event| match event {
             Event::Put(kv) => Some(kv.revision),
@@ -408,7 +409,8 @@ impl Judge {
         let unreadable = facts.forged.len();
         let before = (!facts.cluster.rollouts.is_empty()).then(|| facts.cluster.clone());
         for event in &batch.events {
-            plans |= facts.event(event, commit.unwrap_or(batch.revision), &self.journal, &mut leave, &mut moved);
+            let moves = (&mut leave, &mut arrive, &mut moved);
+            plans |= facts.event(event, commit.unwrap_or(batch.revision), &self.journal, moves);
         }
         facts.cluster.revision = batch.revision;
         if plans {
@@ -417,6 +419,9 @@ impl Judge {
             let exists = |(_, name): &(MachineId, UnitName)| name.as_str() != forge::UNIT;
             for (host, name) in leave.iter().filter(|left| exists(left)) {
                 facts.leaves(host, name, &self.journal);
+            }
+            for (host, name) in arrive.iter().filter(|arrived| exists(arrived)) {
+                facts.arrives(host, name, &self.journal);
             }
             for (host, name) in moved.iter().filter(|moved| exists(moved)) {
                 facts.moves(host, name, &self.journal);
@@ -458,7 +463,7 @@ impl Facts {
         let lost = old.keys().filter(|key| !kept.contains_key(*key)).cloned().map(Event::Delete);
         let changed = kept.values().filter(|kv| old.get(&kv.key) != Some(kv)).cloned().map(Event::Put);
         for event in lost.chain(changed).collect::<Vec<_>>() {
-            self.event(&event, at.revision, journal, &mut Vec::new(), &mut Vec::new());
+            self.event(&event, at.revision, journal, (&mut Vec::new(), &mut Vec::new(), &mut Vec::new()));
         }
         // As somebody sees it who lists: reports count only under the lease of their host.
         (self.presences, self.cluster) =
@@ -477,14 +482,14 @@ impl Facts {
     }
 
     /// Apply one event. Returns whether it may matter for a plan. Units that are sent away from a live host are added
-    /// to `leave`, those that are taken from a host that isn't registered to `moved`.
+    /// to `leave`, those that a host is given to `arrive`, those that are taken from a host that isn't registered to
+    /// `moved`.
     fn event(
         &mut self,
         event: &Event,
         revision: Revision,
         journal: &Journal,
-        leave: &mut Vec<(MachineId, UnitName)>,
-        moved: &mut Vec<(MachineId, UnitName)>,
+        (leave, arrive, moved): (&mut Slices, &mut Slices, &mut Slices),
     ) -> bool {
         let leader = Key::Leader.to_string();
         match event {
@@ -550,7 +555,7 @@ impl Facts {
                 }
             }
             Change::Gate(..) | Change::Rollout(..) => {}
-            Change::History(..) | Change::Metadata(..) | Change::Placement(..) => {}
+            Change::History(..) | Change::Metadata(..) | Change::Maintenance(..) | Change::Placement(..) => {}
             Change::Machine(id, machine) => {
                 if let (Some(before), Some(machine)) = (self.cluster.machines.get(id), machine)
                     && !self.restoring
@@ -618,6 +623,9 @@ impl Facts {
                 let lived = before.is_some_and(|entry| entry.value.target != Target::Removed);
                 if lived && !live && self.cluster.machines.contains_key(host) {
                     leave.push((host.clone(), name.clone()));
+                }
+                if !lived && live {
+                    arrive.push((host.clone(), name.clone()));
                 }
                 let registered = self.cluster.machines.contains_key(host);
                 if lived && entry.is_none() && !registered {
@@ -696,6 +704,30 @@ impl Facts {
         }
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster)) && stays(&gated(cluster))) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
+        }
+    }
+
+    /// A unit is new on a host. This is wrong if the host was cordoned in every state of the cluster from which the
+    /// leader may have planned, unless the unit is global, the host says that it runs it, or it must be with another
+    /// one, which is there and is on no other host.
+    fn arrives(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
+        let told = |cluster: &Cluster, name: &str| {
+            let told = cluster.schedule.get(host).and_then(|slice| slice.get(name)).map(|told| told.value.clone());
+            told.filter(|told| told.target != Target::Removed && !told.global)
+        };
+        let Some(entry) = told(&self.cluster, name.as_str()) else { return };
+        let oldest = self.writer.planned_from.unwrap_or(self.point());
+        let before = self.past.iter().rposition(|(_, at, _)| *at <= oldest).unwrap_or_default();
+        let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
+        let runs =
+            |cluster: &Cluster| cluster.report(name, host).is_some_and(|report| report.target == Target::Launched);
+        if past().any(|cluster| cluster.cordon(host).is_none() || runs(cluster)) {
+            return;
+        }
+        let file = self.cluster.files.get(&entry.hash).map(|file| Constraints::resolve(&file.value, name));
+        let peers = file.iter().flat_map(|file| &file.machine_of);
+        if !peers.into_iter().any(|peer| past().any(|cluster| told(cluster, peer).is_some())) {
+            journal.violate(format!("{name} is placed on {}, which is cordoned", self.name(Some(host))));
         }
     }
 
@@ -813,6 +845,10 @@ impl Facts {
             Change::Metadata(id, key, value) => {
                 format!("metadata {} {key} {}", self.name(Some(id)), or_gone(value.as_ref(), Clone::clone))
             }
+            Change::Maintenance(id, asked) => {
+                let asked = asked.as_ref().and_then(|asked| asked.value.cordon.as_ref());
+                format!("host {} {}", self.name(Some(id)), or_gone(asked, ToString::to_string))
+            }
             Change::Placement(name, placement) => {
                 let placement = or_gone(placement.as_ref(), |placement| match &placement.value {
                     Placement::On { host, .. } => format!("on {}", self.name(Some(host))),
@@ -844,6 +880,9 @@ impl Facts {
         }
     }
 }
+
+/// Units on hosts.
+type Slices = Vec<(MachineId, UnitName)>;
 
 /// The units that are assigned to each host, and are not to leave it.
 fn slices(cluster: &Cluster) -> impl Iterator<Item = (MachineId, UnitName)> {

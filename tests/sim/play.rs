@@ -123,6 +123,8 @@ struct Game {
     accidents: Vec<Accident>,
     /// The generator that decides when a clock is set and to what, if this seed has clocks that are.
     clocks: Option<Random>,
+    /// The generator that decides which host is cordoned or uncordoned and when, if this seed has such hosts.
+    maintenance: Option<Random>,
     /// The generator that decides which units don't answer to their probes, if this seed has such units.
     sickness: Option<Random>,
     weather: Weather,
@@ -180,6 +182,7 @@ impl Game {
         let sickness = Some(random.fork("sickness")).filter(|_| choose.fork("sickness").chance(600));
         let rollouts = Some(random.fork("rollouts")).filter(|_| choose.fork("rollouts").chance(500));
         let global_rollouts = Some(random.fork("globals")).filter(|_| choose.fork("globals").chance(300));
+        let maintenance = Some(random.fork("maintenance")).filter(|_| choose.fork("maintenance").chance(300));
         let mut slow = choose.fork("planning");
         if slow.chance(300) {
             let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
@@ -206,6 +209,7 @@ impl Game {
             global_rollouts,
             accidents,
             clocks,
+            maintenance,
             sickness,
             weather,
             packaged,
@@ -233,6 +237,7 @@ impl Game {
             }
             self.roll_out().await;
             self.set_clocks();
+            self.maintain().await;
             self.sicken();
             self.look();
             if self.world.journal.is_violated() {
@@ -330,6 +335,20 @@ impl Game {
         let ahead = i64::try_from(clocks.within(0..=2 * most)).unwrap() - i64::try_from(most).unwrap();
         if clocks.chance(150) {
             self.world.set_clock(host, ahead);
+        }
+    }
+
+    /// Sometimes a host is cordoned, or one that is cordoned no longer is.
+    async fn maintain(&mut self) {
+        let Some(random) = &mut self.maintenance else { return };
+        if !random.chance(250) {
+            return;
+        }
+        let hosts = u64::try_from(self.world.hosts.len()).unwrap();
+        let host = usize::try_from(random.within(0..=hosts - 1)).unwrap();
+        let is_cordoned = self.world.judge.cluster().cordon(&self.world.hosts[host].id).is_some();
+        if let Err(error) = self.world.cordon(host, !is_cordoned).await {
+            self.world.journal.note(format!("* refused: {error}"));
         }
     }
 
@@ -550,6 +569,13 @@ impl Game {
                 self.world.power_off(host).await;
             } else {
                 self.world.power_on(host);
+            }
+        }
+        // A host that is cordoned to the end would let whole batches wait.
+        let cordoned = self.world.judge.cluster().maintenance;
+        for host in 0..self.world.hosts.len() {
+            if cordoned.contains_key(&self.world.hosts[host].id) {
+                let _ = self.world.cordon(host, false).await;
             }
         }
         let vanishes = self.world.judge.cluster().machines.keys().any(|host| host.as_str() == GHOST);

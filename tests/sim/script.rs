@@ -22,6 +22,7 @@
 //! freeze|thaw n1                 its daemon is suspended; it continues
 //! clock n1 3600s|-3600s|0s        its clock is set: it is ahead by so much, behind, right
 //! forget n1…                     a person says that these hosts are really gone
+//! cordon|uncordon n1…            no new unit is placed there; it is placed there again
 //! kill-daemon|stop-daemon|start-daemon n1
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
 //! fail n1 web.service            its process dies
@@ -198,6 +199,11 @@ impl Player {
             ["forget", names @ ..] => {
                 for name in names {
                     self.world.forget(self.host(name)?).await?;
+                }
+            }
+            [verb @ ("cordon" | "uncordon"), names @ ..] => {
+                for name in names {
+                    self.world.cordon(self.host(name)?, *verb == "cordon").await?;
                 }
             }
             ["kill-daemon", name] => self.world.kill_daemon(self.host(name)?).await,

@@ -19,6 +19,7 @@ use flotilla::registry::apply::{Applied, Why, apply};
 use flotilla::registry::ask;
 use flotilla::registry::forget::forget;
 use flotilla::registry::keys::{Key, STATES};
+use flotilla::registry::maintenance::{self, Request as HostRequest};
 use flotilla::registry::reader::Reader;
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
 use flotilla::registry::{delete, point, put};
@@ -404,6 +405,16 @@ impl World {
     pub(crate) async fn forget(&self, host: usize) -> Result<(), String> {
         self.journal.note(format!("* user: {} is forgotten", self.hosts[host].name));
         forget(&self.reader, &self.hosts[host].id).await.map(drop).map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    /// A person cordons a host, or uncordons it.
+    pub(crate) async fn cordon(&self, host: usize, cordoned: bool) -> Result<(), String> {
+        let Host { name, id, .. } = &self.hosts[host];
+        self.journal.note(format!("* user: {name} is {}", if cordoned { "cordoned" } else { "uncordoned" }));
+        let cordon = HostRequest::Cordon { why: "kernel".into() };
+        let request = if cordoned { cordon } else { HostRequest::Uncordon };
+        let asked = maintenance::ask(&self.reader, &[id.clone()].into(), &request, &Author::default(), 0).await;
+        asked.map(drop).map_err(|refusal| format!("{refusal:?}"))
     }
 
     /// Make the store unreachable for all, or reachable again.

@@ -68,6 +68,12 @@ fn overview() -> Value {
         "required": ["problem", "name", "host", "text", "since"],
         "additionalProperties": false,
     });
+    let cordoned = json!({
+        "type": "object",
+        "properties": { "name": text(), "host": text(), "text": text(), "since": number() },
+        "required": ["name", "host", "text", "since"],
+        "additionalProperties": false,
+    });
     json!({
         "type": "object",
         "properties": {
@@ -75,6 +81,7 @@ fn overview() -> Value {
             "leader": or_null(leader),
             "hosts": number(),
             "gone": number(),
+            "cordoned": all_of(cordoned),
             "versions": numbers(),
             "units": number(),
             "states": numbers(),
@@ -82,7 +89,9 @@ fn overview() -> Value {
             "findings": all_of(finding),
             "offline": of("Offline"),
         },
-        "required": ["healthy", "leader", "hosts", "gone", "versions", "units", "states", "rollouts", "findings"],
+        "required": [
+            "healthy", "leader", "hosts", "gone", "cordoned", "versions", "units", "states", "rollouts", "findings",
+        ],
         "additionalProperties": false,
     })
 }
@@ -134,6 +143,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("version", text()),
         ("since", number.clone()),
         ("gone", or_null(of("Gone"))),
+        ("state", json!({ "enum": ["up", "cordoned", "gone"] })),
+        ("cordon", or_null(of("Cordon"))),
         ("offline", offline.clone()),
     ];
     let sets = [
@@ -297,6 +308,25 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                     "type": "object",
                     "properties": { "machine": of("MachineId"), "ip": text(), "hostname": text() },
                     "required": ["machine", "ip", "hostname"],
+                    "additionalProperties": false,
+                },
+            }),
+        ),
+        (
+            "PrintedAskedHosts",
+            json!({
+                "description": "What `fleetctl cordon` and `uncordon` print with `--output json`.",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "machine": of("MachineId"),
+                        "ip": text(),
+                        "hostname": text(),
+                        "changed": { "type": "boolean", "description": "Whether it wasn't so before." },
+                        "cordon": or_null(of("Cordon")),
+                    },
+                    "required": ["machine", "ip", "hostname", "changed", "cordon"],
                     "additionalProperties": false,
                 },
             }),

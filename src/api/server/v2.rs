@@ -27,6 +27,7 @@ use super::state::Api;
 
 pub(super) fn routes<S: Store>() -> Router<Api<S>> {
     let units = [(Read, get(units::list::<S>)), (Operate, post(apply::post::<S>))];
+    let machines = [(Discover, get(hosts::list::<S>)), (Administer, post(hosts::ask::<S>))];
     let metadata = [(Administer, delete(hosts::forget_metadata::<S>))];
     let instance = [(Announce, put(services::put::<S>)), (Announce, delete(services::delete::<S>))];
     let keep_alive = [(Announce, post(services::keep_alive::<S>))];
@@ -39,7 +40,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/sets", allow_methods([(Read, get(sets::list::<S>))], "GET"))
         .route("/rollouts", allow_methods([(Read, get(rollouts::list::<S>))], "GET"))
         .route("/rollouts/{name}", allow_methods(rollout, "GET and POST"))
-        .route("/machines", allow_methods([(Discover, get(hosts::list::<S>))], "GET"))
+        .route("/machines", allow_methods(machines, "GET and POST"))
         .route("/machines/{id}", allow_methods([(Administer, delete(hosts::forget::<S>))], "DELETE"))
         .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))
         .route("/status", allow_methods([(Read, get(hosts::status::<S>))], "GET"))

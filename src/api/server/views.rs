@@ -136,6 +136,7 @@ pub(super) fn machines(cluster: &Cluster) -> Vec<MachineView> {
         version: machine.version.clone(),
         since: machine.since,
         gone: None,
+        cordon: cluster.cordon(id).cloned(),
     };
     cluster.machines.iter().map(view).collect()
 }
@@ -152,6 +153,7 @@ pub(super) fn gone(cluster: &Cluster) -> Vec<MachineView> {
         version: known.value.version.clone(),
         since: 0,
         gone: Some(known.value.gone.unwrap_or_default()),
+        cordon: cluster.cordon(id).cloned(),
     };
     absent.map(view).collect()
 }

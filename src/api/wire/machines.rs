@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::machine::Gone;
+use crate::model::maintenance::Cordon;
 use crate::model::name::MachineId;
 
 /// v2: a host, as far as tables need it.
@@ -70,6 +71,9 @@ pub struct MachineView {
     /// Set if the host is gone: the rest is as it was then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
+    /// Set while no new unit is placed on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordon: Option<Cordon>,
 }
 
 impl MachineView {
@@ -96,6 +100,51 @@ pub struct MachineList {
     /// Only with `offline=true`: this is what one host knows, and not what the cluster has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<Box<Offline>>,
+}
+
+/// v2: something is asked of hosts: all or none. The body of `POST /fleet/v2/machines`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct AskHosts {
+    /// What is asked.
+    pub ask: HostAsk,
+    /// The machine ids of the hosts, registered or remembered.
+    pub hosts: Vec<MachineId>,
+    /// Why, for people: at most 256 bytes. Without a reason, a host that is cordoned already keeps the one that it has.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// v2: what can be asked of hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum HostAsk {
+    /// No new unit is to be placed there.
+    Cordon,
+    /// New units may be placed there again.
+    Uncordon,
+}
+
+/// v2: what is asked of hosts from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct AskedHosts {
+    /// The hosts of the request, sorted by id.
+    pub hosts: Vec<AskedHost>,
+}
+
+/// v2: what is asked of a host from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct AskedHost {
+    /// Its machine id.
+    pub id: MachineId,
+    /// Whether this is something else than before.
+    pub changed: bool,
+    /// Set while no new unit is placed on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordon: Option<Cordon>,
 }
 
 /// v2: the mark of an answer that was given without the store. Without `seen`, it is what one host knows by itself: the

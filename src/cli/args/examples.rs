@@ -127,6 +127,7 @@ const EXAMPLES: &[Examples] = &[
         &[
             ("list-machines --fields=hostname,version", "which host runs which version"),
             ("list-machines --all", "also the hosts that are gone"),
+            ("list-machines --fields=hostname,state", "which hosts are cordoned, since when, by whom and why"),
         ],
     ),
     (
@@ -143,6 +144,14 @@ const EXAMPLES: &[Examples] = &[
             ("unset-metadata --all n2", "what n2's fleet.conf says applies again"),
         ],
     ),
+    (
+        "cordon",
+        &[
+            ("cordon n2 --why disk", "place no new units on n2; those that run there stay"),
+            ("cordon n1 n2", "the same for two hosts, in one step"),
+        ],
+    ),
+    ("uncordon", &[("uncordon n2", "place new units on n2 again; those that waited for it start")]),
     (
         "forget",
         &[

@@ -18,10 +18,21 @@ const GROUPS: &[(&str, &[&str])] = &[
 ];
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
-/// where `forget` helps, `status` says so, and who announces services, has several clusters, or hosts of several kinds,
-/// reads about `list-services`, `service`, `context` and `set-metadata` there.
-const LEFT_OUT: [&str; 8] =
-    ["version", "import", "forget", "list-services", "service", "context", "set-metadata", "unset-metadata"];
+/// where `forget` helps, `status` says so, and who takes hosts out of service, announces services, has several
+/// clusters, or hosts of several kinds, reads about `cordon`, `list-services`, `service`, `context` and `set-metadata`
+/// there.
+const LEFT_OUT: [&str; 10] = [
+    "version",
+    "import",
+    "forget",
+    "cordon",
+    "uncordon",
+    "list-services",
+    "service",
+    "context",
+    "set-metadata",
+    "unset-metadata",
+];
 
 /// What follows the list of commands.
 const READ_ON: &str = "Help: fleetctl help COMMAND; options of every command: fleetctl help options";

@@ -1,5 +1,5 @@
-//! The options of the commands about hosts, or that go to hosts: `status`, `ssh`, `set-metadata`, `unset-metadata` and
-//! `forget`.
+//! The options of the commands about hosts, or that go to hosts: `status`, `ssh`, `cordon`, `uncordon`, `set-metadata`,
+//! `unset-metadata` and `forget`.
 
 use clap::Args;
 
@@ -32,6 +32,29 @@ pub(in crate::cli) struct Ssh {
     /// Forward your SSH agent to the host (by the `ssh` program)
     #[arg(long, short = 'A')]
     pub(in crate::cli) forward_agent: bool,
+}
+
+/// `cordon`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Cordon {
+    /// Hosts: their names, addresses, ids or the beginnings of ids
+    #[arg(value_name = "HOST", required = true)]
+    pub(in crate::cli) hosts: Vec<String>,
+    /// Why, for those who ask later
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) why: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `uncordon`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Uncordon {
+    /// Hosts: their names, addresses, ids or the beginnings of ids
+    #[arg(value_name = "HOST", required = true)]
+    pub(in crate::cli) hosts: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
 }
 
 /// `forget`.

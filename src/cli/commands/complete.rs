@@ -11,7 +11,7 @@ use clap::FromArgMatches as _;
 use tokio::time::Instant;
 
 use crate::api::client::{Client, ClientError};
-use crate::api::wire::MachineView;
+use crate::api::wire::{MachineList, MachineView};
 use crate::cli::args::context::{self, Contexts};
 use crate::cli::args::{self, Globals};
 use crate::cli::condition::Kind;
@@ -119,9 +119,14 @@ fn globals(words: &[String]) -> Option<Globals> {
 
 async fn known(client: &Client, values: &Values) -> Result<Vec<String>, ClientError> {
     let mut known = Vec::new();
-    if let Values::Hosts | Values::GoneHosts | Values::HostsAndUnits = values {
-        let list = client.machines().await?;
-        let hosts = if *values == Values::GoneHosts { list.gone } else { list.machines };
+    if let Values::Hosts | Values::CordonedHosts | Values::GoneHosts | Values::HostsAndUnits = values {
+        let MachineList { machines, gone, .. } = client.machines().await?;
+        let is_cordoned = |host: &MachineView| host.cordon.is_some();
+        let hosts: Vec<MachineView> = match values {
+            Values::GoneHosts => gone,
+            Values::CordonedHosts => machines.into_iter().chain(gone).filter(is_cordoned).collect(),
+            _ => machines,
+        };
         let name = |host: MachineView| if host.hostname.is_empty() { host.ip } else { host.hostname };
         known.extend(hosts.into_iter().map(name));
     }

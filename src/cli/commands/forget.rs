@@ -1,29 +1,29 @@
 //! `fleetctl forget`: hosts that are gone and won't be back are no longer listed, and their units are no longer held.
-//! Owns how such a host is named.
+//! Owns which hosts can be.
 
 use serde_json::json;
 
 use crate::api::wire::{MachineList, MachineView};
 use crate::cli::args::Forget;
 use crate::cli::error::{Error, Exit, Line};
-use crate::cli::input::hosts::{ambiguous, named};
+use crate::cli::input::hosts;
 use crate::cli::mass_loss::is_one_of_many;
 use crate::cli::session::Session;
 
 /// Run the command. Nothing is forgotten unless every host that is named can be.
 pub(in crate::cli) async fn run(session: &Session, args: &Forget) -> Result<Exit, Error> {
-    let hosts = session.client.machines().await?;
+    let list = session.client.machines().await?;
     let mut found: Vec<&MachineView> = Vec::new();
     let mut wrong = Vec::new();
     if args.held {
-        found.extend(hosts.gone.iter().filter(|host| is_one_of_many(host).is_some()));
+        found.extend(list.gone.iter().filter(|host| is_one_of_many(host).is_some()));
         if found.is_empty() {
             let why = "no units are held: no hosts that vanished together are still gone".to_owned();
             return Err(Error::failures(vec![why]).because("nothing was changed"));
         }
     }
     for name in &args.hosts {
-        match find(name, &hosts) {
+        match find(name, &list) {
             Ok(host) if found.contains(&host) => {}
             Ok(host) => found.push(host),
             Err(lines) => wrong.extend(lines),
@@ -39,7 +39,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Forget) -> Result<Exit
             result = Err(error.into());
             break;
         }
-        session.line(&format!("Forgot {} ({}, {})", host.name(), host.ip, host.id.short()));
+        session.line(&format!("Forgot {}", hosts::shown(host)));
         forgotten.push(json!({ "machine": host.id, "ip": host.ip, "hostname": host.hostname }));
     }
     if session.is_json() {
@@ -49,19 +49,19 @@ pub(in crate::cli) async fn run(session: &Session, args: &Forget) -> Result<Exit
 }
 
 /// The host that is gone and has this name. A host that was installed again has its name from the one that is gone.
-fn find<'a>(name: &str, hosts: &'a MachineList) -> Result<&'a MachineView, Vec<Line>> {
-    match named(name, &hosts.gone)[..] {
+fn find<'a>(name: &str, list: &'a MachineList) -> Result<&'a MachineView, Vec<Line>> {
+    match hosts::named(name, &list.gone)[..] {
         [host] => return Ok(host),
         [] => {}
-        ref several => return Err(ambiguous(name, several)),
+        ref several => return Err(hosts::ambiguous(name, several)),
     }
-    Err(match named(name, &hosts.machines)[..] {
+    Err(match hosts::named(name, &list.machines)[..] {
         [host, ..] => vec![
             format!("{} ({}) isn't gone; only a host that is gone can be forgotten", host.name(), host.ip).into(),
             Line::hint("stop its fleetd first: `systemctl disable --now fleetd.socket fleetd`"),
         ],
         [] => {
-            let gone: Vec<String> = hosts.gone.iter().map(MachineView::name).collect();
+            let gone: Vec<String> = list.gone.iter().map(MachineView::name).collect();
             let gone = if gone.is_empty() { "no host is gone".into() } else { format!("gone: {}", gone.join(", ")) };
             vec![format!("no host {name} is known").into(), Line::hint(gone)]
         }
@@ -71,13 +71,7 @@ fn find<'a>(name: &str, hosts: &'a MachineList) -> Result<&'a MachineView, Vec<L
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn host(id: char, hostname: &str) -> MachineView {
-        let (metadata, builtin, version, since, gone) = Default::default();
-        let id = id.to_string().repeat(32).parse().unwrap();
-        let (ip, hostname) = (format!("ip-{hostname}"), hostname.into());
-        MachineView { id, ip, hostname, metadata, builtin, version, since, gone }
-    }
+    use crate::cli::input::hosts::tests::host;
 
     #[test]
     fn a_host_that_is_gone_is_found_by_what_is_unique() {

@@ -146,7 +146,8 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 10] = [
+const LATER: [&str; 12] = [
+    "cordon",
     "diff",
     "edit",
     "history",
@@ -155,6 +156,7 @@ const LATER: [&str; 10] = [
     "rollout",
     "scale",
     "set-metadata",
+    "uncordon",
     "unset-metadata",
     "verify",
 ];

@@ -21,6 +21,8 @@ pub(in crate::cli) enum Values {
     Scalable,
     /// Names of hosts.
     Hosts,
+    /// Names of hosts that are cordoned.
+    CordonedHosts,
     /// Names of hosts that are gone.
     GoneHosts,
     /// Names of hosts and of units.
@@ -140,7 +142,8 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "scale" if before.is_empty() => Some(Values::Scalable),
         "list-sets" => Some(Values::Sets),
         "rollout" if before.is_empty() => units(true, false),
-        "list-machines" => Some(Values::Hosts),
+        "list-machines" | "cordon" => Some(Values::Hosts),
+        "uncordon" => Some(Values::CordonedHosts),
         "forget" => Some(Values::GoneHosts),
         "set-metadata" | "unset-metadata" if before.is_empty() => Some(Values::Hosts),
         "set-metadata" => Some(Values::Metadata),
@@ -194,6 +197,9 @@ mod tests {
             ("set-metadata n", Some(Values::Hosts), "", "n"),
             ("set n1 zone=a di", Some(Values::Metadata), "", "di"),
             ("unset-metadata n1 z", Some(Values::KeysOf("n1".into())), "", "z"),
+            ("cordon n1 n", Some(Values::Hosts), "", "n"),
+            ("uncordon n", Some(Values::CordonedHosts), "", "n"),
+            ("cordon --why ", None, "", ""),
             ("--context pr", Some(Values::Contexts), "", "pr"),
             ("list-units --context=pr", Some(Values::Contexts), "--context=", "pr"),
             ("context use ", Some(Values::Contexts), "", ""),

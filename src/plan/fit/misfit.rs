@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::model::glob::Glob;
+use crate::model::maintenance::Cordon;
 use crate::model::name::UnitName;
 use crate::model::placement::Condition;
 use crate::model::rule::Rule;
@@ -13,6 +14,11 @@ use crate::model::rule::Rule;
 pub enum Misfit {
     /// The host isn't registered.
     Dead,
+    /// The host is cordoned, and the unit would be new there.
+    Cordoned {
+        /// By whom, and why.
+        cordon: Cordon,
+    },
     /// `MachineID=` names another host.
     MachineId {
         /// The id that it names.
@@ -68,7 +74,11 @@ impl Misfit {
         match self {
             Self::MachineOf { peer, .. } => Some(peer),
             Self::Conflict { with: other, .. } | Self::Replaced { by: other, .. } => Some(other.as_str()),
-            Self::Dead | Self::MachineId { .. } | Self::Metadata { .. } | Self::Condition { .. } => None,
+            Self::Dead
+            | Self::Cordoned { .. }
+            | Self::MachineId { .. }
+            | Self::Metadata { .. }
+            | Self::Condition { .. } => None,
         }
     }
 
@@ -77,6 +87,7 @@ impl Misfit {
     pub fn rule(&self) -> Rule {
         match self {
             Self::Dead => Rule::Alive,
+            Self::Cordoned { .. } => Rule::Cordoned,
             Self::MachineId { .. } => Rule::MachineId,
             Self::Metadata { .. } | Self::Condition { .. } => Rule::Metadata,
             Self::MachineOf { .. } => Rule::MachineOf,
@@ -90,6 +101,7 @@ impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dead => write!(f, "the host is gone"),
+            Self::Cordoned { cordon } => write!(f, "{cordon}"),
             Self::MachineId { wanted } => write!(f, "wants machine {wanted}"),
             Self::Metadata { key, found, wanted } => {
                 match found {

@@ -1,9 +1,11 @@
 //! One small cluster, every rule: what fits and the sentence for what doesn't.
 
 use super::*;
+use crate::model::author::Author;
 use crate::model::cluster::Versioned;
 use crate::model::file::UnitFile;
 use crate::model::machine::Machine;
+use crate::model::maintenance::{Cordon, Maintenance};
 use crate::model::name::UnitHash;
 use crate::model::unit::{Assignment, Unit};
 
@@ -117,6 +119,56 @@ fn every_rule_says_no_in_its_words() {
         assert_eq!(table.ask(&unit, host, Stance::Arrive), expected, "{name} {section}");
         table.0.units.remove(&unit);
     }
+}
+
+#[test]
+fn a_cordoned_host_takes_nobody_who_is_new_there() {
+    let mut table = Table::new();
+    let by = Some(Box::new(Author { uid: Some(1001), user: "ci".into(), ..Author::default() }));
+    let cordon = Some(Cordon { since: 5, why: "kernel".into(), by });
+    let value = Versioned { value: Maintenance { cordon }, revision: Revision(1) };
+    table.0.maintenance.insert(N1.parse().unwrap(), value);
+    table.unit("db.service", "");
+    table.unit("equipment.service", "Global=true");
+    table.put("db.service", N1, Target::Launched);
+    table.put("equipment.service", N1, Target::Launched);
+    let equipment =
+        table.0.schedule.get_mut(&N1.parse::<MachineId>().unwrap()).unwrap().get_mut("equipment.service").unwrap();
+    equipment.value.global = true;
+    let no = "cordoned by ci: kernel";
+    let cases = [
+        ("plain.service", "", N1, Stance::Arrive, no),
+        ("plain.service", "", N2, Stance::Arrive, ""),
+        // It runs there.
+        ("plain.service", "", N1, Stance::Stay, ""),
+        // It gets another file there.
+        ("plain.service", "", N1, Stance::Renewed, ""),
+        ("every.service", "Global=true", N1, Stance::Arrive, ""),
+        // It must be where the other one stays; a global unit is on other hosts too.
+        ("app.service", "MachineOf=db.service", N1, Stance::Arrive, ""),
+        ("app.service", "MachineOf=equipment.service", N1, Stance::Arrive, no),
+        ("id.service", "MachineID=3ec325e8", N1, Stance::Arrive, no),
+        (
+            "zone.service",
+            "MachineMetadata=zone=b",
+            N1,
+            Stance::Arrive,
+            "cordoned by ci: kernel; metadata zone is a, wanted b",
+        ),
+    ];
+    for (name, section, host, stance, expected) in cases {
+        let unit = table.unit(name, section);
+        assert_eq!(table.ask(&unit, host, stance), expected, "{name} {section} {stance:?}");
+        table.0.units.remove(&unit);
+    }
+    // One that leaves takes nobody along, and two that arrive together are both new.
+    let app = table.unit("app.service", "MachineOf=db.service");
+    let (constraints, host, with) =
+        (table.0.constraints(&app).unwrap(), N1.parse().unwrap(), ["db.service".parse().unwrap()]);
+    let question = Question { unit: &app, constraints: &constraints, host: &host, stance: Stance::Arrive, with: &with };
+    assert_eq!(first_misfit(&table.0, &question).map(|misfit| misfit.rule()), Some(Rule::Cordoned));
+    table.put("db.service", N1, Target::Removed);
+    assert_eq!(table.ask(&app, N1, Stance::Arrive), "cordoned by ci: kernel; db.service isn't placed anywhere");
 }
 
 #[test]

@@ -36,7 +36,8 @@ impl<'a> Indexed<'a> {
             let found = running.find(&fits).map(runs).or_else(|| first(ranked, beside.as_ref(), fits));
             return found.filter(|_| !self.exclude_each_other(group));
         }
-        if members.iter().any(|(_, node)| infeasible.contains(node)) || self.exclude_each_other(group) {
+        let fit_nowhere = members.iter().any(|member| infeasible.contains(*self, *member));
+        if fit_nowhere || self.exclude_each_other(group) {
             return None;
         }
         let ranked = || self.candidates(&members, group);

@@ -119,8 +119,10 @@ impl Scheduler {
         let live = |assignment: Option<&Versioned<Assignment>>| {
             assignment.is_some_and(|assignment| assignment.value.target != Target::Removed)
         };
+        let is_anchor = anchors(assignment.as_ref());
         self.touch(name);
         let before = self.assignment(host, name);
+        let was_anchor = anchors(before);
         let (was_there, was_live, hash) =
             (before.is_some(), live(before), before.map(|assignment| assignment.value.hash.clone()));
         let texts = |assignment: Option<&Versioned<Assignment>>| -> Vec<UnitHash> {
@@ -148,25 +150,28 @@ impl Scheduler {
             }
         }
         if self.index.assignment_changed(&self.cluster, host, name, hash.as_ref()) {
-            // A destroyed unit of which hosts still have different files. This is rare enough to examine every waiting
-            // unit.
-            for host in self.index.hosts(name.as_str()) {
-                let all = self.index.waiting.iter().chain(&self.index.globals);
-                all.for_each(|other| self.dirty.at(other, &host));
-            }
+            self.mark_everybody(name);
         }
         self.dirty.files(hash.iter().chain(&old_texts).filter(|key| !self.index.is_referred_to(key)));
         displaced.append(&mut self.displaced_by_destroyed(name));
         for other in &displaced {
             self.dirty.unit(other, Rescan::Keep);
         }
-        if was_live != is_live {
+        if (was_live, was_anchor) != (is_live, is_anchor) {
             for dependent in self.view().dependents(name) {
                 self.dirty.at(&dependent, host);
             }
         }
         if is_live && !was_live {
             self.mark_replaced(host, name);
+        }
+    }
+
+    /// Hosts still have different files of a destroyed unit. This is rare enough to examine every waiting unit.
+    fn mark_everybody(&mut self, name: &UnitName) {
+        for host in self.index.hosts(name.as_str()) {
+            let all = self.index.waiting.iter().chain(&self.index.globals);
+            all.for_each(|other| self.dirty.at(other, &host));
         }
     }
 
@@ -252,6 +257,22 @@ impl Scheduler {
         }) || theirs.is_some_and(|constraints| constraints.conflicts.iter().any(|glob| glob.matches(name.as_str())))
     }
 
+    /// All units that wait: what they count in their reasons may have changed.
+    pub(super) fn mark_waiting(&mut self) {
+        for name in &self.index.waiting {
+            self.dirty.unit(name, Rescan::Explain);
+        }
+    }
+
+    /// A host reports a unit. One that runs there although the store has lost its assignment isn't new to the host, and
+    /// may be taken over there although the host is cordoned.
+    pub(super) fn mark_running(&mut self, host: &MachineId, name: &UnitName, reported: Option<Target>) {
+        let runs = reported == Some(Target::Launched) && self.cluster.cordon(host).is_some();
+        if runs && self.index.waiting.contains(name) {
+            self.dirty.at(name, host);
+        }
+    }
+
     /// A host was added or removed, or its metadata changed. Every waiting unit counts the hosts in its reasons and is
     /// examined again; a global unit that has hosts only needs to be examined where it might fit now.
     pub(super) fn mark_host(&mut self, host: &MachineId) {
@@ -259,9 +280,7 @@ impl Scheduler {
         for name in there {
             self.dirty.at(name, host);
         }
-        for name in &self.index.waiting {
-            self.dirty.unit(name, Rescan::Explain);
-        }
+        self.mark_waiting();
         if self.cluster.machines.contains_key(host) {
             for name in &self.index.globals {
                 let node = self.index.nodes.get(name);
@@ -276,4 +295,9 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// Whether an assignment binds others to its host.
+fn anchors(assignment: Option<&Versioned<Assignment>>) -> bool {
+    assignment.is_some_and(|assignment| assignment.value.anchors())
 }

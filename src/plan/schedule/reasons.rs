@@ -9,7 +9,7 @@ use crate::model::rule::{Reasons, Rule};
 use super::super::fit::{Question, Stance, View, breaks_one_of};
 use super::dirty::Rescan;
 use super::index::patterns::PatternId;
-use super::index::{ConstraintId, Indexed, Member, Node};
+use super::index::{ConstraintId, Indexed, Member};
 
 /// How many of the units that another one waits for the sentence names. It is stored and sent with each change, so it
 /// is bounded; `plan::explain` has all of them.
@@ -22,8 +22,8 @@ pub(super) struct Why {
     pub(super) reasons: Reasons,
 }
 
-/// What determines where a unit fits that has no colocation targets and that no unit replaces: units with equal keys
-/// fit the same hosts.
+/// What determines where a unit fits that has no colocation targets, that no unit replaces and that doesn't run on a
+/// cordoned host: units with equal keys fit the same hosts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct ConstraintKey {
     constraints: ConstraintId,
@@ -32,9 +32,10 @@ struct ConstraintKey {
 }
 
 impl ConstraintKey {
-    fn of(node: &Node) -> Option<Self> {
+    fn of(view: Indexed<'_>, (unit, node): Member<'_>) -> Option<Self> {
         let constraints = node.constraints.as_ref()?;
-        let plain = constraints.machine_of.is_empty() && node.replaces.matches.is_empty();
+        let is_new = view.cluster.maintenance.is_empty() || view.cluster.reports(unit).next().is_none();
+        let plain = constraints.machine_of.is_empty() && node.replaces.matches.is_empty() && is_new;
         plain.then(|| Self { constraints: node.constraint_id, matched_by: node.conflicts.matches.clone() })
     }
 }
@@ -54,13 +55,13 @@ impl InfeasibleCache {
         self.verdicts.clear();
     }
 
-    pub(super) fn contains(&self, node: &Node) -> bool {
-        !self.keys.is_empty() && ConstraintKey::of(node).is_some_and(|key| self.keys.contains_key(&key))
+    pub(super) fn contains(&self, view: Indexed<'_>, member: Member<'_>) -> bool {
+        !self.keys.is_empty() && ConstraintKey::of(view, member).is_some_and(|key| self.keys.contains_key(&key))
     }
 
     /// Why `unit`, with `group`, fits no host.
     pub(super) fn explain(&mut self, view: Indexed<'_>, unit: &UnitName, group: &[UnitName]) -> Why {
-        let key = view.index.nodes.get(unit).filter(|_| group.len() < 2).and_then(ConstraintKey::of);
+        let key = view.key(unit, group);
         if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)) {
             return known.clone();
         }
@@ -97,7 +98,7 @@ impl InfeasibleCache {
                     return true;
                 }
                 let check = || view.each_breaks(stored, view.index.hosts.all(), (unit, group));
-                match view.index.nodes.get(unit).filter(|_| group.len() < 2).and_then(ConstraintKey::of) {
+                match view.key(unit, group) {
                     Some(key) => {
                         let question = (key, stored.keys().copied().collect());
                         *self.verdicts.entry(question).or_insert_with(check)
@@ -110,6 +111,12 @@ impl InfeasibleCache {
 }
 
 impl Indexed<'_> {
+    /// What determines where a unit fits that is placed alone.
+    fn key(&self, unit: &UnitName, group: &[UnitName]) -> Option<ConstraintKey> {
+        let node = self.index.nodes.get(unit).filter(|_| group.len() < 2)?;
+        ConstraintKey::of(*self, (unit, node))
+    }
+
     /// Whether each live host among `hosts` breaks one of the rules that `reasons` count.
     fn each_breaks<'h>(
         &self,

@@ -10,6 +10,8 @@ use crate::model::name::MachineId;
 /// The score of one host; the smallest is the best.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Score {
+    /// Whether the host is cordoned: nearly no unit fits it, so it is tried last.
+    pub(super) cordoned: bool,
     /// Assignments on the host.
     pub(super) load: usize,
     pub(super) host: MachineId,
@@ -20,14 +22,15 @@ pub(super) type Ranking = BTreeSet<Score>;
 
 impl Score {
     pub(super) fn of(cluster: &Cluster, host: &MachineId) -> Self {
-        Self { load: load(cluster, host), host: host.clone() }
+        Self { cordoned: cluster.cordon(host).is_some(), load: load(cluster, host), host: host.clone() }
     }
 }
 
-/// The least loaded host, then the smallest id, so that the same cluster always results in the same plan.
+/// The least loaded host that isn't cordoned, then the smallest id, so that the same cluster always results in the same
+/// plan.
 impl Ord for Score {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.load.cmp(&other.load).then_with(|| self.host.cmp(&other.host))
+        (self.cordoned, self.load).cmp(&(other.cordoned, other.load)).then_with(|| self.host.cmp(&other.host))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Each kind of decision, as the operator reads it, and how a chain, a cycle, a global and a hand in the store are
 //! dealt with.
 
+mod cordon;
 mod once;
 mod sets;
 

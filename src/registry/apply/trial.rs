@@ -20,7 +20,7 @@ use crate::store::{Error as StoreError, Store};
 use super::{Applied, CONFLICT_PAUSE, Decided, MAX_ATTEMPTS, Why};
 
 /// Everything that decides where units run, and how rollouts go on.
-const EVERYTHING: [&str; 9] = [
+const EVERYTHING: [&str; 10] = [
     keys::UNITS,
     keys::GATES,
     keys::ROLLOUTS,
@@ -28,6 +28,7 @@ const EVERYTHING: [&str; 9] = [
     keys::SCHEDULE,
     keys::MACHINES,
     keys::METADATA,
+    keys::HOSTS,
     keys::ROSTER,
     keys::STATES,
 ];

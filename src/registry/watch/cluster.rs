@@ -13,9 +13,9 @@ use crate::store::{Batch, Error, Event, Store, Watch};
 use super::event_key;
 
 /// What is followed. Assignments are included because a unit is gone only when no host has it any more. Nothing that is
-/// watched shows the roster and the metadata, which are small; lists do, if they are answered from this copy while the
-/// store is unreachable.
-const FAMILIES: [&str; 9] = [
+/// watched shows the roster, the metadata and what is asked of hosts, which are small; lists do, if they are answered
+/// from this copy while the store is unreachable.
+const FAMILIES: [&str; 10] = [
     keys::UNITS,
     keys::PLACEMENTS,
     keys::GATES,
@@ -25,6 +25,7 @@ const FAMILIES: [&str; 9] = [
     keys::MACHINES,
     keys::ROSTER,
     keys::METADATA,
+    keys::HOSTS,
 ];
 
 /// What is delivered next.

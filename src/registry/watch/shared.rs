@@ -224,7 +224,8 @@ impl State {
                     self.watchers.values_mut().for_each(|watching| watching.touch(name));
                 }
             }
-            Change::File(..) | Change::History(..) | Change::Roster(..) | Change::Metadata(..) => {}
+            Change::File(..) | Change::History(..) | Change::Roster(..) => {}
+            Change::Metadata(..) | Change::Maintenance(..) => {}
         }
     }
 

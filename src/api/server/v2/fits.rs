@@ -37,8 +37,8 @@ pub(super) async fn hosts<S: Store>(
 
 /// Everything that the rules of placement depend on, with the units as they are scheduled.
 pub(super) async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
-    const EVERYTHING: [&str; 6] =
-        [keys::UNITS, keys::GATES, keys::PLACEMENTS, keys::SCHEDULE, keys::MACHINES, keys::METADATA];
+    const EVERYTHING: [&str; 7] =
+        [keys::UNITS, keys::GATES, keys::PLACEMENTS, keys::SCHEDULE, keys::MACHINES, keys::METADATA, keys::HOSTS];
     let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
     gate::apply(&mut cluster);
     let revision = cluster.revision;

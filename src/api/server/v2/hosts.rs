@@ -1,25 +1,35 @@
-//! v2: hosts, those that are gone, and the whole cluster at once. Owns which records these are read from.
+//! v2: hosts, those that are gone, what is asked of them, and the whole cluster at once. Owns which records these are
+//! read from.
 
+use std::collections::BTreeSet;
+
+use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::{Extension, Json};
 
 use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
+use crate::api::server::extract::must_be_json;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FileSummaries};
-use crate::api::wire::{ClusterView, MachineList};
+use crate::api::wire::{AskHosts, AskedHost, AskedHosts, ClusterView, HostAsk, MachineList};
 use crate::model::cluster::Cluster;
+use crate::model::maintenance::Cordon;
 use crate::model::name::MachineId;
 use crate::registry::forget::{Forgotten, forget as forget_host};
+use crate::registry::maintenance::{self, Asked, Refusal, Request};
 use crate::registry::reader::Damaged;
 use crate::registry::records::leader::LeaderRecord;
 use crate::registry::scope::Scope;
 use crate::registry::{decode, keys, metadata, point};
-use crate::store::{Error, Store};
+use crate::store::{Error, MAX_OPS, Store};
 
 use super::units::joined;
 use super::{no_parameters, offline, split_offline, unknown};
+
+/// The longest reason for which something is asked of hosts, in bytes.
+const MAX_WHY: usize = 256;
 
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<MachineList>, Failure> {
     let (offline, rest) = split_offline(&uri)?;
@@ -29,12 +39,61 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
     if offline {
         return offline::machines(&api).await.map(Json);
     }
-    let families = [keys::MACHINES, keys::ROSTER, keys::METADATA];
+    let families = [keys::MACHINES, keys::ROSTER, keys::METADATA, keys::HOSTS];
     let cluster = api.reader.cluster(&families, &Scope::All).await.map_err(|error| api.failed(&error))?;
     Ok(Json(machines(&api, &cluster)))
 }
 
-/// Forget a host that is gone, and its dynamic metadata.
+/// Ask something of hosts: all or none.
+pub(super) async fn ask<S: Store>(
+    State(api): State<Api<S>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<AskedHosts>, Failure> {
+    no_parameters(&uri)?;
+    must_be_json(&headers)?;
+    let AskHosts { ask, hosts, why } = serde_json::from_slice(&body)
+        .map_err(|error| Failure::bad_request(format!("can't read what is asked: {error}")))?;
+    if why.len() > MAX_WHY || why.contains(char::is_control) {
+        let message = format!("`why` has at most {MAX_WHY} bytes, without line ends and control characters");
+        return Err(Failure::bad_request(message));
+    }
+    let request = match ask {
+        HostAsk::Cordon => Request::Cordon { why },
+        HostAsk::Uncordon => Request::Uncordon,
+    };
+    let (hosts, by) = (BTreeSet::from_iter(hosts), api.author(&caller));
+    let asked = maintenance::ask(&api.reader, &hosts, &request, &by, api.clock.now_ms()).await;
+    let asked = asked.map_err(|refusal| refused(&api, refusal))?;
+    for Asked { host, now, .. } in asked.iter().filter(|asked| asked.changed) {
+        match &now.cordon {
+            Some(Cordon { why, .. }) => tracing::info!(machine = %host, %by, why, "the host is cordoned"),
+            None => tracing::info!(machine = %host, %by, "the host is no longer cordoned"),
+        }
+    }
+    let view = |Asked { host, now, changed }| AskedHost { id: host, changed, cordon: now.cordon };
+    Ok(Json(AskedHosts { hosts: asked.into_iter().map(view).collect() }))
+}
+
+/// Why nothing was asked of hosts.
+fn refused<S: Store>(api: &Api<S>, refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Unknown(id) => Failure::new(StatusCode::NOT_FOUND, format!("no host {id} is known")),
+        Refusal::TooMany => {
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MAX_OPS} hosts can be changed at once"))
+        }
+        Refusal::Contended => {
+            let message = "others change the same hosts all the time; nothing was asked. Try again";
+            Failure::new(StatusCode::CONFLICT, message)
+        }
+        Refusal::Store(error) => api.failed(&error),
+        Refusal::Lost(error) => api.failed_maybe(&error),
+    }
+}
+
+/// Forget a host that is gone, its dynamic metadata, and what was asked of it.
 pub(super) async fn forget<S: Store>(
     State(api): State<Api<S>>,
     Extension(caller): Extension<Caller>,
@@ -108,6 +167,7 @@ async fn whole<S: Store>(api: &Api<S>) -> Result<(Cluster, Option<LeaderRecord>,
 async fn complete<S: Store>(api: &Api<S>, cluster: &mut Cluster) -> Result<Option<LeaderRecord>, Error> {
     api.reader.add_family(cluster, keys::ROSTER).await?;
     api.reader.add_family(cluster, keys::METADATA).await?;
+    api.reader.add_family(cluster, keys::HOSTS).await?;
     api.reader.add_family(cluster, keys::ROLLOUTS).await?;
     let (_, leader) = point(api.reader.store(), keys::LEADER, Some(cluster.revision)).await?;
     // A damaged record is the next leader's to write again.

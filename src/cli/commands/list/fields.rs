@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Field, UnitFile, UnitState, or_dash};
 use crate::api::wire::{MachineRef, MachineView, UnitView};
+use crate::clock::utc;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::systemd::JobKind;
 
@@ -197,12 +198,44 @@ pub(super) fn machine_fields() -> Vec<Field<MachineView>> {
             text: |machine, _| machine.gone.map_or_else(|| "-".into(), |gone| gone.since.to_string()),
             value: |machine| json!(machine.gone),
         },
+        Field { name: "state", text: |machine, _| state(machine), value: |machine| json!(state_word(machine)) },
+        Field {
+            name: "cordon",
+            text: |machine, _| or_dash(machine.cordon.as_ref().map_or("", |cordon| &cordon.why)),
+            value: |machine| json!(machine.cordon),
+        },
     ]
 }
 
 /// `disk=ssd,zone=a`.
 fn pairs(metadata: &BTreeMap<String, String>) -> String {
     metadata.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// The state of a host in one word.
+fn state_word(machine: &MachineView) -> &'static str {
+    match (&machine.gone, &machine.cordon) {
+        (Some(_), _) => "gone",
+        (None, Some(_)) => "cordoned",
+        (None, None) => "up",
+    }
+}
+
+/// `cordoned since 2026-11-28 10:01:00 UTC by ci: kernel`, `gone since …`, `up`.
+fn state(machine: &MachineView) -> String {
+    let cordon = machine.cordon.as_ref().map(|cordon| {
+        let said = cordon.to_string();
+        format!("cordoned since {}{}", utc(cordon.since), said.trim_start_matches("cordoned"))
+    });
+    match machine.gone {
+        Some(gone) if gone.since > 0 => [Some(format!("gone since {}", utc(gone.since))), cordon],
+        Some(_) => [Some("gone".into()), cordon],
+        None => [None, cordon],
+    }
+    .into_iter()
+    .flatten()
+    .reduce(|one, other| format!("{one}, {other}"))
+    .unwrap_or_else(|| "up".into())
 }
 
 fn hash(hash: &UnitHash, full: bool) -> String {

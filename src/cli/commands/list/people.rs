@@ -158,6 +158,9 @@ pub(super) fn machines(machines: &[MachineView], units: &[UnitView], now: u64) -
                 let held = if gone.held.is_some() { ", units held" } else { "" };
                 ("-".into(), Cell::new(for_so_long(gone.since, now) + held, Tone::Bad))
             }
+            None if machine.cordon.is_some() => {
+                (on.to_string(), Cell::new(ago(machine.since, now) + ", cordoned", Tone::Busy))
+            }
             None => (on.to_string(), Cell::plain(ago(machine.since, now))),
         };
         vec![
@@ -174,7 +177,9 @@ pub(super) fn machines(machines: &[MachineView], units: &[UnitView], now: u64) -
     let kinds: Vec<Kind> = machines.iter().map(kind).collect();
     let gone = kinds.iter().filter(|kind| **kind == Kind::Failed).count();
     let present = count(rows.len() - gone, "host");
-    let footer = if gone > 0 { format!("{present}, {gone} gone") } else { present };
+    let cordoned = machines.iter().filter(|machine| machine.cordon.is_some() && machine.gone.is_none()).count();
+    let parts = [(gone, "gone"), (cordoned, "cordoned")].into_iter().filter(|(number, _)| *number > 0);
+    let footer = parts.fold(present, |footer, (number, word)| format!("{footer}, {number} {word}"));
     Shown { head: &["HOST", "ADDRESS", "UNITS", "SINCE", "VERSION", "METADATA"], rows, kinds, footer }
 }
 
@@ -189,6 +194,7 @@ mod tests {
     use crate::cli::condition::tests::unit;
     use crate::cli::output::fitted::render;
     use crate::model::machine::Gone;
+    use crate::model::maintenance::Cordon;
 
     const NOW: u64 = 300_000;
 
@@ -275,6 +281,7 @@ mod tests {
             version: "0.1.0".into(),
             since: 60_000,
             gone: None,
+            cordon: None,
         };
         let units: Vec<UnitView> = cluster().into_iter().flatten().collect();
         let shown = machines(&[machine('2', "n10"), machine('1', "n2")], &units, NOW);
@@ -293,6 +300,15 @@ mod tests {
              n2    10.0.0.1  -      gone for 2 min  0.1.0    zone=a\n\
              n10   10.0.0.2  3      4 min           0.1.0    zone=a\n\
              1 host, 1 gone"
+        );
+        let cordon = Some(Cordon::default());
+        let shown = machines(&[machine('2', "n10"), MachineView { cordon, ..machine('1', "n2") }], &units, NOW);
+        assert_eq!(
+            text(&shown, 80),
+            "HOST  ADDRESS   UNITS  SINCE            VERSION  METADATA\n\
+             n2    10.0.0.1  4      4 min, cordoned  0.1.0    zone=a\n\
+             n10   10.0.0.2  3      4 min            0.1.0    zone=a\n\
+             2 hosts, 1 cordoned"
         );
     }
 }

@@ -155,6 +155,19 @@ pub(super) struct Finding {
     pub(super) since: u64,
 }
 
+/// A host on which no new unit is placed. Somebody wants it so, so that it needs nobody; but it must not be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Cordoned {
+    /// Its name,
+    pub(super) name: String,
+    /// and its address.
+    pub(super) host: String,
+    /// By whom, and why.
+    pub(super) text: String,
+    /// Since when, in ms since the epoch.
+    pub(super) since: u64,
+}
+
 /// The leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Leader {
@@ -175,6 +188,8 @@ pub(super) struct Overview {
     pub(super) hosts: usize,
     /// and how many are gone.
     pub(super) gone: usize,
+    /// The hosts on which no new unit is placed, by name.
+    pub(super) cordoned: Vec<Cordoned>,
     /// How many registered hosts have which version.
     pub(super) versions: BTreeMap<String, usize>,
     /// How many units there are.
@@ -223,6 +238,8 @@ impl Overview {
             });
         }
         sort(&mut findings);
+        let mut cordoned: Vec<Cordoned> = hosts.machines.iter().chain(&hosts.gone).filter_map(cordoned).collect();
+        cordoned.sort_by(|a, b| natural(&a.name, &b.name).then_with(|| a.host.cmp(&b.host)));
         let mut versions = BTreeMap::new();
         hosts.machines.iter().for_each(|machine| *versions.entry(machine.version.clone()).or_default() += 1);
         let mut phases = BTreeMap::new();
@@ -233,6 +250,7 @@ impl Overview {
             leader,
             hosts: hosts.machines.len(),
             gone: hosts.gone.len(),
+            cordoned,
             versions,
             units: units.len(),
             states: Kind::ALL.iter().map(|kind| (kind.word(), number(*kind))).collect(),
@@ -250,6 +268,9 @@ impl Overview {
         let mut hosts = count(self.hosts, "host");
         if self.gone > 0 {
             hosts += &format!(", {} gone", self.gone);
+        }
+        if !self.cordoned.is_empty() {
+            hosts += &format!(", {} cordoned", self.cordoned.len());
         }
         hosts += &match &self.leader {
             Some(Leader { host, since }) => format!("; leader {host} for {}", ago(*since, now)),
@@ -292,6 +313,12 @@ impl Overview {
                 rows.push(vec![Cell::plain(""), Cell::plain("…"), Cell::plain(""), Cell::new(more, Tone::Dim)]);
             }
         }
+        let room = MOST_LINES.saturating_sub(rows.len());
+        rows.extend(self.cordoned.iter().take(room).map(|cordoned| {
+            let Cordoned { name, host, text, since } = cordoned;
+            let plain = [Cell::plain("○"), Cell::plain(name), Cell::plain(host), Cell::plain(text)];
+            plain.into_iter().chain([Cell::plain(ago(*since, now))]).collect()
+        }));
         rows
     }
 
@@ -307,6 +334,9 @@ impl Overview {
         }
         line(&["hosts", &self.hosts.to_string()]);
         line(&["gone", &self.gone.to_string()]);
+        for Cordoned { name, host, text, since } in &self.cordoned {
+            line(&["cordoned", name, host, &since.to_string(), text]);
+        }
         for (version, hosts) in &self.versions {
             line(&["version", version, &hosts.to_string()]);
         }
@@ -435,6 +465,11 @@ fn clocks(hosts: &[MachineView], units: &[UnitFile], now: u64) -> Vec<Finding> {
     hosts.iter().filter(is_ahead).map(finding).collect()
 }
 
+fn cordoned(host: &MachineView) -> Option<Cordoned> {
+    let cordon = host.cordon.as_ref()?;
+    Some(Cordoned { name: host.name(), host: host.ip.clone(), text: cordon.to_string(), since: cordon.since })
+}
+
 fn gone(host: &MachineView) -> Finding {
     let gone = host.gone.unwrap_or_default();
     let mut text = if gone.since == 0 { "gone".to_owned() } else { format!("gone since {}", utc(gone.since)) };
@@ -457,14 +492,16 @@ mod tests {
     use crate::cli::condition::tests::unit;
     use crate::cli::mass_loss::tests::host;
     use crate::cli::output::fitted::render;
+    use crate::model::author::Author;
     use crate::model::machine::{Gone, Held};
+    use crate::model::maintenance::Cordon;
     use crate::model::unit::Desired::{Inactive, Launched};
 
     /// Units are in their states since 60 s after the epoch.
     const NOW: u64 = 180_000;
 
     fn machine(digit: char, version: &str) -> MachineView {
-        let (metadata, builtin, since, gone) = Default::default();
+        let (metadata, builtin, since, gone, cordon) = Default::default();
         let (hostname, ip) = (format!("n{digit}"), format!("10.0.0.{digit}"));
         MachineView {
             id: digit.to_string().repeat(32).parse().unwrap(),
@@ -475,6 +512,7 @@ mod tests {
             version: version.into(),
             since,
             gone,
+            cordon,
         }
     }
 
@@ -699,6 +737,23 @@ mod tests {
         assert_eq!(
             shown(cluster(units), 80),
             "●  3 hosts; leader n1 for 2 min; version 0.1.0\n●  2 units: 1 running, 1 done\n"
+        );
+    }
+
+    #[test]
+    fn a_cordoned_host_is_shown_and_needs_nobody() {
+        let mut cluster = cluster(vec![]);
+        let by = Some(Box::new(Author { uid: Some(7), user: "ci".into(), ..Author::default() }));
+        cluster.hosts.machines[1].cordon = Some(Cordon { since: 60_000, why: "kernel".into(), by });
+        let overview = Overview::of(cluster.clone(), NOW);
+        assert!(overview.healthy);
+        let line = "cordoned\tn2\t10.0.0.2\t60000\tcordoned by ci: kernel";
+        assert!(overview.lines().contains(&line.to_owned()), "{:?}", overview.lines());
+        assert_eq!(
+            shown(cluster, 80),
+            "●  3 hosts, 1 cordoned; leader n1 for 2 min; version 0.1.0\n\
+             ●  0 units\n\
+             ○  n2  10.0.0.2  cordoned by ci: kernel  2 min\n"
         );
     }
 

@@ -8,7 +8,7 @@ use crate::model::name::MachineId;
 use crate::model::placement::{Condition, Constraints};
 
 use super::super::super::fit::metadata_value;
-use super::super::score::{Ranking, Score, load};
+use super::super::score::{Ranking, Score};
 
 /// For how many conditions the hosts are ranked. Each assignment changes the place of its host in all of these
 /// rankings; with more conditions, the hosts are tried one after another.
@@ -41,8 +41,16 @@ struct Asked {
 /// What the rankings contain of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Known {
+    cordoned: bool,
     load: usize,
     values: Vec<(String, String)>,
+}
+
+impl Known {
+    /// Where the rankings have the host.
+    fn score(&self, host: &MachineId) -> Score {
+        Score { cordoned: self.cordoned, load: self.load, host: host.clone() }
+    }
 }
 
 impl Hosts {
@@ -79,7 +87,7 @@ impl Hosts {
     fn ask_condition(&mut self, cluster: &Cluster, condition: &Condition, comes: bool) {
         let Some(asked) = self.conditions.get_mut(condition) else {
             let is_ranked = self.ranked < RANKED;
-            let score = |(host, known): (&MachineId, &Known)| Score { load: known.load, host: host.clone() };
+            let score = |(host, known): (&MachineId, &Known)| known.score(host);
             let held = |(host, _): &(&MachineId, &Known)| holds(cluster, host, condition);
             let ranking = is_ranked.then(|| self.known.iter().filter(held).map(score).collect());
             self.ranked += usize::from(is_ranked);
@@ -98,13 +106,13 @@ impl Hosts {
         let Some(known) = self.known.get_mut(host) else { return };
         known.values.push((key.into(), value.into()));
         let ranking = self.by_value.entry(key.into()).or_default().entry(value.into()).or_default();
-        ranking.insert(Score { load: known.load, host: host.clone() });
+        ranking.insert(known.score(host));
     }
 
-    /// A host was added or removed, or its metadata changed.
+    /// A host was added or removed, its metadata changed, or it was cordoned or no longer is.
     pub(in super::super) fn changed(&mut self, cluster: &Cluster, host: &MachineId) {
         if let Some(known) = self.known.remove(host) {
-            let place = Score { load: known.load, host: host.clone() };
+            let place = known.score(host);
             self.all.remove(&place);
             for (key, value) in &known.values {
                 let Some(values) = self.by_value.get_mut(key) else { continue };
@@ -119,15 +127,16 @@ impl Hosts {
             }
         }
         if cluster.machines.contains_key(host) {
-            let load = load(cluster, host);
-            self.all.insert(Score { load, host: host.clone() });
-            self.known.insert(host.clone(), Known { load, values: Vec::new() });
+            let score = Score::of(cluster, host);
+            let Score { cordoned, load, .. } = score;
+            self.all.insert(score.clone());
+            self.known.insert(host.clone(), Known { cordoned, load, values: Vec::new() });
             for key in self.asked.keys().cloned().collect::<Vec<_>>() {
                 self.enter_value(cluster, host, &key);
             }
             for (condition, asked) in &mut self.conditions {
                 if let Some(ranking) = asked.ranking.as_mut().filter(|_| holds(cluster, host, condition)) {
-                    ranking.insert(Score { load, host: host.clone() });
+                    ranking.insert(score.clone());
                 }
             }
         }
@@ -136,10 +145,11 @@ impl Hosts {
     /// A host's number of assignments changed.
     pub(in super::super) fn loaded(&mut self, host: &MachineId, load: usize) {
         let Some(known) = self.known.get_mut(host) else { return };
-        let place = Score { load: std::mem::replace(&mut known.load, load), host: host.clone() };
+        let place = known.score(host);
+        known.load = load;
         let shift = |ranking: &mut Ranking| {
             ranking.remove(&place);
-            ranking.insert(Score { load, host: host.clone() });
+            ranking.insert(Score { load, ..place.clone() });
         };
         shift(&mut self.all);
         for (key, value) in &known.values {

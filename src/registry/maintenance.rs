@@ -1,0 +1,223 @@
+//! Asks something of hosts: that they are cordoned, or no longer. Owns the transaction, all hosts or none, and what is
+//! the same as before; the leader acts on it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::model::author::Author;
+use crate::model::maintenance::{Cordon, Maintenance};
+use crate::model::name::MachineId;
+use crate::store::{Error, Kv, MAX_OPS, Op, Store, Txn};
+
+use super::keys::Key;
+use super::reader::Reader;
+use super::records::{Family as _, host};
+use super::{put, unchanged};
+
+/// How often it is tried while others change the same records, and the pause before the first of these.
+const MAX_ATTEMPTS: u32 = 8;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+
+/// What is asked of hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// No new unit is to be placed there.
+    Cordon {
+        /// Why; if it is empty, a host that is cordoned already keeps the reason that it has.
+        why: String,
+    },
+    /// New units may be placed there.
+    Uncordon,
+}
+
+/// What a host has now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The host.
+    pub host: MachineId,
+    /// What is asked of it from now on.
+    pub now: Maintenance,
+    /// Whether this is something else than before.
+    pub changed: bool,
+}
+
+/// Why nothing was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// This host is neither registered nor remembered.
+    Unknown(MachineId),
+    /// These are too many hosts for one commit.
+    TooMany,
+    /// Others change the same all the time.
+    Contended,
+    /// The store failed before the commit.
+    Store(Error),
+    /// The store failed during the commit, which may have taken effect.
+    Lost(Error),
+}
+
+/// Ask the same of all `hosts`, or of none, at `now`, in ms since the epoch. A record that can't be read is replaced.
+///
+/// # Errors
+/// See [`Refusal`].
+pub async fn ask<S: Store>(
+    reader: &Reader<S>,
+    hosts: &BTreeSet<MachineId>,
+    request: &Request,
+    by: &Author,
+    now: u64,
+) -> Result<Vec<Asked>, Refusal> {
+    if hosts.len() > MAX_OPS {
+        return Err(Refusal::TooMany);
+    }
+    let keys = |id: &MachineId| [Key::Machine(id.clone()), Key::Roster(id.clone()), Key::Host(id.clone())];
+    let wanted: BTreeSet<String> = hosts.iter().flat_map(keys).map(|key| key.to_string()).collect();
+    for attempt in 1..=MAX_ATTEMPTS {
+        let (_, found) = reader.points(&wanted).await.map_err(Refusal::Store)?;
+        let find = |key: Key| found.iter().find(|kv| kv.key == key.to_string());
+        if let Some(unknown) = hosts.iter().find(|id| keys(id).into_iter().all(|key| find(key).is_none())) {
+            return Err(Refusal::Unknown(unknown.clone()));
+        }
+        let (mut txn, mut all) = (Txn { guards: Vec::new(), ops: Vec::new() }, Vec::new());
+        for id in hosts {
+            let key = Key::Host(id.clone());
+            let stored = find(key.clone());
+            let before = stored.and_then(|kv| host::Records::read(kv).inspect_err(|corrupt| reader.warn(corrupt)).ok());
+            let after = next(before.as_ref(), request, by, now);
+            let changed = stored.is_some() && before.is_none() || after != before.unwrap_or_default();
+            if changed {
+                change(&mut txn, &key, stored, &after);
+            }
+            all.push(Asked { host: id.clone(), now: after, changed });
+        }
+        if txn.ops.is_empty() {
+            return Ok(all);
+        }
+        match reader.store().commit(txn).await {
+            Ok(_) => return Ok(all),
+            Err(Error::Conflict) => tokio::time::sleep(CONFLICT_PAUSE * attempt).await,
+            Err(error) => return Err(Refusal::Lost(error)),
+        }
+    }
+    Err(Refusal::Contended)
+}
+
+/// Write what is asked of a host instead of what is `stored`, or delete that.
+fn change(txn: &mut Txn, key: &Key, stored: Option<&Kv>, after: &Maintenance) {
+    txn.guards.push(unchanged(key, stored.map(|kv| kv.revision)));
+    txn.ops.push(if after.is_empty() { Op::Delete(key.to_string()) } else { put(key, after, None) });
+}
+
+/// What is asked of a host after `request`. Asked twice for the same, the first author remains.
+fn next(before: Option<&Maintenance>, request: &Request, by: &Author, now: u64) -> Maintenance {
+    let before = before.cloned().unwrap_or_default();
+    match request {
+        Request::Cordon { why } => {
+            let same = before.cordon.as_ref().is_some_and(|cordon| why.is_empty() || cordon.why == *why);
+            if same {
+                return before;
+            }
+            Maintenance { cordon: Some(Cordon { since: now, why: why.clone(), by: Some(Box::new(by.clone())) }) }
+        }
+        Request::Uncordon => Maintenance { cordon: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::forget::{Forgotten, forget};
+    use crate::registry::point;
+    use crate::store::embedded::Embedded;
+
+    fn by(user: &str) -> Author {
+        Author { uid: Some(1001), user: user.into(), ..Author::default() }
+    }
+
+    fn id(number: u8) -> MachineId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    async fn store(records: &[(Key, &str)]) -> Reader<Embedded> {
+        let store = Embedded::in_memory();
+        for (key, value) in records {
+            let op = Op::Put { key: key.to_string(), value: (*value).into(), lease: None };
+            store.commit(Txn { guards: vec![], ops: vec![op] }).await.unwrap();
+        }
+        Reader::new(store)
+    }
+
+    async fn stored(reader: &Reader<Embedded>, id: &MachineId) -> Option<String> {
+        let (_, kv) = point(reader.store(), &Key::Host(id.clone()).to_string(), None).await.unwrap();
+        kv.map(|kv| String::from_utf8(kv.value).unwrap())
+    }
+
+    #[test]
+    fn what_is_asked_twice_stays_as_it_was_asked_first() {
+        let cordon = |why: &str, user: &str, since| Maintenance {
+            cordon: Some(Cordon { since, why: why.into(), by: Some(Box::new(by(user))) }),
+        };
+        let ask = |why: &str| Request::Cordon { why: why.into() };
+        let first = cordon("kernel", "ci", 5);
+        for (before, request, after) in [
+            (None, ask(""), cordon("", "op", 9)),
+            (None, ask("disk"), cordon("disk", "op", 9)),
+            (Some(&first), ask(""), first.clone()),
+            (Some(&first), ask("kernel"), first.clone()),
+            (Some(&first), ask("disk"), cordon("disk", "op", 9)),
+            (Some(&first), Request::Uncordon, Maintenance::default()),
+            (None, Request::Uncordon, Maintenance::default()),
+        ] {
+            assert_eq!(next(before, &request, &by("op"), 9), after, "{before:?} {request:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_hosts_or_none() {
+        let (here, gone, unknown) = (id(1), id(2), id(3));
+        let reader = store(&[(Key::Machine(here.clone()), "{}"), (Key::Roster(gone.clone()), "{}")]).await;
+        let cordon = Request::Cordon { why: "kernel".into() };
+        let ask = async |hosts: &[&MachineId], request: &Request| {
+            let hosts = hosts.iter().map(|id| (*id).clone()).collect();
+            ask(&reader, &hosts, request, &by("ci"), 5).await
+        };
+        let refused = ask(&[&here, &unknown], &cordon).await;
+        assert_eq!(refused, Err(Refusal::Unknown(unknown)));
+        assert_eq!(stored(&reader, &here).await, None);
+        let changed =
+            |asked: Result<Vec<Asked>, Refusal>| asked.unwrap().iter().map(|asked| asked.changed).collect::<Vec<_>>();
+        assert_eq!(changed(ask(&[&gone], &cordon).await), [true]);
+        assert_eq!(changed(ask(&[&here, &gone], &cordon).await), [true, false]);
+        let record = r#"{"cordon":{"since":5,"why":"kernel","by":{"uid":1001,"user":"ci"}}}"#;
+        assert_eq!(stored(&reader, &gone).await.as_deref(), Some(record));
+        assert_eq!(changed(ask(&[&here, &gone], &Request::Uncordon).await), [true, true]);
+        assert_eq!(changed(ask(&[&here], &Request::Uncordon).await), [false]);
+        assert_eq!((stored(&reader, &here).await, stored(&reader, &gone).await), (None, None));
+        let many = (1..=MAX_OPS + 1).map(|number| format!("{number:032x}").parse().unwrap()).collect();
+        let refused = super::ask(&reader, &many, &cordon, &by("ci"), 5).await;
+        assert_eq!(refused, Err(Refusal::TooMany));
+    }
+
+    /// A person can repair it by asking again.
+    #[tokio::test]
+    async fn a_record_that_can_not_be_read_is_replaced() {
+        for (request, expected) in [
+            (Request::Cordon { why: String::new() }, Some(r#"{"cordon":{"since":5,"by":{"uid":1001,"user":"ci"}}}"#)),
+            (Request::Uncordon, None),
+        ] {
+            let reader = store(&[(Key::Machine(id(1)), "{}"), (Key::Host(id(1)), "{")]).await;
+            let asked = ask(&reader, &[id(1)].into(), &request, &by("ci"), 5).await.unwrap();
+            assert!(asked[0].changed);
+            assert_eq!(stored(&reader, &id(1)).await.as_deref(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_forgotten_is_not_cordoned_any_more() {
+        let reader = store(&[(Key::Roster(id(1)), "{}")]).await;
+        ask(&reader, &[id(1)].into(), &Request::Cordon { why: String::new() }, &by("ci"), 5).await.unwrap();
+        assert_eq!(forget(&reader, &id(1)).await, Ok(Forgotten::Done));
+        assert_eq!(stored(&reader, &id(1)).await, None);
+        assert_eq!(forget(&reader, &id(1)).await, Ok(Forgotten::Unknown));
+    }
+}
