@@ -17,6 +17,7 @@ pub mod instance;
 pub mod listen;
 pub mod machine;
 pub mod maintenance;
+pub mod move_after;
 pub mod name;
 pub mod placement;
 pub mod probe;

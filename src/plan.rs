@@ -7,6 +7,7 @@
 //! * [`converge`]: the next step of one unit on a host; for `host`.
 //! * [`templates`]: which templates a host must have because of a unit; for `wanted`.
 //! * [`wanted`]: the assignment that a host must have of a unit that belongs there; for `schedule` and `check`.
+//! * `absence`: which units stay assigned to a host that is gone, and until when; for `schedule` and `check`.
 //! * [`once`]: whether a unit that runs once has run to its end; for `schedule`.
 //! * [`gate`]: with which file a unit is scheduled while its rollout hasn't let it through to another; for the engine.
 //! * [`pace`]: how a rollout goes on from member to member; for `rollouts`.
@@ -20,6 +21,7 @@
 //! Nothing here waits, reads a clock, logs or uses randomness: the same values always give the same plan. Problems are
 //! part of a plan's report, never an error. Imports [`crate::model`] only.
 
+mod absence;
 pub mod check;
 pub mod converge;
 pub mod explain;

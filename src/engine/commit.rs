@@ -59,7 +59,7 @@ impl Completed {
                 HostEvent::Gone { .. } => tracing::warn!(machine = %decision.host, "{decision}"),
                 // The leader announces a mass loss once, for all of its hosts.
                 HostEvent::Held(_) if decision.is_mass_loss() => {}
-                HostEvent::Held(_) | HostEvent::Back(..) | HostEvent::Dropped(_) => {
+                HostEvent::Held(_) | HostEvent::Dated | HostEvent::Back(..) | HostEvent::Dropped(_) => {
                     tracing::info!(machine = %decision.host, "{decision}")
                 }
                 // The host has logged these itself.

@@ -111,6 +111,9 @@ pub struct Gone {
     pub waiting: u32,
     /// and how many ended: global units, which run on every other host anyway, and units that were to be removed.
     pub ended: u32,
+    /// How many stayed assigned to it, because they wait for it (`MoveAfterSec=`).
+    #[serde(skip_serializing_if = "super::unit::is_zero")]
+    pub kept: u32,
     /// Set while its units stay assigned to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,

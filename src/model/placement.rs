@@ -12,6 +12,7 @@ use super::disconnect::{self, OnDisconnect};
 use super::file::{UnitFile, WHITESPACE};
 use super::glob::Glob;
 use super::instance::NamedInstances;
+use super::move_after::{self, MoveAfter};
 use super::name::UnitName;
 use super::rollout::policy::Policy;
 use super::section::{FLEET, Problem, Section, boolean};
@@ -32,6 +33,7 @@ const OPTIONS: Section = Section {
         "Replaces",
         "Global",
         disconnect::OPTION,
+        move_after::OPTION,
         "Replicas",
         "RunOnce",
     ],
@@ -68,6 +70,8 @@ pub struct Constraints {
     pub global: bool,
     /// `OnDisconnect=`: what happens to the unit when its host's lease is not renewed.
     pub on_disconnect: OnDisconnect,
+    /// `MoveAfterSec=`: how long its host may be gone before it is placed elsewhere.
+    pub move_after: MoveAfter,
     /// `Replicas=`: how many members the template has, which is then a set. In the file of an instance it says nothing
     /// of that instance.
     pub replicas: Option<Replicas>,
@@ -116,6 +120,12 @@ impl Replicas {
 }
 
 impl Constraints {
+    /// Whether the unit stays on the host that it has, whatever becomes of that (`MoveAfterSec=infinity`).
+    #[must_use]
+    pub fn belongs_to_its_host(&self) -> bool {
+        self.move_after == MoveAfter::NEVER
+    }
+
     /// Read `file`. What is wrong with its `[X-Rollout]` doesn't count ([`Policy::stored`]).
     ///
     /// # Errors
@@ -163,6 +173,7 @@ impl Constraints {
             replaces: globs(&constraints.replaces),
             global: constraints.global,
             on_disconnect: constraints.on_disconnect,
+            move_after: constraints.move_after,
             replicas: constraints.replicas.clone(),
             run_once: constraints.run_once,
             instances: constraints.instances.clone(),
@@ -205,6 +216,7 @@ impl Constraints {
             "Conflicts" => globs(name, value).map(|globs| self.conflicts.extend(globs)),
             "Replaces" => globs(name, value).map(|globs| self.replaces.extend(globs)),
             disconnect::OPTION => value.parse().map(|on_disconnect| self.on_disconnect = on_disconnect),
+            move_after::OPTION => value.parse().map(|move_after| self.move_after = move_after),
             "Replicas" => self.take_replicas(value),
             _ => {
                 let option = if modern == "RunOnce" { &mut self.run_once } else { &mut self.global };
@@ -277,7 +289,7 @@ impl Constraints {
     fn contradictions(&self, file: &UnitFile) -> Vec<Problem> {
         let line =
             |option: &str| file.section(FLEET).filter(|found| found.name == option).last().map_or(0, |it| it.line);
-        let pinned = self.machine_id.is_some();
+        let (pinned, waits) = (self.machine_id.is_some(), self.move_after > MoveAfter::AT_ONCE);
         let (peers, conflicts, replaces) =
             (!self.machine_of.is_empty(), !self.conflicts.is_empty(), !self.replaces.is_empty());
         let rules = [
@@ -288,6 +300,16 @@ impl Constraints {
             (self.global && peers, "Global cannot be used with Peers", 0),
             (self.global && replaces, "Global cannot be used with Replaces", 0),
             (self.global && self.replicas.is_some(), "Replicas cannot be used with Global", line("Replicas")),
+            (
+                waits && self.global,
+                "MoveAfterSec cannot be used with Global: it is on every host",
+                line(move_after::OPTION),
+            ),
+            (
+                waits && pinned,
+                "MoveAfterSec cannot be used with MachineID: it has only one host",
+                line(move_after::OPTION),
+            ),
             (self.global && self.run_once, "RunOnce cannot be used with Global", line("RunOnce")),
             (conflicts && replaces, "Conflicts cannot be used with Replaces", 0),
         ];
@@ -496,6 +518,14 @@ mod tests {
         }
         assert_eq!(problem("Global=true\nReplicas=0"), "5: Replicas cannot be used with Global");
         assert_eq!(problem("RunOnce=yes\nGlobal=true"), "4: RunOnce cannot be used with Global");
+        let global = "5: MoveAfterSec cannot be used with Global: it is on every host";
+        assert_eq!(problem("Global=true\nMoveAfterSec=5min"), global);
+        let pinned = "4: MoveAfterSec cannot be used with MachineID: it has only one host";
+        assert_eq!(problem("MoveAfterSec=infinity\nMachineID=0123abcd"), pinned);
+        assert_eq!(problem("MoveAfterSec=soon"), "4: `MoveAfterSec=soon`: must be a time such as 10min, or infinity");
+        assert_eq!(problem("MoveAfter=5"), "4: unknown option `MoveAfter` in [X-Fleet]; did you mean `MoveAfterSec`?");
+        assert!(parse("MoveAfterSec=0\nGlobal=true").is_ok(), "it is what holds anyway");
+        assert!(parse("MoveAfterSec=infinity").unwrap().belongs_to_its_host());
     }
 
     #[test]

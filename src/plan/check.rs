@@ -9,9 +9,10 @@ use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::placement::limits::MAX_PLANNED_PATTERNS;
-use crate::model::rule::Reasons;
+use crate::model::rule::{Reasons, Rule};
 use crate::model::unit::{Assignment, Desired, Placement, Target};
 
+use super::absence;
 use super::fit::{Misfit, Question, Stance, View as _, first_misfit, fit};
 use super::gate::effective;
 use super::wanted;
@@ -188,7 +189,8 @@ fn misplaced(
 ) -> Option<Violation> {
     let at = || (name.clone(), host.clone());
     if !is_live(assignment) || !cluster.machines.contains_key(host) {
-        return Some(Violation::Leftover(name.clone(), host.clone()));
+        let waits = is_live(assignment) && absence::waits(cluster, name, host, 0).is_some();
+        return (!waits).then(|| Violation::Leftover(name.clone(), host.clone()));
     }
     let unwanted = |(name, host)| Some(Violation::Unwanted(name, host));
     let Some(unit) = cluster.units.get(name).filter(|_| !name.is_template()) else { return unwanted(at()) };
@@ -202,9 +204,13 @@ fn misplaced(
     }
     let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
     // Every unit on the host counts, leaving or not: everything has settled. It may have been there before the host was
-    // cordoned.
-    let mut misfits = fit(cluster, &question).err()?.into_iter();
-    let misfit = misfits.find(|misfit| !matches!(misfit, Misfit::Cordoned { .. }))?;
+    // cordoned, or had other metadata.
+    let excused = |misfit: &Misfit| match misfit.rule() {
+        Rule::Cordoned => true,
+        Rule::Metadata => constraints.belongs_to_its_host(),
+        _ => false,
+    };
+    let misfit = fit(cluster, &question).err()?.into_iter().find(|misfit| !excused(misfit))?;
     Some(Violation::Misplaced(name.clone(), host.clone(), misfit))
 }
 

@@ -7,6 +7,8 @@ use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::{Desired, Placement, Target};
 
+use super::absence;
+pub use super::absence::Waits;
 use super::fit::{Misfit, Question, Stance, View as _, fit};
 
 /// The standing of a unit.
@@ -17,7 +19,7 @@ pub struct Explanation {
     /// The standing.
     pub standing: Standing,
     /// For a unit that waits, leaves or is global: the registered hosts, by id, that don't have it or that it doesn't
-    /// fit.
+    /// fit. For one that belongs to its host: that, if it would no longer fit it.
     pub hosts: Vec<Verdict>,
 }
 
@@ -41,6 +43,15 @@ pub enum Standing {
     Placed {
         /// The host.
         host: MachineId,
+    },
+    /// It waits for its host, which is gone.
+    Away {
+        /// The host.
+        host: MachineId,
+        /// Its hostname.
+        hostname: String,
+        /// For how long.
+        waits: Waits,
     },
     /// It is global.
     Everywhere {
@@ -74,7 +85,11 @@ pub struct Verdict {
 pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
     let standing = standing(cluster, unit);
     let needs_reasons = matches!(standing, Standing::Waiting | Standing::Leaving { .. } | Standing::Everywhere { .. });
-    let verdicts = if needs_reasons { verdicts(cluster, unit, &[]) } else { Vec::new() };
+    let verdicts = match &standing {
+        _ if needs_reasons => verdicts(cluster, unit, &[]),
+        Standing::Placed { host } => stays_nevertheless(cluster, unit, host).into_iter().collect(),
+        _ => Vec::new(),
+    };
     let is_worth_telling =
         |verdict: &Verdict| !verdict.misfits.is_empty() || !super::fit::live_at(cluster, unit.as_str(), &verdict.id);
     let hosts = verdicts.into_iter().filter(is_worth_telling).collect();
@@ -97,6 +112,14 @@ pub fn verdicts(cluster: &Cluster, unit: &UnitName, with: &[UnitName]) -> Vec<Ve
         Verdict { id: id.clone(), hostname: machine.hostname.clone(), misfits }
     };
     cluster.machines.iter().map(verdict).collect()
+}
+
+/// What would keep a unit from coming to its host, to which it belongs (`MoveAfterSec=infinity`).
+fn stays_nevertheless(cluster: &Cluster, unit: &UnitName, host: &MachineId) -> Option<Verdict> {
+    let constraints = cluster.constraints_at(unit, host).filter(|constraints| constraints.belongs_to_its_host())?;
+    let hostname = cluster.machines.get(host)?.hostname.clone();
+    let misfits = super::fit::metadata(cluster, &constraints, host);
+    (!misfits.is_empty()).then(|| Verdict { id: host.clone(), hostname, misfits })
 }
 
 fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {
@@ -129,7 +152,11 @@ fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {
             Standing::Done { host: done.host.clone() }
         }
         Some(Placement::On { host, .. }) if super::fit::live_at(cluster, unit.as_str(), host) => {
-            Standing::Placed { host: host.clone() }
+            let hostname = || cluster.hostname(host).unwrap_or(host.short()).to_owned();
+            match absence::waits(cluster, unit, host, 0) {
+                Some(waits) => Standing::Away { host: host.clone(), hostname: hostname(), waits },
+                None => Standing::Placed { host: host.clone() },
+            }
         }
         _ => Standing::Waiting,
     }
@@ -144,6 +171,14 @@ impl fmt::Display for Standing {
             Self::FileUnknown => write!(f, "its file isn't known yet"),
             Self::Done { host } => write!(f, "has run once on {}, and is done", host.short()),
             Self::Placed { host } => write!(f, "placed on {}", host.short()),
+            Self::Away { hostname, waits: Waits::Until(_), .. } => {
+                write!(f, "waits for {hostname}, which is gone, until its MoveAfterSec= is over")
+            }
+            Self::Away { hostname, waits: Waits::ForGood, .. } => write!(
+                f,
+                "waits for {hostname}, which is gone and to which it belongs (MoveAfterSec=infinity); if it won't be \
+                 back: fleetctl forget {hostname}"
+            ),
             Self::Everywhere { on, of } => write!(f, "global, on {on} of {of} hosts"),
             Self::Leaving { hosts } => {
                 let hosts: Vec<&str> = hosts.iter().map(MachineId::short).collect();

@@ -78,7 +78,11 @@ impl<V: View> RuleCheck<V> {
         Self { rule: Rule::MachineId, misfits: |_, asked| machine_id(asked.constraints, asked.host), indexed: None },
         Self {
             rule: Rule::Metadata,
-            misfits: |view, asked| metadata(view.cluster(), asked.constraints, asked.host),
+            misfits: |view, asked| match asked.stance {
+                // Its host's metadata may change; it stays.
+                Stance::Stay | Stance::Renewed if asked.constraints.belongs_to_its_host() => Vec::new(),
+                _ => metadata(view.cluster(), asked.constraints, asked.host),
+            },
             indexed: None,
         },
         Self { rule: Rule::MachineOf, misfits: machine_of, indexed: None },

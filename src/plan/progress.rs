@@ -132,10 +132,16 @@ struct Question<'a> {
 impl Question<'_> {
     /// The name of a host for people.
     fn host(&self, id: &MachineId) -> String {
-        let machine = self.cluster.machines.get(id);
-        let names = machine.map(|machine| [&machine.hostname, &machine.ip]);
-        let name = names.into_iter().flatten().find(|name| !name.is_empty());
-        name.map_or_else(|| id.short().into(), Clone::clone)
+        let address = || self.cluster.machines.get(id).map(|machine| machine.ip.as_str());
+        let names = self.cluster.hostname(id).into_iter().chain(address());
+        names.into_iter().find(|name| !name.is_empty()).unwrap_or(id.short()).into()
+    }
+
+    /// What a unit waits for that its host hasn't reported.
+    fn awaited(&self, id: &MachineId) -> String {
+        let host = self.host(id);
+        let is_gone = !self.cluster.machines.contains_key(id) && self.cluster.roster.contains_key(id);
+        if is_gone { format!("waiting for {host}, which is gone") } else { format!("waiting for {host}") }
     }
 
     fn leaving(&self) -> String {
@@ -153,8 +159,8 @@ impl Question<'_> {
             Some(Placement::Waiting { why, .. }) => Progress::Unplaced(why.clone()),
             Some(Placement::On { host, .. }) => match self.reports.get(host) {
                 Some(report) => self.on(host, report),
-                None if stops => Progress::Idle(format!("waiting for {}", self.host(host))),
-                None => Progress::Waiting(format!("waiting for {}", self.host(host))),
+                None if stops => Progress::Idle(self.awaited(host)),
+                None => Progress::Waiting(self.awaited(host)),
             },
         }
     }

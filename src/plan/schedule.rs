@@ -47,6 +47,7 @@ pub use decision::{Because, Decision, Departure, Fate, Host, HostDecision, HostE
 use dirty::{DirtySet, Rescan};
 use index::{Index, Indexed};
 
+use super::absence;
 use super::check::{Violation, always};
 use super::once;
 
@@ -60,7 +61,7 @@ pub struct Scheduler {
     brake: Brake,
     /// Hosts that aren't registered because they have left, with their units stopped.
     left: BTreeSet<MachineId>,
-    /// When the first of the holds on hosts that are gone ends.
+    /// When the first of the holds on hosts that are gone ends, or the first unit of one is no longer kept for it.
     due: Option<u64>,
     /// Units about which a record has changed since they were taken, while there are rollouts.
     touched: BTreeSet<UnitName>,
@@ -91,7 +92,7 @@ impl Scheduler {
         let (cluster, brake) = (Arc::new(cluster), Brake::off());
         let mut scheduler =
             Self { cluster, index, dirty, brake, left: BTreeSet::new(), due: None, touched: BTreeSet::new() };
-        scheduler.holds_changed();
+        scheduler.holds_changed(0);
         scheduler
     }
 
@@ -131,8 +132,8 @@ impl Scheduler {
         !self.dirty.is_empty()
     }
 
-    /// When there will be something to look at because a hold on the units of a host that is gone ends, in ms since the
-    /// epoch.
+    /// When there will be something to look at because a hold on the units of a host that is gone ends, or a unit has
+    /// waited for it long enough, in ms since the epoch.
     #[must_use]
     pub fn due(&self) -> Option<u64> {
         self.due
@@ -141,7 +142,7 @@ impl Scheduler {
     /// Whether what is decided depends on how much time passes, so that `now_ms` must not be set meanwhile.
     #[must_use]
     pub fn is_timing(&self, now_ms: u64) -> bool {
-        self.brake.is_timing(&self.cluster, now_ms)
+        self.due.is_some() || self.brake.is_timing(&self.cluster, now_ms)
     }
 
     /// The hosts that are held because they vanished together; `None` while there are none.
@@ -161,18 +162,19 @@ impl Scheduler {
     /// [`Revision::default`] on what the store hasn't confirmed yet; a plan that fails to commit must be answered by
     /// applying what the store has instead.
     pub fn plan(&mut self, now_ms: u64) -> Plan {
+        let is_due = self.due.is_some_and(|due| due <= now_ms);
         if self.due.is_some() {
             self.look_at_holds(now_ms);
         }
         let plan = round::Round::new(self, now_ms).run();
-        if !plan.hosts.is_empty() {
-            self.holds_changed();
+        if is_due || !plan.hosts.is_empty() {
+            self.holds_changed(now_ms);
         }
         plan
     }
 
-    /// Look at the hosts whose holds are over, and at their units, and at those whose holds can't be as long as they
-    /// say.
+    /// Look at the hosts whose holds are over, and at their units, at those whose holds can't be as long as they say,
+    /// and at the units that have waited long enough.
     fn look_at_holds(&mut self, now_ms: u64) {
         let held = |host: &MachineId| Some((host.clone(), brake::held(&self.cluster, host)?));
         for (host, held) in self.cluster.roster.keys().filter_map(held).collect::<Vec<_>>() {
@@ -183,11 +185,18 @@ impl Scheduler {
                 self.dirty.held_host(&host);
             }
         }
+        for (host, unit, end) in absence::ends(&self.cluster) {
+            if end <= now_ms {
+                self.dirty.at(unit, host);
+            }
+        }
     }
 
-    fn holds_changed(&mut self) {
+    /// Units whose waiting has ended by `now_ms` have been looked at.
+    fn holds_changed(&mut self, now_ms: u64) {
         let held = self.cluster.roster.keys().filter_map(|host| brake::held(&self.cluster, host));
-        self.due = held.map(|held| held.until).min();
+        let ends = absence::ends(&self.cluster).map(|(_, _, end)| end).filter(|end| *end > now_ms);
+        self.due = held.map(|held| held.until).chain(ends).min();
     }
 
     /// The invariants that don't hold, and what a plan from scratch would decide otherwise, each as a sentence. Empty
@@ -284,7 +293,7 @@ impl Scheduler {
         let assigned = self.cluster.schedule.get(&id).filter(|_| !self.cluster.rollouts.is_empty());
         self.touched.extend(assigned.into_iter().flat_map(BTreeMap::keys).cloned());
         if was_held {
-            self.holds_changed();
+            self.holds_changed(0);
         }
         if !same {
             self.host_changed(&id);
@@ -309,15 +318,16 @@ impl Scheduler {
     }
 
     fn apply_roster(&mut self, id: MachineId, known: Option<Versioned<KnownHost>>) {
-        let before = brake::held(&self.cluster, &id);
+        let gone = |cluster: &Cluster| cluster.roster.get(&id).map(|known| known.value.gone);
+        let before = gone(&self.cluster);
         self.cluster_mut().apply(Change::Roster(id.clone(), known));
         self.dirty.host(&self.cluster, &id);
-        let after = brake::held(&self.cluster, &id);
+        let after = gone(&self.cluster);
         if before != after {
-            self.holds_changed();
+            self.holds_changed(0);
         }
-        // Somebody has forgotten the host, so its units needn't be held any longer.
-        if before.is_some() && after.is_none() {
+        // Somebody has forgotten the host, so its units needn't be held, nor wait for it, any longer.
+        if before.is_some() && after.is_none() && !self.cluster.machines.contains_key(&id) {
             self.mark_host(&id);
         }
     }

@@ -82,7 +82,7 @@ async fn cluster() -> Daemon {
         hostname: "n3".into(),
         ip: "10.88.0.3".into(),
         version: "0.1.0".into(),
-        gone: Some(Gone { since: 4000, moved: 1, waiting: 0, ended: 0, held: None }),
+        gone: Some(Gone { since: 4000, moved: 1, waiting: 0, ended: 0, kept: 0, held: None }),
     };
     daemon.write(put(&Key::Roster(N3.parse().unwrap()), &known, None)).await;
     for (unit, host, active) in [("here.service", N1, "failed"), ("there.service", N2, "active")] {

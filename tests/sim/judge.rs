@@ -11,6 +11,7 @@ use std::time::Duration;
 use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::format::ReportKeyForm;
 use flotilla::model::machine::{Gone, KnownHost};
+use flotilla::model::move_after::MoveAfter;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
 use flotilla::model::revision::Revision;
@@ -70,6 +71,8 @@ struct Facts {
     silence: rollouts::Silence,
     /// When each host that isn't registered was last.
     lost: BTreeMap<MachineId, Duration>,
+    /// When each host vanished last that was remembered as present: since then it is gone, as far as a leader can know.
+    gone: BTreeMap<MachineId, Duration>,
     /// When the last mass loss that the leader has recorded began.
     mass_loss: Duration,
     /// When each host vanished that the leader has recorded as one of many.
@@ -573,6 +576,9 @@ impl Facts {
                     None if leaves => {}
                     None => {
                         self.lost.insert(id.clone(), now);
+                        if self.cluster.roster.get(id).is_none_or(|known| known.value.gone.is_none()) {
+                            self.gone.insert(id.clone(), now);
+                        }
                         self.mark_rollouts("a host is lost", journal);
                     }
                 }
@@ -756,6 +762,7 @@ impl Facts {
         if !wanted(known) || !past.all(wanted) {
             return;
         }
+        self.waits(host, name, before, journal);
         // Of a host that is forgotten meanwhile, the leader may know. That one which it remembers as gone came back and
         // vanished again, it can't know.
         let remembered = |id: &MachineId| {
@@ -786,6 +793,25 @@ impl Facts {
             let host = self.name(Some(host));
             journal
                 .violate(format!("{name} is taken from {host}, which vanished together with {} hosts", lost.len() - 1));
+        }
+    }
+
+    /// A unit that is to run was taken from a host that isn't registered, which is wrong while it waits for that
+    /// (`MoveAfterSec=`). The leader has planned from a state not earlier than the one at position `from`; it may know
+    /// that the host was back meanwhile, or has been forgotten.
+    fn waits(&self, host: &MachineId, name: &UnitName, from: usize, journal: &Journal) {
+        let past = || self.past[from..].iter().map(|(.., cluster)| cluster);
+        let is_gone = |cluster: &Cluster| !cluster.machines.contains_key(host) && cluster.roster.contains_key(host);
+        let is_judged = self.lost.contains_key(host) && past().all(is_gone);
+        let Some(gone) = self.gone.get(host).filter(|_| is_judged) else { return };
+        let after = |cluster: &Cluster| cluster.constraints_at(name, host).map(|constraints| constraints.move_after);
+        let Some(after) = past().filter_map(after).min() else { return };
+        let since = u64::try_from(gone.as_millis()).unwrap();
+        let waits =
+            after.ends(since).is_none_or(|end| journal.now() + Duration::from_millis(1) < Duration::from_millis(end));
+        if !self.clock_was_set && after > MoveAfter::AT_ONCE && waits {
+            let host = self.name(Some(host));
+            journal.violate(format!("{name} is taken from {host}, for which it waits (MoveAfterSec=)"));
         }
     }
 

@@ -7,7 +7,7 @@ use super::health::{COMMAND_SECTION, LIVE_SECTION, SECTION};
 /// Name, `[Unit]`, `[X-Fleet]` and the rest, a line for each.
 const UNITS: [(&str, &str, &str, &str); 28] = [
     ("a.service", "", "", ""),
-    ("b.service", "", "", ""),
+    ("b.service", "", "MoveAfterSec=40", ""),
     ("c.service", "", "", "[Install]\nWantedBy=multi-user.target\n"),
     ("web@.service", "", "Conflicts=%p@*", ""),
     ("web@1.service", "", "Conflicts=%p@*", ""),
@@ -30,9 +30,9 @@ const UNITS: [(&str, &str, &str, &str); 28] = [
     ("lasting.service", "", "", "[Service]\nType=oneshot\nRemainAfterExit=yes\n"),
     ("broken.service", "", "", "[Service]\nExecStart=\n"),
     ("lone.service", "", "Conflicts=*.service", ""),
-    ("sole.service", "", "OnDisconnect=stop", ""),
+    ("sole.service", "", "OnDisconnect=stop\nMoveAfterSec=30", ""),
     ("lively.service", "", "", "[Service]\nRestart=on-abnormal\nRestartSec=1\n"),
-    ("tired.service", "", "", ""),
+    ("tired.service", "", "MoveAfterSec=infinity", ""),
     ("sole-mate.service", "Requires=sole.service\nAfter=sole.service", "MachineOf=sole.service", ""),
 ];
 

@@ -99,6 +99,12 @@ pub(super) fn hosts_wanted(cluster: &Cluster) -> BTreeSet<Key> {
     cluster.named_hosts().cloned().map(Key::Machine).collect()
 }
 
+/// What is remembered of those of them that aren't registered, as far as `cluster` has read that.
+pub(super) fn absent_wanted(cluster: &Cluster) -> BTreeSet<Key> {
+    let absent = cluster.named_hosts().filter(|host| !cluster.machines.contains_key(*host));
+    absent.cloned().map(Key::Roster).collect()
+}
+
 /// The current state of a unit that isn't global: the target that its host has reported, `inactive` without a report.
 /// One that is done was launched, as a oneshot is that has ended and that a host still has.
 pub(super) fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
@@ -111,12 +117,9 @@ pub(super) fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
 
 /// A host, as tables show it.
 pub(super) fn machine_ref(cluster: &Cluster, id: &MachineId) -> MachineRef {
-    let machine = cluster.machines.get(id);
-    MachineRef {
-        id: id.clone(),
-        ip: machine.map(|machine| machine.ip.clone()).unwrap_or_default(),
-        hostname: machine.map(|machine| machine.hostname.clone()).unwrap_or_default(),
-    }
+    let ip = cluster.machines.get(id).map(|machine| machine.ip.clone());
+    let hostname = cluster.hostname(id).map(str::to_owned);
+    MachineRef { id: id.clone(), ip: ip.unwrap_or_default(), hostname: hostname.unwrap_or_default() }
 }
 
 /// The leader, as its record names it.

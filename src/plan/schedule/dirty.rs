@@ -84,7 +84,7 @@ impl DirtySet {
         }
     }
 
-    /// A host that is gone and whose hold is over.
+    /// A host that is gone and whose hold is over, or whose record is to be written again.
     pub(super) fn held_host(&mut self, host: &MachineId) {
         self.hosts.insert(host.clone());
     }

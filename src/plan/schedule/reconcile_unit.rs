@@ -10,12 +10,13 @@ use crate::model::placement::Constraints;
 use crate::model::rule::Reasons;
 use crate::model::unit::{Assignment, Done, Placement, Target};
 
+use super::super::absence::{self, Waits};
 use super::super::fit::{Misfit, Question, Stance, first_misfit_indexed, is_wanted};
 use super::super::{once, wanted};
-use super::brake;
 use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
 use super::round::Round;
+use super::{brake, roster};
 
 /// What a unit that isn't planned waits for.
 const LEFT_OUT: &str = "for a file with fewer patterns: its Conflicts= and Replaces= cost too much to plan";
@@ -137,9 +138,17 @@ impl Round<'_> {
         self.queue_settle(unit, settle);
     }
 
-    /// Whether a host is gone, and its units aren't moved yet.
-    fn is_held(&self, host: &MachineId) -> bool {
-        brake::is_held(&self.scheduler.cluster, host, self.now)
+    /// Whether a host is gone, and this unit of it isn't moved yet. It is looked at again when it may be.
+    fn is_held(&mut self, unit: &UnitName, host: &MachineId) -> bool {
+        let waits = absence::waits(&self.scheduler.cluster, unit, host, self.now);
+        if let Some(Waits::Until(end)) = waits {
+            self.scheduler.due = Some(self.scheduler.due.map_or(end, |due| due.min(end)));
+            // Otherwise, the unit would wait until the clock of an earlier leader is right.
+            if roster::is_ahead(&self.scheduler.cluster, host, self.now) {
+                self.scheduler.dirty.held_host(host);
+            }
+        }
+        waits.is_some_and(|waits| waits.go_on(self.now)) || brake::is_held(&self.scheduler.cluster, host, self.now)
     }
 
     /// Delete assignments that have ended, because the host is dead or has acknowledged. A placement on such a host is
@@ -153,15 +162,16 @@ impl Round<'_> {
         };
         let would_move = is_wanted(&self.scheduler.cluster, unit);
         for host in hosts {
-            let because = if self.scheduler.assignment(&host, unit).is_none() || (would_move && self.is_held(&host)) {
-                continue;
-            } else if !self.scheduler.cluster.machines.contains_key(&host) {
-                Departure::HostGone
-            } else if self.scheduler.is_acknowledged(&host, unit) {
-                Departure::Stopped
-            } else {
-                continue;
-            };
+            let because =
+                if self.scheduler.assignment(&host, unit).is_none() || (would_move && self.is_held(unit, &host)) {
+                    continue;
+                } else if !self.scheduler.cluster.machines.contains_key(&host) {
+                    Departure::HostGone
+                } else if self.scheduler.is_acknowledged(&host, unit) {
+                    Departure::Stopped
+                } else {
+                    continue;
+                };
             self.set_assignment(unit, &host, None);
             if self.scheduler.cluster.placed_on(unit) == Some(&host) {
                 self.set_placement(unit, None);
@@ -183,7 +193,7 @@ impl Round<'_> {
 
     fn stay_or_leave(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, host: &MachineId) {
         // It is examined again when the host is back, or when the hold is over.
-        if self.is_held(host) {
+        if self.is_held(unit, host) {
             return;
         }
         let question = Question { unit, constraints, host, stance: Stance::Stay, with: &[] };

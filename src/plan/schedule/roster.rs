@@ -10,6 +10,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::Placement;
 
+use super::super::absence;
 use super::Scheduler;
 use super::brake::held;
 use super::decision::{Decision, Fate, Host, HostDecision, HostEvent, Write};
@@ -23,6 +24,12 @@ pub(super) fn is_outdated(cluster: &Cluster, host: &MachineId) -> bool {
         (Some(machine), known) => known != Some(&KnownHost::present(machine)),
         (None, known) => known.is_some_and(|known| known.gone.is_none()),
     }
+}
+
+/// Whether `host` is said to be gone since a moment that is yet to come: the clock of an earlier leader was ahead.
+pub(super) fn is_ahead(cluster: &Cluster, host: &MachineId, now: u64) -> bool {
+    let known = cluster.roster.get(host).filter(|_| !cluster.machines.contains_key(host));
+    known.and_then(|known| known.value.gone).is_some_and(|gone| gone.since > now)
 }
 
 /// Before anything is decided about units: remember for how long those of hosts that have just gone are held.
@@ -53,8 +60,14 @@ pub(super) fn reconcile(
     for host in dirty {
         let is_over = held(cluster, &host).is_some_and(|held| held.until <= now);
         let known = cluster.roster.get(&host).map(|known| known.value.clone());
+        let is_ahead = is_ahead(cluster, &host, now);
         let (after, why) = match (cluster.machines.get(&host), known) {
-            _ if !is_outdated(cluster, &host) && !is_over => continue,
+            _ if !is_outdated(cluster, &host) && !is_over && !is_ahead => continue,
+            (None, Some(KnownHost { gone: Some(gone), .. })) if is_ahead && !is_over => {
+                let after =
+                    KnownHost { gone: Some(Gone { since: now, ..gone }), ..cluster.roster[&host].value.clone() };
+                (after, HostEvent::Dated)
+            }
             (Some(machine), known) => {
                 let why = match known {
                     Some(known) => match known.gone {
@@ -67,7 +80,8 @@ pub(super) fn reconcile(
             }
             (None, None) => continue,
             (None, Some(known)) => {
-                let units = fates(cluster, &host, decisions);
+                let units: Vec<_> =
+                    fates(cluster, &host, decisions).into_iter().chain(kept(cluster, &host, now)).collect();
                 let since = known.gone.map_or(now, |gone| gone.since);
                 (KnownHost { gone: Some(summary(&units, since)), ..known.clone() }, HostEvent::Gone { known, units })
             }
@@ -95,12 +109,13 @@ fn write(
     written.insert(host, decision);
 }
 
-/// Those that have been gone longest, beyond the limit. Hosts whose units are held don't count: without their records,
-/// their units would be moved.
+/// Those that have been gone longest, beyond the limit. Hosts whose units are held, or wait for them, don't count:
+/// without their records, their units would be moved.
 fn superfluous(cluster: &Cluster) -> Vec<(MachineId, KnownHost)> {
     let since = |(host, known): (&MachineId, &Versioned<KnownHost>)| {
         let gone = known.value.gone.filter(|gone| gone.held.is_none())?;
-        Some((gone.since, host.clone()))
+        let has_units = cluster.schedule.get(host).is_some_and(|assignments| !assignments.is_empty());
+        (!has_units).then(|| (gone.since, host.clone()))
     };
     let mut gone: Vec<(u64, MachineId)> = cluster.roster.iter().filter_map(since).collect();
     gone.sort();
@@ -123,6 +138,13 @@ fn fates(cluster: &Cluster, host: &MachineId, decisions: &[Decision]) -> Vec<(Un
     decisions.iter().filter(leaves).map(|decision| (decision.unit.clone(), fate(decision))).collect()
 }
 
+/// The units that stay assigned to `host`, although it is gone.
+fn kept(cluster: &Cluster, host: &MachineId, now: u64) -> Vec<(UnitName, Fate)> {
+    let units = cluster.schedule.get(host).into_iter().flat_map(BTreeMap::keys);
+    let waits = |unit: &&UnitName| absence::waits(cluster, unit, host, now).is_some();
+    units.filter(waits).map(|unit| (unit.clone(), Fate::Kept)).collect()
+}
+
 fn summary(units: &[(UnitName, Fate)], since: u64) -> Gone {
     let mut gone = Gone { since, ..Gone::default() };
     for (_, fate) in units {
@@ -130,6 +152,7 @@ fn summary(units: &[(UnitName, Fate)], since: u64) -> Gone {
             Fate::Moved(_) => gone.moved += 1,
             Fate::Waiting(_) => gone.waiting += 1,
             Fate::Ended => gone.ended += 1,
+            Fate::Kept => gone.kept += 1,
         }
     }
     gone

@@ -4,6 +4,7 @@
 mod cordon;
 mod once;
 mod sets;
+mod waits;
 
 use super::*;
 use crate::model::file::UnitFile;
@@ -18,6 +19,8 @@ use crate::plan::explain::explain;
 struct Bench {
     scheduler: Scheduler,
     revision: Revision,
+    /// In ms since the epoch.
+    now: u64,
 }
 
 fn id(at: u64) -> MachineId {
@@ -33,7 +36,7 @@ fn report(name: &UnitName, host: &MachineId, assignment: &Assignment) -> Change 
 impl Bench {
     /// `hosts` hosts, `n1` and up, in zones a and b by turns.
     fn new(hosts: u64) -> Self {
-        let mut bench = Self { scheduler: Scheduler::new(Cluster::default()), revision: Revision(1) };
+        let mut bench = Self { scheduler: Scheduler::new(Cluster::default()), revision: Revision(1), now: 7 };
         (1..=hosts).for_each(|at| drop(bench.host(at)));
         bench
     }
@@ -67,7 +70,7 @@ impl Bench {
         changes.into_iter().for_each(|change| self.scheduler.apply(change));
         self.revision = self.revision.next();
         self.scheduler.advance(self.revision);
-        let plan = self.scheduler.plan(7);
+        let plan = self.scheduler.plan(self.now);
         for decision in &plan.decisions {
             self.revision = self.revision.next();
             decision.changes(self.revision).for_each(|change| self.scheduler.apply(change));

@@ -37,8 +37,16 @@ pub(super) async fn hosts<S: Store>(
 
 /// Everything that the rules of placement depend on, with the units as they are scheduled.
 pub(super) async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
-    const EVERYTHING: [&str; 7] =
-        [keys::UNITS, keys::GATES, keys::PLACEMENTS, keys::SCHEDULE, keys::MACHINES, keys::METADATA, keys::HOSTS];
+    const EVERYTHING: [&str; 8] = [
+        keys::UNITS,
+        keys::GATES,
+        keys::PLACEMENTS,
+        keys::SCHEDULE,
+        keys::MACHINES,
+        keys::ROSTER,
+        keys::METADATA,
+        keys::HOSTS,
+    ];
     let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
     gate::apply(&mut cluster);
     let revision = cluster.revision;

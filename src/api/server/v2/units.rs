@@ -126,12 +126,20 @@ async fn join_hosts<S: Store>(
     let globals = views::globals(cluster, summaries);
     if globals.is_empty() && !matches!(scope, Scope::All) {
         let hosts = views::hosts_wanted(cluster);
-        return api.reader.add(cluster, &hosts).await;
+        api.reader.add(cluster, &hosts).await?;
+        return join_absent(api, cluster).await;
     }
     api.reader.add_family(cluster, keys::MACHINES).await?;
+    join_absent(api, cluster).await?;
     let orders = |name: &UnitName| cluster.machines.keys().map(|id| Key::Schedule(id.clone(), name.clone())).collect();
     let orders: Vec<BTreeSet<Key>> = globals.iter().map(orders).collect();
     api.reader.add(cluster, &orders.into_iter().flatten().collect()).await
+}
+
+/// Add the names of hosts that are gone, if views of the units name any.
+async fn join_absent<S: Store>(api: &Api<S>, cluster: &mut Cluster) -> Result<(), Error> {
+    let absent = views::absent_wanted(cluster);
+    if absent.is_empty() { Ok(()) } else { api.reader.add(cluster, &absent).await }
 }
 
 /// A sentence, unless the unit is where it should be.

@@ -473,7 +473,7 @@ fn cordoned(host: &MachineView) -> Option<Cordoned> {
 fn gone(host: &MachineView) -> Finding {
     let gone = host.gone.unwrap_or_default();
     let mut text = if gone.since == 0 { "gone".to_owned() } else { format!("gone since {}", utc(gone.since)) };
-    let counts = [(gone.moved, "moved"), (gone.waiting, "waited"), (gone.ended, "ended")];
+    let counts = [(gone.moved, "moved"), (gone.waiting, "waited"), (gone.ended, "ended"), (gone.kept, "wait for it")];
     let units: Vec<String> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
     if !units.is_empty() {

@@ -30,6 +30,8 @@ pub enum HostEvent {
     Joined,
     /// It has another name, address or version.
     Changed,
+    /// It is gone since now: an earlier leader, whose clock was ahead, had noted a moment that is yet to come.
+    Dated,
     /// Its lease has ended.
     Gone {
         /// The record of the host, as it was.
@@ -54,6 +56,8 @@ pub enum Fate {
     Waiting(String),
     /// It runs nowhere in its place: it is global, or was to be removed.
     Ended,
+    /// It waits for the host (`MoveAfterSec=`).
+    Kept,
 }
 
 impl HostDecision {
@@ -79,7 +83,7 @@ impl HostDecision {
             | HostEvent::Held(known)
             | HostEvent::Back(known, _)
             | HostEvent::Dropped(known) => Some(known),
-            HostEvent::Joined | HostEvent::Changed => self.write.after.as_ref(),
+            HostEvent::Joined | HostEvent::Changed | HostEvent::Dated => self.write.after.as_ref(),
         };
         let (name, ip) = known.map(|known| (known.hostname.as_str(), known.ip.as_str())).unwrap_or_default();
         let id = self.host.short();
@@ -94,6 +98,9 @@ impl fmt::Display for HostDecision {
         match &self.why {
             HostEvent::Joined => write!(f, "{title} has joined"),
             HostEvent::Changed => write!(f, "{title} has another name, address or version"),
+            HostEvent::Dated => {
+                write!(f, "{title} was noted as gone since a moment that is yet to come; it counts from now")
+            }
             HostEvent::Gone { units, .. } => write!(f, "{title} is gone: its lease has ended; {}", Outcome(units)),
             HostEvent::Held(_) if self.is_mass_loss() => {
                 write!(f, "{title} is gone, as are many other hosts: its lease has ended; its units are held")
@@ -116,12 +123,13 @@ struct Outcome<'a>(&'a [(UnitName, Fate)]);
 
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut groups = [const { Vec::new() }; 3];
+        let mut groups = [const { Vec::new() }; 4];
         for (unit, fate) in self.0 {
             match fate {
                 Fate::Moved(host) => groups[0].push(format!("{unit} to {}", host.name.as_deref().unwrap_or("?"))),
                 Fate::Waiting(why) => groups[1].push(format!("{unit}: {why}")),
                 Fate::Ended => groups[2].push(unit.to_string()),
+                Fate::Kept => groups[3].push(unit.to_string()),
             }
         }
         match self.0.len() {
@@ -129,7 +137,8 @@ impl fmt::Display for Outcome<'_> {
             1 => f.write_str("of its 1 unit ")?,
             all => write!(f, "of its {all} units ")?,
         }
-        let words = [["was moved", "were moved"], ["waits", "wait"], ["ended", "ended"]];
+        let words =
+            [["was moved", "were moved"], ["waits", "wait"], ["ended", "ended"], ["waits for it", "wait for it"]];
         let mut comma = "";
         for (units, words) in groups.iter().zip(words).filter(|(units, _)| !units.is_empty()) {
             let named: Vec<&str> = units.iter().take(NAMED).map(String::as_str).collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flotilla::model::disconnect::OnDisconnect;
 use flotilla::model::file::UnitFile;
+use flotilla::model::move_after::MoveAfter;
 use flotilla::model::placement::limits::{self, MAX_PATTERNS};
 use flotilla::model::placement::{Constraints, Replicas, SECTION};
 
@@ -37,8 +38,9 @@ pub fn target(data: &[u8]) {
 /// Everything but the instances, which other sections name.
 fn fields(constraints: &Constraints) -> impl PartialEq + std::fmt::Debug + '_ {
     let Constraints { machine_id, metadata, machine_of, conflicts, replaces, global, .. } = constraints;
-    let Constraints { conditions, on_disconnect, replicas, run_once, .. } = constraints;
-    (machine_id, metadata, machine_of, conflicts, replaces, global, (conditions, on_disconnect, replicas, run_once))
+    let Constraints { conditions, on_disconnect, move_after, replicas, run_once, .. } = constraints;
+    let others = (conditions, on_disconnect, move_after, replicas, run_once);
+    (machine_id, metadata, machine_of, conflicts, replaces, global, others)
 }
 
 /// The section with one option for each value.
@@ -54,6 +56,9 @@ fn print(constraints: &Constraints) -> String {
     }
     if constraints.on_disconnect == OnDisconnect::Stop {
         text.push_str("OnDisconnect=stop\n");
+    }
+    if constraints.move_after > MoveAfter::AT_ONCE {
+        let _ = writeln!(text, "MoveAfterSec={}", constraints.move_after);
     }
     if let Some(id) = &constraints.machine_id {
         let _ = writeln!(text, "MachineID={id}");
