@@ -11,7 +11,7 @@ mod forecast;
 #[path = "plan/pace.rs"]
 mod pace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use flotilla::model::machine::Machine;
 use flotilla::model::maintenance::{Cordon, Maintenance};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
+use flotilla::model::placement::preference::{Spread, Wanted};
 use flotilla::model::rollout::Gate;
 use flotilla::model::rollout::hosts::HeldFile;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
@@ -49,7 +50,7 @@ const UNITS: [&str; 10] = [
     "w@4.service",
     "w@.service",
 ];
-const FILES: [&str; 37] = [
+const FILES: [&str; 45] = [
     "",
     "",
     "Conflicts=w@*",
@@ -87,6 +88,14 @@ const FILES: [&str; 37] = [
     "MachineMetadata=zone<b disk!=ssd",
     "MachineMetadata=zone",
     "Global=true\nMachineMetadata=!zone",
+    "Spread=zone",
+    "Spread=zone\nMaxSkew=1\nConflicts=%p@*",
+    "Spread=zone w@*\nAvoids=a*",
+    "Spread=zone *\nMaxSkew=2",
+    "Avoids=w@* b.service\nMachinePrefers=zone=a",
+    "MachinePrefers=disk=ssd\nMachinePrefers=zone!=a",
+    "Spread=disk w@*\nMaxSkew=1\nMachineMetadata=zone\nPriority=5",
+    "MachineOf=a.service\nSpread=zone w@*\nPriority=-1",
 ];
 
 fn host(at: usize) -> MachineId {
@@ -507,8 +516,10 @@ fn write_ends(write: &Write<Assignment>) -> bool {
     write.after.is_none()
 }
 
-/// The host that a new unit should go to, found without any index: of those that fit, the one with the fewest members
-/// of its set, if it belongs to one, then the one with the fewest assignments, then the one with the smallest id.
+/// The host that a new unit should go to, found without any index. Of those that fit, by what tells them apart first:
+/// the fewest units on all hosts with the same value of its `Spread=`; the fewest members of its set, if it belongs to
+/// one, and units that it avoids; the first line of its `MachinePrefers=` that holds; the fewest assignments; the
+/// smallest id.
 fn best_host(cluster: &Cluster, unit: &UnitName) -> Option<MachineId> {
     let constraints = cluster.constraints(unit)?;
     let fits = |host: &&MachineId| {
@@ -520,7 +531,36 @@ fn best_host(cluster: &Cluster, unit: &UnitName) -> Option<MachineId> {
     });
     let assignments = |host: &MachineId| cluster.schedule.get(host).into_iter().flat_map(BTreeMap::keys);
     let is_member = |name: &&UnitName| set.as_ref().is_some_and(|set| name.number_in(set).is_some());
-    let score = |host: &MachineId| (assignments(host).filter(is_member).count(), assignments(host).count());
+    let preferences = constraints.preferences.clone().unwrap_or_default();
+    let value = |host: &MachineId, key: &str| cluster.effective_metadata(host).get(key).cloned();
+    let live = |host: &MachineId, counts: &dyn Fn(&UnitName) -> bool| {
+        let there = cluster.schedule.get(host).into_iter().flatten();
+        there.filter(|(name, told)| told.value.target != Target::Removed && *name != unit && counts(name)).count()
+    };
+    let spread = |host: &MachineId| {
+        let Some(Spread { key, of, .. }) = &preferences.spread else { return 0 };
+        let counts = |name: &UnitName| match of {
+            Some(glob) => glob.matches(name.as_str()),
+            None => unit.template().is_some() && name.template() == unit.template(),
+        };
+        let alike = cluster.machines.keys().filter(|other| value(other, key) == value(host, key));
+        alike.map(|other| live(other, &counts)).sum::<usize>()
+    };
+    let avoided = |host: &MachineId| {
+        let avoids = preferences.avoids.iter();
+        let members = assignments(host).filter(is_member).count();
+        members + avoids.map(|glob| live(host, &|name| glob.matches(name.as_str()))).sum::<usize>()
+    };
+    let missed = |host: &MachineId| -> Vec<bool> {
+        let has = |wanted: &Wanted| {
+            let holds =
+                |(key, values): (&String, &BTreeSet<String>)| value(host, key).is_some_and(|v| values.contains(&v));
+            let conditions = wanted.conditions.iter().all(|one| one.holds(value(host, &one.key).as_deref()));
+            wanted.values.iter().all(holds) && conditions
+        };
+        preferences.prefers.iter().map(|wanted| !has(wanted)).collect()
+    };
+    let score = |host: &MachineId| (spread(host), avoided(host), missed(host), assignments(host).count());
     cluster.machines.keys().filter(fits).min_by_key(|host| (score(host), (*host).clone())).cloned()
 }
 

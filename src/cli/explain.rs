@@ -249,6 +249,7 @@ mod tests {
                 reason('a', "n1", &["no disk=ssd", "conflicts with b"]),
                 reason('b', "node10", &["no disk=ssd"]),
             ],
+            choice: None,
             offline: None,
         };
         assert_eq!(

@@ -3,6 +3,7 @@
 
 pub mod condition;
 pub mod limits;
+pub mod preference;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use super::rollout::policy::Policy;
 use super::section::{FLEET, Problem, Section, boolean};
 use condition::Word;
 pub use condition::{Condition, Test};
+use preference::Preferences;
 
 /// The section's name.
 pub const SECTION: &str = FLEET;
@@ -36,6 +38,11 @@ const OPTIONS: Section = Section {
         move_after::OPTION,
         "Replicas",
         "RunOnce",
+        "Spread",
+        "MaxSkew",
+        "Avoids",
+        "MachinePrefers",
+        "Priority",
     ],
     legacy: &[
         "X-ConditionMachineID",
@@ -77,6 +84,8 @@ pub struct Constraints {
     pub replicas: Option<Replicas>,
     /// `RunOnce=`: once the unit has run to its end, nothing starts it again until somebody asks for it.
     pub run_once: bool,
+    /// `Spread=`, `MaxSkew=`, `Avoids=`, `MachinePrefers=` and `Priority=`, if the file has any of them.
+    pub preferences: Option<Box<Preferences>>,
     /// The instances of templates that the file's other sections name. Specifiers in them are never resolved here.
     pub instances: NamedInstances,
     /// What systemd has of the file.
@@ -176,6 +185,7 @@ impl Constraints {
             move_after: constraints.move_after,
             replicas: constraints.replicas.clone(),
             run_once: constraints.run_once,
+            preferences: constraints.preferences.as_ref().map(|preferences| Box::new(preferences.resolve(name))),
             instances: constraints.instances.clone(),
             body: constraints.body,
             ends: constraints.ends,
@@ -201,10 +211,17 @@ impl Constraints {
         is_more.then_some(joined)
     }
 
+    /// `Priority=`.
+    #[must_use]
+    pub fn priority(&self) -> i32 {
+        self.preferences.as_ref().map_or(0, |preferences| preferences.priority)
+    }
+
     /// How many patterns it has.
     #[must_use]
     pub fn patterns(&self) -> usize {
-        self.conflicts.len() + self.replaces.len()
+        let preferred = self.preferences.as_ref().map_or(0, |preferences| preferences.patterns());
+        self.conflicts.len() + self.replaces.len() + preferred
     }
 
     fn take(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -218,6 +235,9 @@ impl Constraints {
             disconnect::OPTION => value.parse().map(|on_disconnect| self.on_disconnect = on_disconnect),
             move_after::OPTION => value.parse().map(|move_after| self.move_after = move_after),
             "Replicas" => self.take_replicas(value),
+            option if preference::OPTIONS.contains(&option) => {
+                self.preferences.get_or_insert_default().take(option, value)
+            }
             _ => {
                 let option = if modern == "RunOnce" { &mut self.run_once } else { &mut self.global };
                 boolean(value)
@@ -315,6 +335,8 @@ impl Constraints {
         ];
         let problem = |(_, what, line): (bool, &str, usize)| Problem { line, what: what.into() };
         let mut found: Vec<Problem> = rules.into_iter().filter(|(broken, ..)| *broken).map(problem).collect();
+        let preferred = self.preferences.iter().flat_map(|preferred| preferred.contradictions(pinned, self.global));
+        found.extend(preferred.map(|(option, what)| Problem { line: line(option), what }));
         for peer in &self.machine_of {
             for (globs, what) in [(&self.conflicts, "conflict"), (&self.replaces, "replace")] {
                 let matching = globs.iter().filter(|glob| glob.matches(peer));

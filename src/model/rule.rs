@@ -23,6 +23,8 @@ pub enum Rule {
     Conflicts,
     /// `Replaces=`.
     Replaces,
+    /// `MaxSkew=`.
+    Spread,
 }
 
 /// How many registered hosts each rule excludes; each host counts once, under the first rule that it breaks. Empty if
@@ -41,6 +43,7 @@ impl Rule {
             Self::MachineOf => "without its MachineOf units",
             Self::Conflicts => "conflict",
             Self::Replaces => "replaced there",
+            Self::Spread => "too many of its kind",
         }
     }
 }

@@ -20,6 +20,7 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Result<Vec<Problem>, Vec<Probl
             problems.extend(limits::misplaced_replicas(file, name));
             problems.extend(own_name(name, file, &constraints));
             problems.extend(never_done(file, &constraints));
+            problems.extend(spreads_nobody(name, file, &constraints));
             problems.extend(global_rollout(name, file, &constraints));
             warnings.extend(only_canaries(name, file, &constraints));
         }
@@ -30,6 +31,16 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Result<Vec<Problem>, Vec<Probl
     problems.extend(own_hooks(name, file));
     problems.extend(empty_rollout(file));
     if problems.is_empty() { Ok(warnings) } else { Err(problems) }
+}
+
+/// That it says apart from which units a unit is to be, if it is no instance, which has those of its template.
+fn spreads_nobody(name: &UnitName, file: &UnitFile, constraints: &Constraints) -> Option<Problem> {
+    let spread = constraints.preferences.as_ref()?.spread.as_ref()?;
+    let key = &spread.key;
+    let what =
+        format!("`Spread={key}`: {name} is no instance of a template; name a pattern of units: `Spread={key} a*`");
+    let line = line_of(file, FLEET, |option| option == "Spread");
+    (spread.of.is_none() && name.instance().is_none()).then_some(Problem { line, what })
 }
 
 /// That a unit must be where it is itself.
@@ -143,6 +154,8 @@ mod tests {
         let no_spare = "6: Spare cannot be used with Global: each host that fits has the unit already";
         let no_preview = "7: Preview cannot be used with Global: each host uses the unit that it has, and no other one \
                           would serve meanwhile";
+        let nobody =
+            "4: `Spread=zone`: web.service is no instance of a template; name a pattern of units: `Spread=zone a*`";
         let empty = "3: [X-Rollout] has no option, and would mean nothing: write one, such as OnFailure=revert";
         for (name, sections, expected) in [
             (set, "[X-Fleet]\nReplicas=3\n[X-Rollout]\nCanary=2", none()),
@@ -153,6 +166,9 @@ mod tests {
             ("web@1.service", "[X-Fleet]\nReplicas=3\n[X-Rollout]\nCanary=4", none()),
             (set, "[X-Fleet]\nReplicas=0\n[X-Rollout]\nCanary=4", none()),
             (set, "[X-Rollout]\nCanary=4", none()),
+            (set, "[X-Fleet]\nSpread=zone", none()),
+            (unit, "[X-Fleet]\nSpread=zone web*", none()),
+            (unit, "[X-Fleet]\nSpread=zone", Err(nobody.into())),
             (unit, "[X-Rollout]\nCanary=4", none()),
             (unit, "[X-Fleet]\nGlobal=yes\n[X-Rollout]\nParallel=1", none()),
             // The spares are the canaries.

@@ -204,9 +204,9 @@ fn misplaced(
     }
     let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
     // Every unit on the host counts, leaving or not: everything has settled. It may have been there before the host was
-    // cordoned, or had other metadata.
+    // cordoned, or had other metadata, and how units are spread decides only where they arrive.
     let excused = |misfit: &Misfit| match misfit.rule() {
-        Rule::Cordoned => true,
+        Rule::Cordoned | Rule::Spread => true,
         Rule::Metadata => constraints.belongs_to_its_host(),
         _ => false,
     };

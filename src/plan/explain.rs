@@ -9,6 +9,7 @@ use crate::model::unit::{Desired, Placement, Target};
 
 use super::absence;
 pub use super::absence::Waits;
+use super::fit::preferred::{Choice, choice};
 use super::fit::{Misfit, Question, Stance, View as _, fit};
 
 /// The standing of a unit.
@@ -21,6 +22,8 @@ pub struct Explanation {
     /// For a unit that waits, leaves or is global: the registered hosts, by id, that don't have it or that it doesn't
     /// fit. For one that belongs to its host: that, if it would no longer fit it.
     pub hosts: Vec<Verdict>,
+    /// For a unit with preferences that is placed: why on its host.
+    pub choice: Option<Choice>,
 }
 
 /// The standing of a unit.
@@ -93,7 +96,11 @@ pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
     let is_worth_telling =
         |verdict: &Verdict| !verdict.misfits.is_empty() || !super::fit::live_at(cluster, unit.as_str(), &verdict.id);
     let hosts = verdicts.into_iter().filter(is_worth_telling).collect();
-    Explanation { unit: unit.clone(), standing, hosts }
+    let choice = match &standing {
+        Standing::Placed { host } => choice(cluster, unit, host),
+        _ => None,
+    };
+    Explanation { unit: unit.clone(), standing, hosts, choice }
 }
 
 /// What every registered host, by id, would say to `unit`, whatever its desired state; `with` are units that would
@@ -197,6 +204,9 @@ impl fmt::Display for Explanation {
             for misfit in &verdict.misfits {
                 write!(f, "\n  {}  {misfit}", verdict.hostname)?;
             }
+        }
+        if let Some(choice) = &self.choice {
+            write!(f, "\n  {choice}")?;
         }
         Ok(())
     }

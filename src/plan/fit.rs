@@ -4,6 +4,7 @@
 
 mod displacement;
 mod misfit;
+pub mod preferred;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -20,8 +21,9 @@ use crate::model::rule::{Reasons, Rule};
 use crate::model::unit::{Desired, Target};
 
 pub(crate) use displacement::{displaced, is_effective};
-pub use misfit::Misfit;
-pub use view::View;
+pub use misfit::{Misfit, Skew};
+pub(crate) use view::count_on;
+pub use view::{Eligible, View};
 
 /// Whether the unit is on the host already. Fewer rules apply then, so that healthy units stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +74,7 @@ type Indexed = fn(&dyn Occupancy, &Question<'_>) -> Option<bool>;
 
 impl<V: View> RuleCheck<V> {
     /// All rules, in their order.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self { rule: Rule::Alive, misfits: |view, asked| alive(view.cluster(), asked.host), indexed: None },
         Self { rule: Rule::Cordoned, misfits: cordoned, indexed: None },
         Self { rule: Rule::MachineId, misfits: |_, asked| machine_id(asked.constraints, asked.host), indexed: None },
@@ -101,6 +103,11 @@ impl<V: View> RuleCheck<V> {
             misfits: replaces,
             // A `Replaces=` that closes a cycle isn't effective, which only the rule can decide.
             indexed: Some(|occupancy, asked| (!occupancy.is_named_by_replacer(asked.host)).then_some(false)),
+        },
+        Self {
+            rule: Rule::Spread,
+            misfits: |view, asked| spread(view, asked).into_iter().collect(),
+            indexed: Some(|_, asked| asked.constraints.preferences.is_none().then_some(false)),
         },
     ];
 
@@ -264,6 +271,34 @@ fn replaces<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
                 .then(|| Misfit::Replaced { by: other.name.clone(), glob: glob.clone() })
         })
         .collect()
+}
+
+/// `MaxSkew=`: with this unit, the host's value of the key has at most so many units more than the value that has the
+/// fewest. Only values of hosts that aren't cordoned and could have the unit, by what they are, count. A unit that is
+/// there stays there.
+fn spread<V: View>(view: &V, question: &Question<'_>) -> Option<Misfit> {
+    let Question { unit, constraints, host, stance, .. } = *question;
+    let spread = constraints.preferences.as_ref()?.spread.as_ref()?;
+    // One that runs there already, although the store has lost its assignment, isn't new.
+    let runs = || view.cluster().report(unit, host).is_some_and(|report| report.target == Target::Launched);
+    let most = spread.max_skew.filter(|_| stance == Stance::Arrive && !runs())?;
+    let crowd = spread.crowd(unit)?;
+    let counts = view.counted(&crowd, &spread.key, unit);
+    let count = |value: &Option<String>| counts.get(value).copied().unwrap_or_default();
+    let eligible = view.eligible(unit, constraints, &spread.key);
+    let counting = eligible.iter().filter(|(_, counts)| **counts);
+    let (least, value) = counting.map(|(value, _)| (count(value), value.clone())).min()?;
+    let own = metadata_value(view.cluster(), host, &spread.key).map(str::to_owned);
+    let there = count(&own);
+    (there + 1 > least + most as usize).then(|| {
+        let (here, least) = ((own, there), (value, least));
+        Misfit::Spread(Box::new(Skew { crowd, key: spread.key.clone(), here, least, most }))
+    })
+}
+
+/// Whether a host could have a unit, by what it is and whatever else is on it.
+pub(crate) fn is_eligible(cluster: &Cluster, constraints: &Constraints, host: &MachineId) -> bool {
+    machine_id(constraints, host).is_empty() && metadata(cluster, constraints, host).is_empty()
 }
 
 /// Another unit on the host in question.

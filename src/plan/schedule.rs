@@ -28,6 +28,7 @@ mod round;
 mod score;
 #[cfg(test)]
 mod tests;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -305,7 +306,7 @@ impl Scheduler {
         self.cluster_mut().apply(Change::Maintenance(id.clone(), asked));
         let is_cordoned = self.cluster.cordon(&id).is_some();
         if was_cordoned != is_cordoned && self.cluster.machines.contains_key(&id) {
-            self.index.hosts.changed(&self.cluster, &id);
+            self.index.host_changed(&self.cluster, &id);
             self.mark_waiting();
         }
     }
@@ -395,7 +396,7 @@ impl Scheduler {
     }
 
     fn host_changed(&mut self, id: &MachineId) {
-        self.index.hosts.changed(&self.cluster, id);
+        self.index.host_changed(&self.cluster, id);
         self.mark_host(id);
     }
 

@@ -128,7 +128,10 @@ async fn a_file_with_thousands_of_patterns_is_refused() {
     let text = format!("{FILE}[X-Fleet]\n{patterns}");
     let problems = daemon.refuse(json!([{ "name": "poison.service", "text": text, "desired": "launched" }])).await;
     let line = FILE.lines().count() + 1 + 257;
-    assert_eq!(problems, [format!("poison.service:{line}: more than 256 patterns in `Conflicts=` and `Replaces=`")]);
+    assert_eq!(
+        problems,
+        [format!("poison.service:{line}: more than 256 patterns in `Conflicts=`, `Replaces=` and `Avoids=`")]
+    );
     assert_eq!(daemon.get("/fleet/v2/units/poison.service").await.status, 404);
 }
 
@@ -499,6 +502,37 @@ async fn a_check_says_what_would_become_of_a_batch_and_does_nothing() {
     let unknown = daemon.send("POST", "/fleet/v2/units?check=maybe", &json!({ "units": [] })).await;
     assert_eq!((unknown.status, unknown.error()), (400, "`check` can only be `true`, `hosts` or `false`".into()));
     assert_eq!(daemon.send("POST", "/fleet/v2/units?dry=true", &json!({ "units": [] })).await.status, 400);
+}
+
+/// Of those with preferences only: nobody else is interested, and it takes a look at the whole cluster.
+#[tokio::test]
+async fn a_unit_with_preferences_says_why_it_is_where_it_is() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[("zone", "a")]).await;
+    daemon.machine(N2, "n2", &[("zone", "b")]).await;
+    let text = |rule: &str| format!("{FILE}[X-Fleet]\n{rule}\n");
+    let spread = text("Spread=zone web@*");
+    daemon.apply(json!([{ "name": "web@1.service", "text": spread, "desired": "launched" }])).await;
+    daemon.apply(json!([{ "name": "web@2.service", "text": spread, "desired": "launched" }])).await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }])).await;
+    daemon.place("web@1.service", N1, Target::Launched).await;
+    daemon.place("web@2.service", N2, Target::Launched).await;
+    daemon.place("a.service", N2, Target::Launched).await;
+    let choice = async |unit: &str| {
+        daemon
+            .get(&format!("/fleet/v2/units/{unit}"))
+            .await
+            .json()
+            .get("choice")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    for unit in ["web@2.service", "a.service"] {
+        let expected = (unit != "a.service").then_some("on n2: spread zone b 0 < a 1; runner-up n1");
+        assert_eq!(choice(unit).await.as_deref(), expected);
+        daemon.report(unit, N2, Target::Launched, "active", 99).await;
+        assert_eq!(choice(unit).await.as_deref(), expected);
+    }
 }
 
 #[tokio::test]

@@ -39,6 +39,9 @@ fn main() {
         format!("Conflicts=s{service}@*\nMachineMetadata=zone=z{}", service % ZONES)
     });
     scenario("conflicts by specifier", reference, hosts, units, |_| "Conflicts=%p@*".into());
+    scenario("spread and operators", reference, hosts, units, |service| {
+        format!("Spread=zone\nMaxSkew=1\nMachineMetadata=zone!=z{} rack~r*", service % ZONES)
+    });
     println!("\na set is rolled out one member at a time");
     let looks = [10, 100, 1_000, 3_000].map(|members| (members, rollout::scenario(reference, members)));
     let [(_, ten), .., (_, thousand), _] = looks;

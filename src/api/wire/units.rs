@@ -150,6 +150,10 @@ pub struct UnitDetail {
     /// The reasons, host by host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<HostReasons>,
+    /// Of a unit with preferences that is placed: why its host is the best one, or which one would be now:
+    /// `on n4: spread zone b 1 < a 2; runner-up n2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<String>,
     /// Only with `offline=true`: this is what one host knows of the unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<Box<Offline>>,

@@ -66,6 +66,7 @@ fn restarts((section, option): (&str, &str), old: &UnitFile, new: &UnitFile) -> 
     match (section, option) {
         (placement::SECTION, "OnDisconnect") if ends_differently => Restarts::All,
         (placement::SECTION, "OnDisconnect" | "Replicas") => Restarts::None,
+        (placement::SECTION, option) if placement::preference::OPTIONS.contains(&option) => Restarts::None,
         (placement::SECTION, _) => Restarts::Unfit,
         _ => Restarts::None,
     }

@@ -179,16 +179,22 @@ fn hosts(unit: &Shown) -> Vec<MachineRef> {
     hosts
 }
 
-/// Show systemd's status of a unit on one of its hosts, or what the cluster knows of it if the host can't be asked.
+/// Show systemd's status of a unit on one of its hosts, or what the cluster knows of it if the host can't be asked. On
+/// a terminal, also why a unit with preferences is on its host.
 async fn show(session: &Session, unit: &Shown, host: &MachineRef) -> Exit {
-    match ask(session, unit, host).await {
+    let exit = match ask(session, unit, host).await {
         Ok(exit) => exit,
         Err(error) => {
             session.out.messages(&error.lines);
             session.out.messages(reported(unit, host));
             error.exit
         }
+    };
+    if session.out.is_seen() && unit.machine.is_some() && session.offline.get().is_none() {
+        let choice = session.client.unit(&unit.name).await.ok().and_then(|detail| detail.choice);
+        session.out.messages(choice.map(|choice| format!("{} is {choice}", unit.name)));
     }
+    exit
 }
 
 /// What the cluster knows of a unit on a host that can't be asked.

@@ -8,7 +8,7 @@ use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
 use crate::model::section::Problem;
 
-/// Patterns of `Conflicts=` and `Replaces=` together, in one file.
+/// Patterns of `Conflicts=`, `Replaces=` and `Avoids=` together, in one file.
 pub const MAX_PATTERNS: usize = 256;
 
 /// Bytes of one pattern; no name that it could match is longer.
@@ -68,7 +68,7 @@ fn excesses(file: &UnitFile) -> Vec<Problem> {
         for pattern in words(&option.name, &option.value).unwrap_or_default() {
             patterns += 1;
             if patterns == MAX_PATTERNS + 1 {
-                let what = format!("more than {MAX_PATTERNS} patterns in `Conflicts=` and `Replaces=`");
+                let what = format!("more than {MAX_PATTERNS} patterns in `Conflicts=`, `Replaces=` and `Avoids=`");
                 problems.push(Problem { line: option.line, what });
             }
             if let Some(what) = excess(&pattern) {
@@ -79,23 +79,26 @@ fn excesses(file: &UnitFile) -> Vec<Problem> {
     problems
 }
 
-/// What is wrong with the words of `MachineMetadata=`.
+/// What is wrong with the words of `MachineMetadata=` and `MachinePrefers=`, and with those of `Spread=`.
 fn doubts(file: &UnitFile) -> Vec<Problem> {
-    let options = file.section(SECTION).filter(|option| option.name.ends_with("MachineMetadata"));
+    let is_asked = |option: &str| option.ends_with("MachineMetadata") || matches!(option, "MachinePrefers" | "Spread");
+    let options = file.section(SECTION).filter(|option| is_asked(&option.name));
     let doubts = options.flat_map(|option| {
         let words = words(&option.name, &option.value).unwrap_or_default();
+        let (asked, patterns) = words.split_at(if option.name == "Spread" { words.len().min(1) } else { words.len() });
         let doubt = |word: &String| {
             let word = Word::parse(word).ok()?;
             word.doubt().or_else(|| excess(word.pattern()?.as_str()))
         };
-        let doubts = words.iter().filter_map(doubt).collect::<Vec<_>>();
+        let patterns = patterns.iter().filter_map(|pattern| excess(pattern));
+        let doubts = asked.iter().filter_map(doubt).chain(patterns).collect::<Vec<_>>();
         doubts.into_iter().map(|what| Problem { line: option.line, what: format!("`{}=`: {what}", option.name) })
     });
     doubts.collect()
 }
 
 fn is_patterns(option: &str) -> bool {
-    matches!(option, "Conflicts" | "X-Conflicts" | "Replaces")
+    matches!(option, "Conflicts" | "X-Conflicts" | "Replaces" | "Avoids")
 }
 
 fn excess(pattern: &str) -> Option<String> {
@@ -167,7 +170,7 @@ mod tests {
     fn what_a_file_may_hold() {
         let lines =
             |option: &str, count: usize| (0..count).map(|at| format!("{option}=u{at}-*.service\n")).collect::<String>();
-        let too_many = |line| format!("{line}: more than 256 patterns in `Conflicts=` and `Replaces=`");
+        let too_many = |line| format!("{line}: more than 256 patterns in `Conflicts=`, `Replaces=` and `Avoids=`");
         let bound = |pattern: &str| {
             let why = "a specifier can't follow a backslash or be in brackets, since its value may be empty";
             vec![format!("2: `Conflicts=`: `{pattern}`: {why}")]

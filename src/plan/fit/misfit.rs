@@ -7,7 +7,23 @@ use crate::model::glob::Glob;
 use crate::model::maintenance::Cordon;
 use crate::model::name::UnitName;
 use crate::model::placement::Condition;
+use crate::model::placement::preference::Crowd;
 use crate::model::rule::Rule;
+
+/// How far apart the numbers of units would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skew {
+    /// The units that are counted.
+    pub crowd: Crowd,
+    /// The key.
+    pub key: String,
+    /// The host's value of it, and how many units are on hosts with it.
+    pub here: (Option<String>, usize),
+    /// The value with the fewest of them.
+    pub least: (Option<String>, usize),
+    /// `MaxSkew=`.
+    pub most: u32,
+}
 
 /// Why a unit can't be on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +74,8 @@ pub enum Misfit {
         /// Whether the other unit is leaving.
         leaving: bool,
     },
+    /// The host's value of the key in `Spread=` has more units than `MaxSkew=` allows.
+    Spread(Box<Skew>),
     /// A unit on the host replaces this one.
     Replaced {
         /// That unit.
@@ -78,7 +96,8 @@ impl Misfit {
             | Self::Cordoned { .. }
             | Self::MachineId { .. }
             | Self::Metadata { .. }
-            | Self::Condition { .. } => None,
+            | Self::Condition { .. }
+            | Self::Spread(_) => None,
         }
     }
 
@@ -93,6 +112,7 @@ impl Misfit {
             Self::MachineOf { .. } => Rule::MachineOf,
             Self::Conflict { .. } => Rule::Conflicts,
             Self::Replaced { .. } => Rule::Replaces,
+            Self::Spread(_) => Rule::Spread,
         }
     }
 }
@@ -124,7 +144,20 @@ impl fmt::Display for Misfit {
                 let whose = if *declared_there { " of its file" } else { "" };
                 write!(f, "conflicts with {with}, which {runs} (Conflicts={glob}{whose})")
             }
+            Self::Spread(skew) => {
+                let Skew { crowd, key, here, least, most } = &**skew;
+                let (here, least) = (in_value(key, here), in_value(key, least));
+                write!(f, "of {crowd} there are {here} and {least} (MaxSkew={most})")
+            }
             Self::Replaced { by, glob } => write!(f, "replaced by {by}, which runs there (Replaces={glob})"),
         }
+    }
+}
+
+/// `2 in zone a`.
+fn in_value(key: &str, (value, count): &(Option<String>, usize)) -> String {
+    match value {
+        Some(value) => format!("{count} in {key} {value}"),
+        None => format!("{count} without {key}"),
     }
 }

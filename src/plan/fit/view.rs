@@ -4,10 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::cluster::Cluster;
+use crate::model::cluster::{Cluster, Versioned};
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
+use crate::model::placement::preference::Crowd;
+use crate::model::unit::{Assignment, Target};
+
+use super::{is_eligible, metadata_value};
+
+/// Values of a key of metadata, `None` for hosts without the key, and whether they count for `MaxSkew=`.
+pub type Eligible = BTreeMap<Option<String>, bool>;
 
 /// A cluster, and what is derived from it.
 pub trait View {
@@ -27,6 +34,12 @@ pub trait View {
     fn matching(&self, globs: &[Glob], except: &UnitName) -> Vec<UnitName>;
     /// Whether a unit has a live assignment anywhere.
     fn is_placed(&self, name: &str) -> bool;
+    /// How many units of a crowd, without `except`, have live assignments on registered hosts with each value of a key;
+    /// on those without the key, by `None`. Values that none has may be left out.
+    fn counted(&self, crowd: &Crowd, key: &str, except: &UnitName) -> BTreeMap<Option<String>, usize>;
+    /// The values of a key of the registered hosts that could have a unit, by what they are; and whether one of the
+    /// hosts with this value isn't cordoned.
+    fn eligible(&self, unit: &UnitName, constraints: &Constraints, key: &str) -> Arc<Eligible>;
 }
 
 /// Searches the whole cluster: for single questions, not for planning rounds.
@@ -69,4 +82,32 @@ impl View for Cluster {
     fn is_placed(&self, name: &str) -> bool {
         self.schedule.keys().any(|host| super::live_at(self, name, host))
     }
+
+    fn counted(&self, crowd: &Crowd, key: &str, except: &UnitName) -> BTreeMap<Option<String>, usize> {
+        let mut counts = BTreeMap::new();
+        for host in self.machines.keys() {
+            let there = count_on(self, crowd, host, except);
+            if there > 0 {
+                *counts.entry(metadata_value(self, host, key).map(str::to_owned)).or_default() += there;
+            }
+        }
+        counts
+    }
+
+    fn eligible(&self, _: &UnitName, constraints: &Constraints, key: &str) -> Arc<Eligible> {
+        let mut values = Eligible::new();
+        for host in self.machines.keys().filter(|host| is_eligible(self, constraints, host)) {
+            let value = metadata_value(self, host, key).map(str::to_owned);
+            *values.entry(value).or_default() |= self.cordon(host).is_none();
+        }
+        Arc::new(values)
+    }
+}
+
+/// How many units of a crowd, without `except`, have live assignments on a host.
+pub(crate) fn count_on(cluster: &Cluster, crowd: &Crowd, host: &MachineId, except: &UnitName) -> usize {
+    let live = |(name, assignment): &(&UnitName, &Versioned<Assignment>)| {
+        assignment.value.target != Target::Removed && *name != except && crowd.has(name)
+    };
+    cluster.schedule.get(host).into_iter().flatten().filter(live).count()
 }

@@ -1,4 +1,4 @@
-//! Chooses a host: takes the candidates from the smallest index, best score first, and checks each against the rules of
+//! Chooses a host: takes the candidates from the smallest index, best first, and checks each against the rules of
 //! `fit`, using the index where it can answer. Owns this optimization; must never give another answer than `fit`.
 
 use std::cmp::Reverse;
@@ -12,14 +12,14 @@ use crate::model::unit::Target;
 use super::super::fit::{Question, Stance, View, first_violation, is_effective};
 use super::decision::Because;
 use super::dirty::Rescan;
-use super::index::sets::Beside;
 use super::index::{Indexed, Member, Node};
 use super::reasons::InfeasibleCache;
 use super::score::{Ranking, Score};
+use super::wishes::{Candidates, Ranked, Wishes};
 
 impl<'a> Indexed<'a> {
-    /// The best host where all of `group` fit, and why it is the best: one where they already run; or else one with the
-    /// fewest other members of their sets, if they belong to any; or else the least loaded.
+    /// The best host where all of `group` fit, and why it is the best: one where they already run; or else the one that
+    /// is most as they prefer; or else the least loaded.
     pub(super) fn choose(
         &self,
         group: &[UnitName],
@@ -27,13 +27,13 @@ impl<'a> Indexed<'a> {
         infeasible: &InfeasibleCache,
     ) -> Option<(MachineId, Because)> {
         let members = self.members(group);
-        let fits = |host: &&MachineId| self.group_violation(&members, host, group).is_none();
-        let beside = self.index.sets.beside(group);
+        let fits = |host: &MachineId| self.group_violation(&members, host, group).is_none();
         if let Rescan::Hosts(hosts) = rescan {
             let mut running = self.running_on(group).into_iter().filter(|host| hosts.contains(*host));
             let ranking = self.ranked(hosts.iter());
-            let ranked = || ranking.iter().map(|score| &score.host);
-            let found = running.find(&fits).map(runs).or_else(|| first(ranked, beside.as_ref(), fits));
+            let ranked = || -> Candidates<'_> { (ranking.len(), Box::new(ranking.iter().map(|score| &score.host))) };
+            let found = running.find(|host| fits(host)).map(runs);
+            let found = found.or_else(|| self.preferred(group, &members, &ranked, &fits));
             return found.filter(|_| !self.exclude_each_other(group));
         }
         let fit_nowhere = members.iter().any(|member| infeasible.contains(*self, *member));
@@ -41,7 +41,26 @@ impl<'a> Indexed<'a> {
             return None;
         }
         let ranked = || self.candidates(&members, group);
-        self.running_on(group).into_iter().find(&fits).map(runs).or_else(|| first(ranked, beside.as_ref(), fits))
+        let running = self.running_on(group).into_iter().find(|host| fits(host)).map(runs);
+        running.or_else(|| self.preferred(group, &members, &ranked, &fits))
+    }
+
+    /// Of the hosts that `fit`, the one that is most as `group` prefers; the least loaded one, if it prefers nothing.
+    fn preferred<'b>(
+        &self,
+        group: &[UnitName],
+        members: &[(&UnitName, &'a Node)],
+        ranked: &dyn Fn() -> Candidates<'b>,
+        fits: &dyn Fn(&MachineId) -> bool,
+    ) -> Option<(MachineId, Because)>
+    where
+        'a: 'b,
+    {
+        if let Some(wishes) = Wishes::of(*self, group, members) {
+            return wishes.best(ranked, fits);
+        }
+        let (passed, host) = ranked().1.enumerate().find(|(_, host)| fits(host))?;
+        Some((host.clone(), Because::LeastLoaded { passed }))
     }
 
     /// The live hosts that run members of `group`, those with the most members first. A unit without an assignment
@@ -64,21 +83,17 @@ impl<'a> Indexed<'a> {
         group.iter().filter_map(|unit| Some((unit, self.index.nodes.get(unit)?))).collect()
     }
 
-    /// Candidate hosts, best first: those that satisfy the most selective constraint of the group.
-    fn candidates<'b>(
-        &'b self,
-        members: &[Member<'b>],
-        group: &[UnitName],
-    ) -> Box<dyn Iterator<Item = &'b MachineId> + 'b> {
+    /// Candidate hosts, best first: those that satisfy the most selective constraint of the group, and their number.
+    fn candidates<'b>(&'b self, members: &[Member<'b>], group: &[UnitName]) -> Candidates<'b> {
         let index = self.index;
-        let mut best: Box<dyn Iterator<Item = &MachineId>> = Box::new(index.hosts.all());
+        let mut best: Ranked<'b> = Box::new(index.hosts.all());
         let mut fewest = index.hosts.len();
         for constraints in members.iter().filter_map(|(_, node)| node.constraints.as_ref()) {
             if let Some(wanted) = &constraints.machine_id {
                 // The smallest id with this prefix. Without a prefix ("00000000…") there is none before it.
                 let least = format!("{wanted:0<32}").parse::<MachineId>().map_or(Bound::Unbounded, Bound::Included);
                 let machines = self.cluster.machines.range((least, Bound::Unbounded)).map(|(id, _)| id);
-                return self.best_first(machines.take_while(|id| id.as_str().starts_with(wanted.as_str())));
+                return (1, self.best_first(machines.take_while(|id| id.as_str().starts_with(wanted.as_str()))));
             }
             let outside = |peer: &&String| !group.iter().any(|name| name.as_str() == **peer);
             for peer in constraints.machine_of.iter().filter(outside) {
@@ -94,17 +109,14 @@ impl<'a> Indexed<'a> {
                 best = Box::new(hosts);
             }
         }
-        best
+        (fewest, best)
     }
 
     fn ranked<'h>(&self, hosts: impl Iterator<Item = &'h MachineId>) -> Ranking {
         hosts.map(|host| Score::of(self.cluster, host)).collect()
     }
 
-    fn best_first<'b>(
-        &'b self,
-        hosts: impl Iterator<Item = &'b MachineId>,
-    ) -> Box<dyn Iterator<Item = &'b MachineId> + 'b> {
+    fn best_first<'b>(&'b self, hosts: impl Iterator<Item = &'b MachineId>) -> Ranked<'b> {
         let mut scores: Vec<(Score, &MachineId)> = hosts.map(|host| (Score::of(self.cluster, host), host)).collect();
         scores.sort();
         Box::new(scores.into_iter().map(|(_, host)| host))
@@ -149,27 +161,4 @@ impl<'a> Indexed<'a> {
 /// A host where the units already run.
 fn runs(host: &MachineId) -> (MachineId, Because) {
     (host.clone(), Because::Runs)
-}
-
-/// The first host that `fits`. `ranked` are the hosts by load; those with fewer units that must be avoided come first.
-fn first<'h, I: Iterator<Item = &'h MachineId>>(
-    ranked: impl Fn() -> I,
-    avoided: Option<&Beside<'_>>,
-    fits: impl Fn(&&MachineId) -> bool,
-) -> Option<(MachineId, Because)> {
-    let Some(avoided) = avoided else {
-        let (passed, host) = ranked().enumerate().find(|(_, host)| fits(host))?;
-        return Some((host.clone(), Because::LeastLoaded { passed }));
-    };
-    // Mostly there is a host without any, and then the others needn't be sorted.
-    let free = ranked().filter(|host| avoided.on(host) == 0).find(&fits).map(|host| (0, host));
-    let shared = || {
-        let others = ranked().map(|host| (avoided.on(host), host)).filter(|(there, _)| *there > 0);
-        let mut others: Vec<(usize, &MachineId)> = others.collect();
-        // Hosts with equally many stay in the order of their load.
-        others.sort_by_key(|(there, _)| *there);
-        others.into_iter().find(|(_, host)| fits(host))
-    };
-    let (there, host) = free.or_else(shared)?;
-    Some((host.clone(), Because::FewestMembers { there }))
 }

@@ -159,7 +159,7 @@ pub enum Reason {
 }
 
 /// Why a host was chosen among those that fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Because {
     /// The unit already runs there: the store has lost its record.
     Runs,
@@ -167,6 +167,22 @@ pub enum Because {
     LeastLoaded {
         /// How many less loaded hosts were skipped because they don't fit.
         passed: usize,
+    },
+    /// It is spread, and no value of the key with a host that fits has fewer of the units that count.
+    Spread {
+        /// The key.
+        key: String,
+        /// The host's value of it.
+        value: Option<String>,
+        /// How many there are without this one.
+        there: usize,
+    },
+    /// No host that fits has fewer units that it avoids, or, among those with as many, is more as it prefers.
+    Preferred {
+        /// How many units that it avoids are on the host.
+        avoided: usize,
+        /// How many lines of its `MachinePrefers=` don't hold.
+        missed: usize,
     },
     /// The unit is a member of a set, and no host that fits has fewer members of it.
     FewestMembers {
@@ -179,6 +195,19 @@ impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Runs => write!(f, "it already runs there"),
+            Self::Spread { key, value: Some(value), there } => {
+                write!(f, "no {key} with a host that fits has fewer of its kind than {value} ({there})")
+            }
+            Self::Spread { key, value: None, there } => {
+                write!(f, "no {key} with a host that fits has fewer of its kind than the hosts without one ({there})")
+            }
+            Self::Preferred { avoided: 0, missed: 0 } => write!(f, "the least loaded host that is as it prefers"),
+            Self::Preferred { avoided, missed } => {
+                write!(
+                    f,
+                    "no host that fits is more as it prefers ({avoided} avoided units, {missed} preferences not met)"
+                )
+            }
             Self::FewestMembers { there: 0 } => write!(f, "no other member of its set is there"),
             Self::FewestMembers { there } => write!(f, "no host that fits has fewer members of its set ({there})"),
             Self::LeastLoaded { passed: 0 } => write!(f, "the least loaded host"),

@@ -157,6 +157,9 @@ impl Scheduler {
         for other in &displaced {
             self.dirty.unit(other, Rescan::Keep);
         }
+        if was_live != is_live {
+            self.live_changed(host, name, is_live);
+        }
         if (was_live, was_anchor) != (is_live, is_anchor) {
             for dependent in self.view().dependents(name) {
                 self.dirty.at(&dependent, host);
@@ -164,6 +167,16 @@ impl Scheduler {
         }
         if is_live && !was_live {
             self.mark_replaced(host, name);
+        }
+    }
+
+    /// A unit has a live assignment on a host, or has none there any more: those that wait because too many of its kind
+    /// are where they fit may fit elsewhere now.
+    fn live_changed(&mut self, host: &MachineId, name: &UnitName, live: bool) {
+        self.index.crowds.live_changed(&self.cluster, name, host, live);
+        let Index { nodes, waiting, crowds, .. } = &self.index;
+        for other in crowds.skewed(nodes, name).filter(|other| waiting.contains(*other)) {
+            self.dirty.unit(other, Rescan::Keep);
         }
     }
 
@@ -265,9 +278,10 @@ impl Scheduler {
     }
 
     /// A host reports a unit. One that runs there although the store has lost its assignment isn't new to the host, and
-    /// may be taken over there although the host is cordoned.
+    /// may be taken over there although the host is cordoned, or too many of its kind are.
     pub(super) fn mark_running(&mut self, host: &MachineId, name: &UnitName, reported: Option<Target>) {
-        let runs = reported == Some(Target::Launched) && self.cluster.cordon(host).is_some();
+        let exempts = self.cluster.cordon(host).is_some() || self.index.crowds.is_skewed(name);
+        let runs = reported == Some(Target::Launched) && exempts;
         if runs && self.index.waiting.contains(name) {
             self.dirty.at(name, host);
         }

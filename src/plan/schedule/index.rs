@@ -1,6 +1,7 @@
 //! Indexes over a cluster: by unit, by host, by file and by pattern. Owns that they agree with the cluster; must never
 //! decide anything, and never hold what can't be derived from the cluster.
 
+pub(super) mod crowds;
 pub(super) mod hosts;
 mod mixed;
 mod naming;
@@ -20,7 +21,9 @@ use crate::model::placement::Constraints;
 use crate::model::placement::limits::MAX_PLANNED_PATTERNS;
 use crate::model::unit::Placement;
 
+use super::super::fit::{Eligible, View as _, live_at};
 use super::score::load;
+use crowds::Crowds;
 use hosts::Hosts;
 use naming::Naming;
 use patterns::{PatternIds, PatternIndex};
@@ -47,6 +50,12 @@ pub(super) struct Index {
     pub(super) naming: Naming,
     /// The members of sets by host.
     pub(super) sets: SetCounts,
+    /// The units that others are spread apart from, or avoid.
+    pub(super) crowds: Crowds,
+    /// `Priority=` of the units that have another one than 0.
+    pub(super) priorities: BTreeMap<UnitName, i32>,
+    /// For units that are spread: the values of the key that they can have, since a host changed.
+    eligible: BTreeMap<(ConstraintId, String), Arc<Eligible>>,
     by_hash: BTreeMap<UnitHash, FileUsers>,
     /// The files of assignments.
     assigned: References,
@@ -61,6 +70,10 @@ pub(super) struct Index {
     /// The id that the next constraints get.
     next_id: ConstraintId,
 }
+
+/// For how many constraints it is remembered which values of a key they allow. Those that are gone are forgotten with
+/// the others.
+const MOST_ELIGIBLE: usize = 1024;
 
 /// Identifies resolved constraints: units with the same id have equal ones. The converse doesn't hold, since two files
 /// may contain the same constraints.
@@ -112,6 +125,9 @@ impl Index {
         for (host, assignments) in &cluster.schedule {
             for name in assignments.keys() {
                 index.assignment_changed(cluster, host, name, None);
+                if live_at(cluster, name.as_str(), host) {
+                    index.crowds.live_changed(cluster, name, host, true);
+                }
             }
             index.hosts.loaded(host, load(cluster, host));
         }
@@ -119,6 +135,30 @@ impl Index {
             index.placement_changed(name, Some(&placement.value));
         }
         index
+    }
+
+    /// A host was added or removed, its metadata changed, or it was cordoned or no longer is.
+    pub(super) fn host_changed(&mut self, cluster: &Cluster, host: &MachineId) {
+        self.hosts.changed(cluster, host);
+        self.crowds.host_changed(cluster, host);
+        self.eligible.clear();
+    }
+
+    /// Remember which values of the key a unit can have over which it is spread.
+    pub(super) fn find_eligible(&mut self, cluster: &Cluster, name: &UnitName) {
+        if self.crowds.is_empty() {
+            return;
+        }
+        let Some(node) = self.nodes.get(name) else { return };
+        let Some(constraints) = node.constraints.as_ref().filter(|known| known.preferences.is_some()) else { return };
+        let spread = constraints.preferences.as_ref().and_then(|preferences| preferences.spread.as_ref());
+        let asked = spread.map(|spread| (node.constraint_id, spread.key.clone()));
+        let Some(asked) = asked.filter(|asked| !self.eligible.contains_key(asked)) else { return };
+        let found = Indexed { cluster, index: self }.eligible(name, constraints, &asked.1);
+        if self.eligible.len() >= MOST_ELIGIBLE {
+            self.eligible.clear();
+        }
+        self.eligible.insert(asked, found);
     }
 
     fn node(&mut self, name: &UnitName) -> &mut Node {
@@ -164,6 +204,12 @@ impl Index {
             }
             if let Some(old) = &old {
                 self.hosts.ask(cluster, old, false);
+            }
+            self.crowds.changed(cluster, &self.nodes, name, (old.as_deref(), constraints.as_deref()));
+            match constraints.as_ref().map_or(0, |constraints| constraints.priority()) {
+                0 if self.priorities.is_empty() => {}
+                0 => drop(self.priorities.remove(name)),
+                priority => drop(self.priorities.insert(name.clone(), priority)),
             }
             put(&mut self.globals, name, constraints.is_some_and(|constraints| constraints.global));
         }

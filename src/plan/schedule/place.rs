@@ -21,6 +21,9 @@ impl Round<'_> {
         for known in core.iter().filter_map(|name| self.unplaced.get(name)) {
             rescan.widen(known.rescan.clone());
         }
+        for name in &whole {
+            self.scheduler.index.find_eligible(&self.scheduler.cluster, name);
+        }
         let view = self.scheduler.view();
         let ready = core.iter().all(|name| view.is_ready(name));
         let choose = |group: &[UnitName]| view.choose(group, &rescan, &self.infeasible);
@@ -33,7 +36,7 @@ impl Round<'_> {
             None => (core, None),
         };
         match found {
-            Some((host, because)) => members.iter().for_each(|name| self.put(name, &host, because)),
+            Some((host, because)) => members.iter().for_each(|name| self.put(name, &host, &because)),
             None => members.iter().for_each(|name| self.wait(name, &members, &rescan)),
         }
         for name in &members {
@@ -41,7 +44,7 @@ impl Round<'_> {
         }
     }
 
-    fn put(&mut self, unit: &UnitName, host: &MachineId, because: Because) {
+    fn put(&mut self, unit: &UnitName, host: &MachineId, because: &Because) {
         // One that is done may be named by a cycle.
         let Some(constraints) = self.constraints(unit).filter(|_| self.scheduler.cluster.done(unit).is_none()) else {
             return;
@@ -51,7 +54,7 @@ impl Round<'_> {
         let left = left.map(|(host, why)| (self.host(&host), why));
         self.set_assignment(unit, host, Some(assignment));
         self.set_placement(unit, Some(Placement::On { host: host.clone(), since: self.now }));
-        self.pending.why(unit, Reason::Placed { host: self.host(host), because, left });
+        self.pending.why(unit, Reason::Placed { host: self.host(host), because: because.clone(), left });
     }
 
     /// No host fits.

@@ -35,7 +35,11 @@ impl ConstraintKey {
     fn of(view: Indexed<'_>, (unit, node): Member<'_>) -> Option<Self> {
         let constraints = node.constraints.as_ref()?;
         let is_new = view.cluster.maintenance.is_empty() || view.cluster.reports(unit).next().is_none();
-        let plain = constraints.machine_of.is_empty() && node.replaces.matches.is_empty() && is_new;
+        // Where one with `MaxSkew=` fits depends on the arrival of others, too.
+        let spread = constraints.preferences.as_ref().and_then(|preferences| preferences.spread.as_ref());
+        let is_skewed = spread.is_some_and(|spread| spread.max_skew.is_some());
+        let is_alone = constraints.machine_of.is_empty() && node.replaces.matches.is_empty();
+        let plain = is_alone && is_new && !is_skewed;
         plain.then(|| Self { constraints: node.constraint_id, matched_by: node.conflicts.matches.clone() })
     }
 }

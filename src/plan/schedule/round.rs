@@ -1,6 +1,7 @@
 //! One planning round: what remains to be decided, in which order, and the writes so far. Owns the order (assignments,
 //! then units without a host, then global units). Must never decide anything itself: `reconcile_unit` and `place` do.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub(super) struct Round<'a> {
     pub(super) now: u64,
     pub(super) report: Report,
     pub(super) unplaced: BTreeMap<UnitName, Unplaced>,
+    /// The same in the order of their priorities, if any unit has one; also some that are placed by now.
+    first: BTreeSet<(Reverse<i32>, UnitName)>,
     /// Global units, and the hosts where they may have to be.
     unspread: BTreeSet<(UnitName, MachineId)>,
     /// Global units whose placement may be out of date.
@@ -49,6 +52,7 @@ impl<'a> Round<'a> {
             now,
             report: Report::default(),
             unplaced: BTreeMap::new(),
+            first: BTreeSet::new(),
             unspread: BTreeSet::new(),
             unsettled: BTreeMap::new(),
         }
@@ -62,7 +66,7 @@ impl<'a> Round<'a> {
         loop {
             if let Some((unit, rescan)) = self.scheduler.dirty.next_unit() {
                 self.reconcile_unit(&unit, rescan);
-            } else if let Some(unit) = self.unplaced.keys().next().cloned() {
+            } else if let Some(unit) = self.next_unplaced() {
                 self.place(&unit);
             } else if let Some((unit, host)) = self.unspread.pop_first() {
                 self.spread(&unit, &host);
@@ -80,6 +84,21 @@ impl<'a> Round<'a> {
         Plan { decisions, hosts, histories, files, report: self.report }
     }
 
+    /// The unit to place next: the one with the highest `Priority=`, or else the first by name.
+    fn next_unplaced(&mut self) -> Option<UnitName> {
+        let priorities = &self.scheduler.index.priorities;
+        if priorities.is_empty() {
+            return self.unplaced.keys().next().cloned();
+        }
+        while let Some((_, unit)) = self.first.first() {
+            if self.unplaced.contains_key(unit) {
+                return Some(unit.clone());
+            }
+            self.first.pop_first();
+        }
+        None
+    }
+
     pub(super) fn constraints(&self, unit: &UnitName) -> Option<Arc<Constraints>> {
         self.scheduler.view().constraints(unit)
     }
@@ -94,7 +113,14 @@ impl<'a> Round<'a> {
                 known.rescan.widen(rescan);
                 known.left = known.left.take().or(left);
             }
-            None => drop(self.unplaced.insert(unit.clone(), Unplaced { rescan, left })),
+            None => {
+                self.unplaced.insert(unit.clone(), Unplaced { rescan, left });
+                let priorities = &self.scheduler.index.priorities;
+                if !priorities.is_empty() {
+                    let priority = priorities.get(unit).copied().unwrap_or_default();
+                    self.first.insert((Reverse(priority), unit.clone()));
+                }
+            }
         }
     }
 

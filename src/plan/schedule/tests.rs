@@ -3,6 +3,7 @@
 
 mod cordon;
 mod once;
+mod preferred;
 mod sets;
 mod waits;
 

@@ -48,7 +48,7 @@ pub(super) async fn unit<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Unit
     let text = own.view.texts.get(name).cloned().unwrap_or_default();
     let why = views::trouble(&unit);
     let offline = Some(mark(api, &own, None));
-    Ok(UnitDetail { unit, text, revision: None, by: None, why, reasons: Vec::new(), offline })
+    Ok(UnitDetail { unit, text, revision: None, by: None, why, reasons: Vec::new(), choice: None, offline })
 }
 
 /// The known hosts.

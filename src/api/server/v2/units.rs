@@ -75,14 +75,20 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
     let text = text(api, record).await?;
     if !unit.global && is_carried_out(&cluster, name) {
         let why = views::trouble(&unit);
-        return Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons: Vec::new(), offline: None }));
+        let constraints = summaries.get(&record.hash).map(|summary| &summary.constraints);
+        let choice = match constraints.filter(|constraints| constraints.preferences.is_some()) {
+            Some(_) => explain(&fits::whole(api).await?, name).choice.map(|choice| choice.to_string()),
+            None => None,
+        };
+        return Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons: Vec::new(), choice, offline: None }));
     }
-    // The whole cluster is read only for a unit that isn't where it should be.
+    // Otherwise the whole cluster is read only for a unit that isn't where it should be.
     let cluster = fits::whole(api).await?;
     let explanation = explain(&cluster, name);
     let why = views::trouble(&unit).or_else(|| why(&explanation));
     let reasons = explanation.hosts.iter().map(|verdict| fits::of_host(&cluster, verdict)).collect();
-    Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons, offline: None }))
+    let choice = explanation.choice.map(|choice| choice.to_string());
+    Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons, choice, offline: None }))
 }
 
 /// The text of a unit's file. A leader of an earlier version may have deleted one that differs in comments only.

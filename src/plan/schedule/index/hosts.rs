@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
-use crate::model::placement::{Condition, Constraints};
+use crate::model::placement::{Condition, Constraints, Test};
 
-use super::super::super::fit::metadata_value;
+use super::super::super::fit::{Eligible, metadata_value};
 use super::super::score::{Ranking, Score};
 
 /// For how many conditions the hosts are ranked. Each assignment changes the place of its host in all of these
@@ -56,7 +56,8 @@ impl Known {
 impl Hosts {
     /// A unit with these constraints was added or removed.
     pub(in super::super) fn ask(&mut self, cluster: &Cluster, constraints: &Constraints, comes: bool) {
-        for key in constraints.metadata.keys() {
+        let spread = constraints.preferences.as_ref().and_then(|preferences| preferences.spread.as_ref());
+        for key in constraints.metadata.keys().chain(spread.map(|spread| &spread.key)) {
             let count = self.asked.entry(key.clone()).or_default();
             if comes {
                 *count += 1;
@@ -79,7 +80,8 @@ impl Hosts {
                 _ => {}
             }
         }
-        for condition in &constraints.conditions {
+        let without = spread.map(|spread| missing(&spread.key));
+        for condition in constraints.conditions.iter().chain(&without) {
             self.ask_condition(cluster, condition, comes);
         }
     }
@@ -189,6 +191,40 @@ impl Hosts {
             constraints.metadata.iter().map(rankings).chain(conditions).min_by_key(|(count, _)| *count)?;
         Some((count, Merge(found.into_iter().map(|ranking| ranking.iter().peekable()).collect())))
     }
+
+    /// The values of a key of the hosts that `fit`, as `fit::View` has them; `None` if the hosts aren't ranked by it.
+    pub(in super::super) fn values_with(&self, key: &str, fits: impl Fn(&MachineId) -> bool) -> Option<Eligible> {
+        let without = self.conditions.get(&missing(key))?.ranking.as_ref()?;
+        // Those that are cordoned come last.
+        let counts = |ranking: &Ranking| Some(!ranking.iter().find(|score| fits(&score.host))?.cordoned);
+        let known = self.by_value.get(key).into_iter().flatten().map(|(value, ranking)| (Some(value), ranking));
+        let all = known.chain([(None, without)]);
+        Some(all.filter_map(|(value, ranking)| Some((value.cloned(), counts(ranking)?))).collect())
+    }
+
+    /// The hosts that have one of these values of such a key, best first, and their number; `None` if those without the
+    /// key aren't ranked.
+    pub(in super::super) fn of_values(
+        &self,
+        key: &str,
+        values: &BTreeSet<Option<String>>,
+    ) -> Option<(usize, Merge<'_>)> {
+        let by_value = self.by_value.get(key);
+        let mut rankings = Vec::new();
+        for value in values {
+            match value {
+                Some(value) => rankings.extend(by_value.and_then(|by_value| by_value.get(value))),
+                None => rankings.push(self.conditions.get(&missing(key))?.ranking.as_ref()?),
+            }
+        }
+        let count = rankings.iter().map(|ranking| ranking.len()).sum();
+        Some((count, Merge(rankings.into_iter().map(|ranking| ranking.iter().peekable()).collect())))
+    }
+}
+
+/// That a host doesn't have a key.
+fn missing(key: &str) -> Condition {
+    Condition { key: key.into(), test: Test::Missing }
 }
 
 /// Several rankings merged into one, best first.

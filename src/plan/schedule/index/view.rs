@@ -2,15 +2,16 @@
 //! never give another answer than a search of the cluster.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
+use crate::model::placement::preference::Crowd;
 
-use super::super::super::fit::{Occupancy, View, is_wanted, live_at};
+use super::super::super::fit::{Eligible, Occupancy, View, is_eligible, is_wanted, live_at, metadata_value};
 use super::{Index, Member, Node, range};
 
 /// A cluster with its indexes.
@@ -116,5 +117,32 @@ impl View for Indexed<'_> {
     fn is_placed(&self, name: &str) -> bool {
         let hosts = self.index.nodes.get(name).map(|node| &node.hosts);
         hosts.into_iter().flatten().any(|host| live_at(self.cluster, name, host))
+    }
+
+    fn counted(&self, crowd: &Crowd, key: &str, except: &UnitName) -> BTreeMap<Option<String>, usize> {
+        let Some(sums) = self.index.crowds.sums(crowd, key) else {
+            return View::counted(self.cluster, crowd, key, except);
+        };
+        let mut counts = sums.clone();
+        let own = self.index.nodes.get(except).filter(|_| crowd.has(except)).map(|node| &node.hosts);
+        for host in own.into_iter().flatten().filter(|host| live_at(self.cluster, except.as_str(), host)) {
+            let value = metadata_value(self.cluster, host, key).map(str::to_owned);
+            if let Some(count) = counts.get_mut(&value).filter(|_| self.cluster.machines.contains_key(host)) {
+                *count -= 1;
+            }
+        }
+        counts
+    }
+
+    fn eligible(&self, unit: &UnitName, constraints: &Constraints, key: &str) -> Arc<Eligible> {
+        let id = self.index.nodes.get(unit).map_or(0, |node| node.constraint_id);
+        if let Some(known) = self.index.eligible.get(&(id, key.to_owned())) {
+            return Arc::clone(known);
+        }
+        let fits = |host: &MachineId| is_eligible(self.cluster, constraints, host);
+        match self.index.hosts.values_with(key, fits) {
+            Some(values) => Arc::new(values),
+            None => View::eligible(self.cluster, unit, constraints, key),
+        }
     }
 }
