@@ -100,8 +100,9 @@ fn a_dead_host_is_in_sight_until_it_is_forgotten() {
     });
     assert!(warnings.contains("n3 (10.") && warnings.contains("of its 4 units 3 were moved (u@"), "{warnings}");
     assert!(warnings.contains("1 waits for it (db.service)"), "{warnings}");
-    let status = lab.fleetctl(&["status", "db.service"]).stdout;
-    assert!(status.contains("waits for n3, which is gone and to which it belongs"), "{status}");
+    let status = lab.fleetctl(&["status", "db.service"]);
+    let waits = "db.service: waits for n3, which is gone and to which it belongs (MoveAfterSec=infinity)";
+    assert!(status.code != 0 && status.stderr.contains(waits), "{status:?}");
 
     let refused = lab.fleetctl(&["forget", "n1"]);
     assert!(refused.code == 1 && refused.stderr.contains("n1 ("), "{refused:?}");

@@ -8,7 +8,7 @@ use std::io;
 
 use serde_json::{Map, Value, json};
 
-use crate::api::wire::{DamagedUnit, MachineRef, Offline, StateView, UnitList, UnitView};
+use crate::api::wire::{DamagedUnit, MachineRef, Offline, StateView, UnitDetail, UnitList, UnitView};
 use crate::cli::args::Status;
 use crate::cli::commands::members;
 use crate::cli::error::{Error, Exit};
@@ -187,6 +187,12 @@ async fn show(session: &Session, unit: &Shown, host: &MachineRef) -> Exit {
         Err(error) => {
             session.out.messages(&error.lines);
             session.out.messages(reported(unit, host));
+            // Its host may be gone, and the unit waits for it.
+            if unit.states.is_empty()
+                && let Ok(UnitDetail { why: Some(why), .. }) = session.known_unit(&unit.name).await
+            {
+                session.out.message(&format!("{}: {why}", unit.name));
+            }
             error.exit
         }
     };

@@ -30,7 +30,6 @@ fn architecture(ours: &str) -> &str {
         "x86_64" => "x86-64",
         "aarch64" => "arm64",
         "powerpc64" if cfg!(target_endian = "little") => "ppc64-le",
-        "loongarch64" => "loongarch64",
         other => other,
     }
 }
