@@ -747,7 +747,7 @@ impl Facts {
         rollouts::judge(before, &self.cluster, past.clone(), silence)
             .into_iter()
             .for_each(|what| journal.violate(what));
-        let hooks = rollouts::judge_hooks(before, &self.cluster, past, &self.ended);
+        let hooks = rollouts::judge_hooks(before, &self.cluster, past, silence, &self.ended);
         hooks.into_iter().for_each(|what| journal.violate(what));
     }
 

@@ -198,11 +198,12 @@ pub(crate) fn ended(name: &UnitName, report: &UnitReport) -> Option<(UnitName, R
 
 /// No member may be let through to a new file before every unit that the file names in `Before=` has run for this
 /// rollout, and its host has reported that it `ended` well; no rollout that had members may be done before those in
-/// `After=` have. None of these may be begun while a member that has a host waits for the file.
+/// `After=` have. None of these may be begun while a member waits for the file whose host carries something out.
 pub(crate) fn judge_hooks<'a>(
     before: &'a Cluster,
     after: &Cluster,
     past: impl Iterator<Item = &'a Cluster> + Clone,
+    (silence, now): (&Silence, Duration),
     ended: &BTreeSet<(UnitName, Revision)>,
 ) -> Vec<String> {
     let mut found = Vec::new();
@@ -237,6 +238,7 @@ pub(crate) fn judge_hooks<'a>(
             let missing = missing(rollout, |policy| policy.after);
             found.extend(missing.map(|hook| format!("the rollout of {name} is done before {hook} has run")));
         }
+        let silent = silence.after(policy_of(after, rollout).unwrap_or_default().deadline, now);
         let begun = rollout.hooks.iter().filter(|run| run.after && !known.hooks.contains(run) && run.took.is_none());
         let waits = |member: &Member<'_>| {
             let gate = before.gates.get(member.0).map(|gate| &gate.value).filter(|gate| !gate.spare && !gate.hook);
@@ -245,6 +247,7 @@ pub(crate) fn judge_hooks<'a>(
             gate.is_some_and(|gate| member.1.is_none_or(|host| gate.held_on(host).is_some()))
                 && after.gates.contains_key(member.0)
                 && states().all(|past| runs(past) && has_host(past, *member))
+                && !is_silent(before, *member, &silent)
         };
         for run in begun {
             let members = before.units.keys().filter(|unit| rollout_of(before, unit).is_some_and(|(of, _)| of == name));
