@@ -37,7 +37,7 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    complete, context, cordon, diff, edit, export, fd_forward, forget, history, import, journal, list, metadata,
+    complete, context, cordon, diff, drain, edit, export, fd_forward, forget, history, import, journal, list, metadata,
     restart, restore, rollback, rollout, scale, services, show, ssh, status, submit, units, verify, wait_for,
 };
 use error::{Error, Exit, Line};
@@ -221,6 +221,8 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::UnsetMetadata(args) => metadata::unset(session, args).await,
         Command::Cordon(args) => cordon::cordon(session, args).await,
         Command::Uncordon(args) => cordon::uncordon(session, args).await,
+        Command::Drain(args) => drain::drain(session, args).await,
+        Command::Undrain(args) => drain::undrain(session, args).await,
         Command::Forget(args) => forget::run(session, args).await,
         Command::Export(args) => export::run(session, args).await,
         Command::Restore(args) => restore::run(session, args).await,
@@ -267,6 +269,7 @@ fn format(command: &Command) -> Format {
         Command::Status(args) => args.output.format,
         Command::Cordon(args) => args.output.format,
         Command::Uncordon(args) => args.output.format,
+        Command::Drain(args) => args.output.format,
         Command::Forget(args) => args.output.format,
         Command::SetMetadata(args) => args.output.format,
         Command::UnsetMetadata(args) => args.output.format,
@@ -279,6 +282,7 @@ fn format(command: &Command) -> Format {
         | Command::Manual(_)
         | Command::Complete { .. }
         | Command::Ssh(_)
+        | Command::Undrain(_)
         | Command::FdForward { .. } => Format::Text,
     }
 }

@@ -12,6 +12,7 @@
 //! * [`gate`]: with which file a unit is scheduled while its rollout hasn't let it through to another; for the engine.
 //! * [`pace`]: how a rollout goes on from member to member; for `rollouts`.
 //! * [`rollouts`]: the gates and rollouts of a cluster, in front of `schedule`; for the engine.
+//! * [`drain`]: which units are told to leave hosts that are drained; for the engine and the API.
 //! * [`sets`]: which members a set has, and how its count changes; for the API, by way of `registry`.
 //! * [`forecast`]: what a change would lead to, decided by `rollouts` and `schedule` on a copy; for the API.
 //! * [`explain`]: why a unit isn't where it should be; on request, for the API.
@@ -24,6 +25,7 @@
 mod absence;
 pub mod check;
 pub mod converge;
+pub mod drain;
 pub mod explain;
 pub mod fit;
 pub mod forecast;

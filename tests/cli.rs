@@ -12,6 +12,8 @@ mod completion;
 mod contexts;
 #[path = "cli/cordon.rs"]
 mod cordon;
+#[path = "cli/drain.rs"]
+mod drain;
 #[path = "cli/fake.rs"]
 mod fake;
 #[path = "cli/files.rs"]

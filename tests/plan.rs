@@ -271,7 +271,7 @@ impl World {
             }
             Op::Cordon(at, cordoned) => {
                 let cordon = cordoned.then(Cordon::default);
-                let asked = cordon.map(|cordon| Maintenance { cordon: Some(cordon) });
+                let asked = cordon.map(|cordon| Maintenance { cordon: Some(cordon), drain: None });
                 let asked = asked.map(|value| Versioned { value, revision: next });
                 self.commit([Change::Maintenance(host(*at), asked)]);
             }
@@ -472,7 +472,7 @@ impl World {
             else {
                 continue;
             };
-            if before.cordon(host).is_none() || live(before, unit.as_str()).is_some() {
+            if !before.is_closed(host) || live(before, unit.as_str()).is_some() {
                 continue;
             }
             let after_plan = self.scheduler.cluster();

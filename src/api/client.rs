@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::api::wire::{
-    AskHosts, AskedHosts, ClusterView, ErrorBody, ErrorDetail, MachineList, Operation, SetList, UnitDetail,
+    AskHosts, AskedHosts, ClusterView, DrainView, ErrorBody, ErrorDetail, MachineList, Operation, SetList, UnitDetail,
     UnitHistory, UnitList, WatchLine,
 };
 use crate::model::glob::Glob;
@@ -178,6 +178,14 @@ impl Client {
     /// know this request yet. After [`ClientError::Unreachable`] it may have been done nevertheless.
     pub async fn ask_hosts(&self, ask: &AskHosts) -> Result<AskedHosts, ClientError> {
         self.call(&Method::POST, "/fleet/v2/machines", batch::json(ask)?.into(), self.patience).await
+    }
+
+    /// What becomes of the units on a host that is drained.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 if no such host is drained.
+    pub async fn drain(&self, host: &MachineId) -> Result<DrainView, ClientError> {
+        self.get(&format!("/fleet/v2/machines/{}/drain", encode(host.as_str()))).await
     }
 
     /// Forget a host that is gone.

@@ -258,6 +258,18 @@ fn description() -> Value {
             },
         ),
         (
+            "/fleet/v2/machines/{id}/drain",
+            "get",
+            Operation {
+                parameters: vec![machine()],
+                ..one(
+                    "drain",
+                    "What becomes of the units on a host that is drained.",
+                    types.answer::<wire::DrainView>(),
+                )
+            },
+        ),
+        (
             "/fleet/v2/machines/{id}/metadata",
             "delete",
             Operation {

@@ -1,5 +1,6 @@
 //! The JSON of the HTTP API, shared by server and clients. Types only; imports `model` and nothing else of ours.
 
+mod drains;
 mod errors;
 mod machines;
 mod plans;
@@ -11,8 +12,11 @@ pub mod v1;
 
 pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
+pub use drains::{DrainView, DrainWhat, DrainedUnit};
 pub use errors::{ErrorBody, ErrorDetail, Problem};
-pub use machines::{AskHosts, AskedHost, AskedHosts, HostAsk, MachineList, MachineRef, MachineView, Offline};
+pub use machines::{
+    AskHosts, AskedHost, AskedHosts, DrainOptions, HostAsk, MachineList, MachineRef, MachineView, Offline,
+};
 pub use plans::{Plan, PlanAsk, PlanRequest, PlannedEffect, PlannedRollout, PlannedUnit};
 pub use rollouts::{
     AskRollout, AskView, FileOutcomeView, OvertakenView, RidingUnit, RolloutHook, RolloutLine, RolloutList,

@@ -9,6 +9,7 @@ pub(super) mod context;
 pub(super) mod cordon;
 mod counted;
 pub(super) mod diff;
+pub(super) mod drain;
 pub(super) mod edit;
 mod effect;
 pub(super) mod export;

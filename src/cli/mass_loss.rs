@@ -82,6 +82,7 @@ pub(in crate::cli) mod tests {
             since: 0,
             gone: gone.map(|(since, held)| Gone { since, held, ..Gone::default() }),
             cordon: None,
+            drain: None,
         }
     }
 

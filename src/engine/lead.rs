@@ -386,7 +386,7 @@ impl<'a, S: Store> Term<'a, S> {
         let Some(scheduler) = self.state.scheduler() else { return };
         let cluster = scheduler.cluster();
         let (hosts, units) = (cluster.machines.len(), cluster.units.len());
-        let is_cordoned = |host: &&MachineId| cluster.cordon(host).is_some();
+        let is_cordoned = |host: &&MachineId| cluster.is_closed(host);
         let cordoned =
             cluster.maintenance.keys().filter(is_cordoned).filter(|host| cluster.machines.contains_key(*host));
         let cordoned = cordoned.count();

@@ -10,6 +10,7 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::{Moment, Revision};
 use crate::model::rollout::Phase;
 use crate::model::unit::{Assignment, Placement, Target, Unit};
+use crate::plan::drain::{self, Timers};
 use crate::plan::rollouts::{Rollouts, Writes};
 use crate::plan::schedule::{Brake, Plan, Scheduler};
 use crate::registry::commit::batch::{Group, Packed, Step, pack};
@@ -29,6 +30,12 @@ pub(super) struct LeaderState {
     scheduler: Option<Scheduler>,
     /// What stands between the units as they are requested and the scheduler.
     rollouts: Rollouts,
+    /// What was seen of drains.
+    drains: Timers,
+    /// Whether anything has happened since hosts that are drained were looked at.
+    happened: bool,
+    /// When the next deadline of a drain passes, in ms since the epoch.
+    drain_due: Option<u64>,
     /// How the members of sets stand.
     sets: Sets,
     /// What has been followed so far.
@@ -69,13 +76,15 @@ impl LeaderState {
     /// Whether [`Self::plan`] has anything to do at `now_ms`.
     pub(super) fn is_dirty(&self, now_ms: u64) -> bool {
         let Some(scheduler) = &self.scheduler else { return false };
-        scheduler.is_dirty() || scheduler.due().is_some_and(|due| due <= now_ms) || self.rollouts.is_dirty(now_ms)
+        let drains = self.happened && drain::under_way(scheduler.cluster()).next().is_some();
+        let due = scheduler.due().into_iter().chain(self.drain_due).any(|due| due <= now_ms);
+        drains || due || scheduler.is_dirty() || self.rollouts.is_dirty(now_ms)
     }
 
     /// When there is something to do although nothing has happened, in ms since the epoch.
     pub(super) fn due(&self) -> Option<u64> {
         let holds = self.scheduler.as_ref().and_then(Scheduler::due);
-        holds.into_iter().chain(self.rollouts.due()).min()
+        holds.into_iter().chain(self.rollouts.due()).chain(self.drain_due).min()
     }
 
     /// How many rollouts are in this phase.
@@ -90,13 +99,18 @@ impl LeaderState {
 
     /// Whether what is decided depends on how much time passes.
     pub(super) fn is_timing(&self, now_ms: u64) -> bool {
-        self.rollouts.due().is_some() || self.scheduler.as_ref().is_none_or(|scheduler| scheduler.is_timing(now_ms))
+        self.rollouts.due().is_some()
+            || self.drain_due.is_some()
+            || self.scheduler.as_ref().is_none_or(|scheduler| scheduler.is_timing(now_ms))
     }
 
     /// What the rollouts and the scheduler decide; `None` before the first list.
     pub(super) fn plan(&mut self, now_ms: u64) -> Option<(Writes, Plan)> {
         let scheduler = self.scheduler.as_mut()?;
         let rollouts = self.rollouts.step(scheduler, now_ms);
+        drain::step(scheduler, &mut self.drains, now_ms);
+        self.drain_due = self.drains.due(scheduler.cluster(), now_ms);
+        self.happened = false;
         Some((rollouts, scheduler.plan(now_ms)))
     }
 
@@ -139,6 +153,7 @@ impl LeaderState {
                 self.reset(at, kvs);
             }
             Update::Batch(batch) => {
+                self.happened = true;
                 for event in batch.events {
                     self.see_leader(&event);
                     match self.read(&event) {
@@ -200,6 +215,7 @@ impl LeaderState {
         let mut scheduler = Scheduler::leaving_out(cluster, self.left_out.clone());
         self.rollouts.hold_files(&mut scheduler);
         self.sets.listed(scheduler.cluster());
+        self.happened = true;
         self.scheduler = Some(scheduler.with_brake(self.brake.unwrap_or_else(Brake::off)));
     }
 
@@ -240,7 +256,8 @@ impl LeaderState {
                 // Until a person asks again, no unit is placed there.
                 Key::Host(id) => {
                     let why = "what was asked of it can't be read".into();
-                    let value = Maintenance { cordon: Some(Cordon { why, ..Cordon::default() }) };
+                    let cordon = Some(Cordon { why, ..Cordon::default() });
+                    let value = Maintenance { cordon, ..Maintenance::default() };
                     cluster.apply(Change::Maintenance(id.clone(), Some(Versioned { value, revision })));
                 }
                 // A gate is closed again, because its unit runs another file than it should; a rollout is paused.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::format::ReportKeyForm;
 use super::history::KeptTexts;
 use super::machine::{KnownHost, Machine, Metadata};
-use super::maintenance::{Cordon, Maintenance};
+use super::maintenance::Maintenance;
 use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
 use super::revision::Revision;
@@ -256,10 +256,16 @@ impl Cluster {
         self.gates.get(name).is_some_and(|gate| gate.value.is_by_host())
     }
 
-    /// That no new unit is to be placed on a host.
+    /// What is asked of a host.
     #[must_use]
-    pub fn cordon(&self, id: &MachineId) -> Option<&Cordon> {
-        self.maintenance.get(id)?.value.cordon.as_ref()
+    pub fn asked_of(&self, id: &MachineId) -> Option<&Maintenance> {
+        self.maintenance.get(id).map(|asked| &asked.value)
+    }
+
+    /// Whether no new unit is to be placed on a host: it is cordoned or drained.
+    #[must_use]
+    pub fn is_closed(&self, id: &MachineId) -> bool {
+        self.asked_of(id).is_some_and(|asked| !asked.is_empty())
     }
 
     /// A host's metadata: dynamic metadata takes precedence over static. An empty dynamic value hides the static one.

@@ -1,10 +1,11 @@
-//! What people have asked of a host, apart from its units: that it is cordoned. Owns how it is worded.
+//! What people have asked of a host, apart from its units: that it is cordoned, or drained. Owns how it is worded.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::author::Author;
+use super::revision::Revision;
 
 /// What was asked of a host (`host/<id>`; written by the API, kept while the host is gone). Later versions may add
 /// fields, which have defaults.
@@ -13,6 +14,9 @@ pub struct Maintenance {
     /// Set while no new unit is to be placed on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordon: Option<Cordon>,
+    /// Set while the host is to have as few units as possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Box<Drain>>,
 }
 
 /// That no new unit is to be placed on a host. What runs there stays, global units are placed nevertheless, and so are
@@ -31,22 +35,84 @@ pub struct Cordon {
     pub by: Option<Box<Author>>,
 }
 
+/// That units are to leave a host, and no new one is to be placed on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Drain {
+    /// The revision of the store at which it was asked for: another one is another drain.
+    pub generation: Revision,
+    /// Since when, in ms since the epoch.
+    #[serde(default)]
+    pub since: u64,
+    /// How many units that belong to no set may be on their way at once.
+    #[serde(default = "Drain::parallel")]
+    pub parallel: u32,
+    /// After so many seconds, no budget counts any more.
+    #[serde(default = "Drain::deadline")]
+    pub deadline: u64,
+    /// Whether global units leave too, when nothing else is left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub globals: bool,
+    /// Whether units leave that no other host fits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// Why, in the words of whoever asked for it; empty if nothing was said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Box<Author>>,
+}
+
+impl Drain {
+    /// Unless said otherwise.
+    #[must_use]
+    pub fn parallel() -> u32 {
+        10
+    }
+
+    /// Unless said otherwise, in seconds.
+    #[must_use]
+    pub fn deadline() -> u64 {
+        3600
+    }
+}
+
 impl Maintenance {
     /// Whether nothing is asked of the host: then there is no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.cordon.is_none()
+        self.cordon.is_none() && self.drain.is_none()
+    }
+
+    /// Why no new unit is to be placed there, as a sentence; `None` if new units may be.
+    #[must_use]
+    pub fn closed(&self) -> Option<String> {
+        let drained = self.drain.as_ref().map(ToString::to_string);
+        drained.or_else(|| self.cordon.as_ref().map(ToString::to_string))
+    }
+}
+
+/// `cordoned by ci: kernel`
+fn said(f: &mut fmt::Formatter<'_>, what: &str, by: Option<&Author>, why: &str) -> fmt::Result {
+    f.write_str(what)?;
+    if let Some(name) = by.and_then(Author::name) {
+        write!(f, " by {name}")?;
+    }
+    if why.is_empty() { Ok(()) } else { write!(f, ": {why}") }
+}
+
+/// `drained by ci: kernel`
+impl fmt::Display for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        said(f, "drained", self.by.as_deref(), &self.why)
     }
 }
 
 /// `cordoned by ci: kernel`
 impl fmt::Display for Cordon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cordoned")?;
-        if let Some(name) = self.by.as_ref().and_then(|by| by.name()) {
-            write!(f, " by {name}")?;
-        }
-        if self.why.is_empty() { Ok(()) } else { write!(f, ": {}", self.why) }
+        said(f, "cordoned", self.by.as_deref(), &self.why)
     }
 }
 

@@ -167,23 +167,27 @@ fn alive(cluster: &Cluster, host: &MachineId) -> Vec<Misfit> {
 }
 
 /// The host takes new units. A unit that it runs already is none, also if the store has lost its assignment; nor is one
-/// that must be with a unit which stays there. Global units are equipment of the host.
+/// that must be with a unit which stays there. Global units are equipment of the host: they leave only one that is
+/// drained of them too, when no other unit is there.
 fn cordoned<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     let Question { unit, constraints, host, stance, with } = *question;
     let cluster = view.cluster();
-    let Some(cordon) = cluster.cordon(host).filter(|_| stance == Stance::Arrive && !constraints.global) else {
+    let Some((asked, closed)) = cluster.asked_of(host).and_then(|asked| Some((asked, asked.closed()?))) else {
         return Vec::new();
     };
     let there = cluster.schedule.get(host);
-    let anchors = |peer: &String| {
-        let arrives = with.iter().any(|name| name.as_str() == peer);
-        !arrives && there.and_then(|there| there.get(peer.as_str())).is_some_and(|peer| peer.value.anchors())
+    let must_leave = if constraints.global {
+        let is_last = || !there.into_iter().flatten().any(|(_, told)| !told.value.global);
+        asked.drain.as_ref().is_some_and(|drain| drain.globals) && (stance == Stance::Arrive || is_last())
+    } else {
+        let anchors = |peer: &String| {
+            let arrives = with.iter().any(|name| name.as_str() == peer);
+            !arrives && there.and_then(|there| there.get(peer.as_str())).is_some_and(|peer| peer.value.anchors())
+        };
+        let runs = || cluster.report(unit, host).is_some_and(|report| report.target == Target::Launched);
+        stance == Stance::Arrive && !constraints.machine_of.iter().any(anchors) && !runs()
     };
-    let runs = || cluster.report(unit, host).is_some_and(|report| report.target == Target::Launched);
-    if constraints.machine_of.iter().any(anchors) || runs() {
-        return Vec::new();
-    }
-    vec![Misfit::Cordoned { cordon: cordon.clone() }]
+    must_leave.then_some(Misfit::Cordoned { asked: closed }).into_iter().collect()
 }
 
 /// `MachineID=`: the id, or its first eight digits.

@@ -27,6 +27,7 @@ use crate::model::format::ReportKeyForm;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::unit::Placement;
 
+use super::drain::{self, Timers};
 use super::rollouts::Rollouts;
 use super::schedule::{Brake, Scheduler};
 pub use course::Course;
@@ -118,6 +119,7 @@ fn unit_of(change: &Change) -> Option<&UnitName> {
 struct World {
     scheduler: Scheduler,
     rollouts: Rollouts,
+    drains: Timers,
     /// What systemd has of each file, also of those that nothing refers to any more.
     bodies: BTreeMap<UnitHash, BodyHash>,
     /// When it began. Holds on the units of hosts that are gone don't end, however long a rollout takes.
@@ -143,7 +145,8 @@ impl World {
         let rollouts = Rollouts::of(&mut cluster, unreadable, BTreeSet::new());
         let mut scheduler = Scheduler::new(cluster).with_brake(brake);
         rollouts.hold_files(&mut scheduler);
-        Self { scheduler, rollouts, bodies, began: now, now, told, trace: Trace::default() }
+        let (drains, trace) = Default::default();
+        Self { scheduler, rollouts, drains, bodies, began: now, now, told, trace }
     }
 
     fn tell(&mut self, change: Change) {
@@ -170,6 +173,7 @@ impl World {
     /// The leader decides. Returns whether there was anything to decide.
     fn decide(&mut self) -> bool {
         let writes = self.rollouts.step(&mut self.scheduler, self.now);
+        drain::step(&mut self.scheduler, &mut self.drains, self.now);
         let plan = self.scheduler.plan(self.began);
         for decision in &plan.decisions {
             let told = decision.assignments.iter().filter(|(_, write)| write.after.is_some());

@@ -36,6 +36,7 @@ use super::gate::{self, instances, is_spare, launched, rollout_of};
 use super::schedule::Scheduler;
 use draft::Draft;
 pub use draft::{GateEvent, GateWrite, RolloutWrite, Writes};
+pub(in crate::plan) use member::unit as member_of;
 use membership::Membership;
 
 /// The rollouts, and the units behind gates.

@@ -26,6 +26,7 @@ mod reconcile_unit;
 mod roster;
 mod round;
 mod score;
+mod suppose;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -64,6 +65,8 @@ pub struct Scheduler {
     left: BTreeSet<MachineId>,
     /// When the first of the holds on hosts that are gone ends, or the first unit of one is no longer kept for it.
     due: Option<u64>,
+    /// Units that are to leave the hosts that they are on, in the next round.
+    sent_away: BTreeSet<UnitName>,
     /// Units about which a record has changed since they were taken, while there are rollouts.
     touched: BTreeSet<UnitName>,
 }
@@ -91,8 +94,8 @@ impl Scheduler {
             dirty.host(&cluster, host);
         }
         let (cluster, brake) = (Arc::new(cluster), Brake::off());
-        let mut scheduler =
-            Self { cluster, index, dirty, brake, left: BTreeSet::new(), due: None, touched: BTreeSet::new() };
+        let (left, sent_away, touched) = Default::default();
+        let mut scheduler = Self { cluster, index, dirty, brake, left, due: None, sent_away, touched };
         scheduler.holds_changed(0);
         scheduler
     }
@@ -168,6 +171,7 @@ impl Scheduler {
             self.look_at_holds(now_ms);
         }
         let plan = round::Round::new(self, now_ms).run();
+        self.sent_away.clear();
         if is_due || !plan.hosts.is_empty() {
             self.holds_changed(now_ms);
         }
@@ -263,6 +267,13 @@ impl Scheduler {
         }
     }
 
+    /// A unit is to leave the host that it is on, in the next round, because that is drained. It is placed again as
+    /// soon as it has stopped.
+    pub fn send_away(&mut self, unit: UnitName) {
+        self.dirty.unit(&unit, Rescan::Keep);
+        self.sent_away.insert(unit);
+    }
+
     /// Files are kept from now on that nothing in the cluster refers to (`after`), and others no longer (`before`).
     pub fn hold(&mut self, before: &[&UnitHash], after: &[&UnitHash]) {
         self.index.held.changed(before.iter().copied(), after.iter().copied());
@@ -302,12 +313,10 @@ impl Scheduler {
     }
 
     fn apply_maintenance(&mut self, id: MachineId, asked: Option<Versioned<Maintenance>>) {
-        let was_cordoned = self.cluster.cordon(&id).is_some();
+        let same = self.cluster.asked_of(&id) == asked.as_ref().map(|asked| &asked.value);
         self.cluster_mut().apply(Change::Maintenance(id.clone(), asked));
-        let is_cordoned = self.cluster.cordon(&id).is_some();
-        if was_cordoned != is_cordoned && self.cluster.machines.contains_key(&id) {
-            self.index.host_changed(&self.cluster, &id);
-            self.mark_waiting();
+        if !same && self.cluster.machines.contains_key(&id) {
+            self.host_changed(&id);
         }
     }
 

@@ -1,12 +1,14 @@
-//! Asks something of hosts: that they are cordoned, or no longer. Owns the transaction, all hosts or none, and what is
-//! the same as before; the leader acts on it.
+//! Asks something of hosts: that they are cordoned or drained, or no longer. Owns the transaction, all hosts or none,
+//! and what is the same as before; the leader acts on it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::author::Author;
-use crate::model::maintenance::{Cordon, Maintenance};
+use crate::model::cluster::{Change, Cluster, Versioned};
+use crate::model::maintenance::{Cordon, Drain, Maintenance};
 use crate::model::name::MachineId;
+use crate::model::revision::Revision;
 use crate::store::{Error, Kv, MAX_OPS, Op, Store, Txn};
 
 use super::keys::Key;
@@ -28,6 +30,25 @@ pub enum Request {
     },
     /// New units may be placed there.
     Uncordon,
+    /// Units are to leave, and no new one is to be placed there.
+    Drain(Options),
+    /// Units needn't leave any more; nothing else was asked of the host by this.
+    Undrain,
+}
+
+/// How a host is drained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// As in [`Drain`].
+    pub parallel: u32,
+    /// As in [`Drain`].
+    pub deadline: u64,
+    /// As in [`Drain`].
+    pub globals: bool,
+    /// As in [`Drain`].
+    pub force: bool,
+    /// Why; if it is empty, a host that is drained already keeps the reason that it has.
+    pub why: String,
 }
 
 /// What a host has now.
@@ -73,7 +94,7 @@ pub async fn ask<S: Store>(
     let keys = |id: &MachineId| [Key::Machine(id.clone()), Key::Roster(id.clone()), Key::Host(id.clone())];
     let wanted: BTreeSet<String> = hosts.iter().flat_map(keys).map(|key| key.to_string()).collect();
     for attempt in 1..=MAX_ATTEMPTS {
-        let (_, found) = reader.points(&wanted).await.map_err(Refusal::Store)?;
+        let (revision, found) = reader.points(&wanted).await.map_err(Refusal::Store)?;
         let find = |key: Key| found.iter().find(|kv| kv.key == key.to_string());
         if let Some(unknown) = hosts.iter().find(|id| keys(id).into_iter().all(|key| find(key).is_none())) {
             return Err(Refusal::Unknown(unknown.clone()));
@@ -83,7 +104,7 @@ pub async fn ask<S: Store>(
             let key = Key::Host(id.clone());
             let stored = find(key.clone());
             let before = stored.and_then(|kv| host::Records::read(kv).inspect_err(|corrupt| reader.warn(corrupt)).ok());
-            let after = next(before.as_ref(), request, by, now);
+            let after = next(before.as_ref(), request, by, (now, revision));
             let changed = stored.is_some() && before.is_none() || after != before.unwrap_or_default();
             if changed {
                 change(&mut txn, &key, stored, &after);
@@ -102,6 +123,31 @@ pub async fn ask<S: Store>(
     Err(Refusal::Contended)
 }
 
+/// What it would change in `cluster` to ask `request` of `hosts`.
+///
+/// # Errors
+/// [`Refusal::Unknown`]
+pub fn trial(
+    cluster: &Cluster,
+    hosts: &BTreeSet<MachineId>,
+    request: &Request,
+    by: &Author,
+    now: u64,
+) -> Result<Vec<Change>, Refusal> {
+    let is_known = |id: &MachineId| {
+        cluster.machines.contains_key(id) || cluster.roster.contains_key(id) || cluster.maintenance.contains_key(id)
+    };
+    if let Some(unknown) = hosts.iter().find(|id| !is_known(id)) {
+        return Err(Refusal::Unknown(unknown.clone()));
+    }
+    let change = |id: &MachineId| {
+        let value = next(cluster.asked_of(id), request, by, (now, cluster.revision));
+        let asked = Some(Versioned { value, revision: cluster.revision });
+        Change::Maintenance(id.clone(), asked.filter(|asked| !asked.value.is_empty()))
+    };
+    Ok(hosts.iter().map(change).collect())
+}
+
 /// Write what is asked of a host instead of what is `stored`, or delete that.
 fn change(txn: &mut Txn, key: &Key, stored: Option<&Kv>, after: &Maintenance) {
     txn.guards.push(unchanged(key, stored.map(|kv| kv.revision)));
@@ -109,7 +155,7 @@ fn change(txn: &mut Txn, key: &Key, stored: Option<&Kv>, after: &Maintenance) {
 }
 
 /// What is asked of a host after `request`. Asked twice for the same, the first author remains.
-fn next(before: Option<&Maintenance>, request: &Request, by: &Author, now: u64) -> Maintenance {
+fn next(before: Option<&Maintenance>, request: &Request, by: &Author, (now, revision): (u64, Revision)) -> Maintenance {
     let before = before.cloned().unwrap_or_default();
     match request {
         Request::Cordon { why } => {
@@ -117,9 +163,25 @@ fn next(before: Option<&Maintenance>, request: &Request, by: &Author, now: u64) 
             if same {
                 return before;
             }
-            Maintenance { cordon: Some(Cordon { since: now, why: why.clone(), by: Some(Box::new(by.clone())) }) }
+            let by = Some(Box::new(by.clone()));
+            Maintenance { cordon: Some(Cordon { since: now, why: why.clone(), by }), ..before }
         }
-        Request::Uncordon => Maintenance { cordon: None },
+        Request::Uncordon => Maintenance { cordon: None, ..before },
+        Request::Undrain => Maintenance { drain: None, ..before },
+        Request::Drain(Options { parallel, deadline, globals, force, why }) => {
+            let wanted = (*parallel, *deadline, *globals, *force);
+            let is_same = |drain: &Drain| {
+                let known = (drain.parallel, drain.deadline, drain.globals, drain.force);
+                known == wanted && (why.is_empty() || drain.why == *why)
+            };
+            if before.drain.as_deref().is_some_and(is_same) {
+                return before;
+            }
+            let (why, by) = (why.clone(), Some(Box::new(by.clone())));
+            let (parallel, deadline, globals, force) = wanted;
+            let drain = Drain { generation: revision, since: now, parallel, deadline, globals, force, why, by };
+            Maintenance { drain: Some(Box::new(drain)), ..before }
+        }
     }
 }
 
@@ -156,6 +218,7 @@ mod tests {
     fn what_is_asked_twice_stays_as_it_was_asked_first() {
         let cordon = |why: &str, user: &str, since| Maintenance {
             cordon: Some(Cordon { since, why: why.into(), by: Some(Box::new(by(user))) }),
+            drain: None,
         };
         let ask = |why: &str| Request::Cordon { why: why.into() };
         let first = cordon("kernel", "ci", 5);
@@ -168,7 +231,7 @@ mod tests {
             (Some(&first), Request::Uncordon, Maintenance::default()),
             (None, Request::Uncordon, Maintenance::default()),
         ] {
-            assert_eq!(next(before, &request, &by("op"), 9), after, "{before:?} {request:?}");
+            assert_eq!(next(before, &request, &by("op"), (9, Revision(7))), after, "{before:?} {request:?}");
         }
     }
 

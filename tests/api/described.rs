@@ -40,6 +40,9 @@ async fn every_operation_answers_as_described_and_no_other_does() {
         daemon.write_raw(&format!("roster/{N2}"), br#"{"hostname":"n2"}"#).await;
         let rollout = br#"{"target":"b","from":{"hash":"a"},"phase":"waiting","since":1,"began":1}"#;
         daemon.write_raw("rollout/a.service", rollout).await;
+        let drained = br#"{"drain":{"generation":1}}"#;
+        daemon.write_raw(&format!("host/{N1}"), drained).await;
+        daemon.write_raw(&format!("host/{N2}"), drained).await;
         let mut lease = json!(null);
         if pattern.contains("/services") && !pattern.ends_with("{instance}") {
             lease = daemon.send("PUT", instance, &json!({ "address": "10.88.0.1", "port": 80 })).await.json();

@@ -1,5 +1,6 @@
 //! What is asked of hosts: that they are cordoned.
 
+use flotilla::model::unit::Target;
 use serde_json::{Value, json};
 
 use crate::harness::{Daemon, FILE, N1};
@@ -84,4 +85,31 @@ async fn reasons_and_plans_know_of_it() {
     daemon.send("POST", "/fleet/v2/units", &batch).await;
     let unit = daemon.get("/fleet/v2/units/a.service").await.json();
     assert!(misfit(unit["reasons"][0]["misfits"][0].as_str().unwrap()), "{unit}");
+}
+
+#[tokio::test]
+async fn what_becomes_of_the_units_on_a_drained_host_is_told() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.machine(N2, "n2", &[]).await;
+    let bound = format!("{FILE}[X-Fleet]\nMachineID={N1}\n");
+    for (unit, text) in [("a.service", FILE), ("b.service", bound.as_str())] {
+        daemon.apply(json!([{ "name": unit, "text": text, "desired": "launched" }])).await;
+        daemon.place(unit, N1, Target::Launched).await;
+    }
+    let path = format!("{MACHINES}/{N1}/drain");
+    assert_eq!(daemon.get(&path).await.status, 404, "it isn't drained");
+    let asked = json!({ "ask": "drain", "hosts": [N1], "why": "kernel", "parallel": 3 });
+    let (status, answer) = ask(&daemon, asked.clone()).await;
+    let drain = &answer["hosts"][0]["drain"];
+    assert_eq!((status, &drain["parallel"], &drain["deadline"]), (200, &json!(3), &json!(3600)), "{answer}");
+    assert_eq!(ask(&daemon, asked).await.1["hosts"][0]["changed"], false);
+    let view = daemon.get(&path).await.json();
+    assert_eq!(view["units"][0], json!({ "name": "a.service", "what": "leaves" }), "{view}");
+    assert_eq!((&view["units"][1]["name"], &view["units"][1]["what"]), (&json!("b.service"), &json!("stays")));
+    let reasons = json!([format!("wants machine {N1}")]);
+    assert_eq!(view["units"][1]["reasons"][0]["misfits"], reasons, "{view}");
+    let plan = daemon.send("POST", "/fleet/v2/plan", &json!({ "hosts": { "ask": "undrain", "hosts": [N1] } })).await;
+    assert_eq!(plan.json()["changes"], false, "{}", plan.text);
+    assert_eq!(ask(&daemon, json!({ "ask": "undrain", "hosts": [N1] })).await.1["hosts"][0]["changed"], true);
 }

@@ -231,6 +231,7 @@ fn described(args: &[String], out: &str) {
         "status" => Some("PrintedStatus"),
         "diff" => Some("PrintedDiffs"),
         "cordon" | "uncordon" => Some("PrintedAskedHosts"),
+        "drain" => Some("PrintedDrained"),
         "forget" => Some("PrintedForgotten"),
         "set-metadata" | "unset-metadata" => Some("PrintedMetadata"),
         "verify" => Some("PrintedFindings"),

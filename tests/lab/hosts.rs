@@ -47,3 +47,33 @@ fn a_cordoned_host_keeps_what_it_has_and_gets_nothing_new() {
     lab.fleetctl(&["uncordon", "n1", "n2"]).ok();
     until(&lab, "a.service", "2 of 2 hosts: metadata");
 }
+
+#[test]
+fn units_leave_a_drained_host_in_order_and_what_can_not_is_named() {
+    let lab = Lab::cluster(3);
+    let service = "[Service]\nExecStart=/bin/sleep 1000\n";
+    lab.file("w@.service", &format!("{service}[X-Fleet]\nReplicas=3\n"));
+    lab.file("db.service", service);
+    lab.file(
+        "app.service",
+        &format!("[Unit]\nRequires=db.service\nAfter=db.service\n{service}[X-Fleet]\nMachineOf=db.service\n"),
+    );
+    lab.file("every.service", &format!("{service}[X-Fleet]\nGlobal=true\n"));
+    lab.fleetctl(&["start", "w@.service", "db.service", "app.service", "every.service"]).ok();
+    let home = lab.until_active("db.service", SOON);
+    let id = lab.sh(&home, "cat /etc/machine-id").ok();
+    lab.file("bound.service", &format!("{service}[X-Fleet]\nMachineID={}\n", id.trim()));
+    lab.fleetctl(&["start", "bound.service"]).ok();
+    let drained = lab.fleetctl(&["drain", &home, "--why", "kernel"]);
+    assert_eq!(drained.code, 1, "{}{}", drained.stdout, drained.stderr);
+    assert!(drained.stdout.contains("  bound.service  stays: fits no other host"), "{}", drained.stdout);
+    for unit in ["db.service", "app.service", "w@1.service", "w@2.service", "w@3.service"] {
+        assert_ne!(place(&lab, unit), home, "{unit}");
+    }
+    assert_eq!(place(&lab, "db.service"), place(&lab, "app.service"));
+    // The one that needs the other stopped first.
+    assert_eq!(lab.order(&home, "Stopped", &["app.service", "db.service"]), ["app.service", "db.service"]);
+    assert_eq!(lab.active_on(&home, "every.service"), Ok("active".into()));
+    lab.fleetctl(&["undrain", &home]).ok();
+    assert_eq!(lab.fleetctl(&["undrain", &home]).code, 1, "it isn't drained");
+}

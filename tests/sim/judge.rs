@@ -11,6 +11,7 @@ use std::time::Duration;
 use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::format::ReportKeyForm;
 use flotilla::model::machine::{Gone, KnownHost};
+use flotilla::model::maintenance::Drain;
 use flotilla::model::move_after::MoveAfter;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
@@ -708,6 +709,10 @@ impl Facts {
         if past().any(|cluster| has_run_once(cluster, host, name)) {
             return;
         }
+        let asked = |cluster: &Cluster| cluster.asked_of(host).and_then(|asked| asked.drain.clone());
+        if let Some(drain) = past().find_map(asked) {
+            return self.is_drained(host, name, (&drain, before), journal);
+        }
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster)) && stays(&gated(cluster))) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
         }
@@ -727,13 +732,66 @@ impl Facts {
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         let runs =
             |cluster: &Cluster| cluster.report(name, host).is_some_and(|report| report.target == Target::Launched);
-        if past().any(|cluster| cluster.cordon(host).is_none() || runs(cluster)) {
+        if past().any(|cluster| !cluster.is_closed(host) || runs(cluster)) {
             return;
         }
         let file = self.cluster.files.get(&entry.hash).map(|file| Constraints::resolve(&file.value, name));
         let peers = file.iter().flat_map(|file| &file.machine_of);
         if !peers.into_iter().any(|peer| past().any(|cluster| told(cluster, peer).is_some())) {
             journal.violate(format!("{name} is placed on {}, which is cordoned", self.name(Some(host))));
+        }
+    }
+
+    /// A unit is sent away from a host that is drained. This is wrong if no other host fitted it in any state from
+    /// which the leader may have planned, or if more members of its set are away than may be because of it.
+    fn is_drained(&self, host: &MachineId, name: &UnitName, (drain, before): (&Drain, usize), journal: &Journal) {
+        let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
+        let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
+        if !past().all(stays) || past().any(|cluster| cluster.done(name).is_some()) {
+            return;
+        }
+        let fits_elsewhere = |cluster: &Cluster| {
+            let cluster = &*effective(cluster);
+            let with: Vec<UnitName> =
+                cluster.schedule.get(host).into_iter().flatten().map(|(name, _)| name.clone()).collect();
+            let others = cluster.machines.keys().filter(|other| *other != host);
+            others.into_iter().any(|other| {
+                cluster.constraints_at(name, other).is_some_and(|constraints| {
+                    let stance = Stance::Arrive;
+                    let question = Question { unit: name, constraints: &constraints, host: other, stance, with: &with };
+                    first_misfit(cluster, &question).is_none()
+                })
+            })
+        };
+        let machine = self.name(Some(host));
+        let global =
+            self.cluster.schedule.get(host).and_then(|there| there.get(name)).is_some_and(|told| told.value.global);
+        if !drain.force && !global && !past().any(fits_elsewhere) {
+            journal.violate(format!("{name} is sent away from {machine}, and fits nowhere else"));
+        }
+        let Some(set) = name.set() else { return };
+        let is_over = journal.now() >= Duration::from_secs(drain.deadline);
+        if is_over || past().any(|cluster| !serves(cluster, name)) {
+            return;
+        }
+        let holds = |cluster: &Cluster| {
+            let Some(unit) = cluster.units.get(&set).filter(|unit| unit.replicas.is_some()) else { return true };
+            let file = cluster.files.get(&unit.hash);
+            let policy = file.and_then(|file| file.value.rollout.as_deref().cloned()).unwrap_or_default();
+            let members: Vec<&UnitName> = cluster.units.keys().filter(|name| name.number_in(&set).is_some()).collect();
+            let has_host = |name: &&&UnitName| {
+                cluster
+                    .schedule
+                    .iter()
+                    .any(|(host, there)| cluster.machines.contains_key(host) && there.contains_key(**name))
+            };
+            let away =
+                members.iter().filter(has_host).filter(|member| **member != name && !serves(cluster, member)).count();
+            away < policy.parallel.at_least_one_of(members.len())
+        };
+        let planned = |cluster: &Cluster| Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() };
+        if !past().any(|cluster| holds(&planned(cluster))) {
+            journal.violate(format!("{name} is sent away from {machine}, and too many of its set are away"));
         }
     }
 
@@ -872,8 +930,8 @@ impl Facts {
                 format!("metadata {} {key} {}", self.name(Some(id)), or_gone(value.as_ref(), Clone::clone))
             }
             Change::Maintenance(id, asked) => {
-                let asked = asked.as_ref().and_then(|asked| asked.value.cordon.as_ref());
-                format!("host {} {}", self.name(Some(id)), or_gone(asked, ToString::to_string))
+                let asked = asked.as_ref().and_then(|asked| asked.value.closed());
+                format!("host {} {}", self.name(Some(id)), or_gone(asked.as_ref(), Clone::clone))
             }
             Change::Placement(name, placement) => {
                 let placement = or_gone(placement.as_ref(), |placement| match &placement.value {
@@ -941,6 +999,18 @@ fn is_tied(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
     let launched = cluster.units.get(name).is_some_and(|unit| unit.desired == Desired::Launched);
     let tied = cluster.constraints(name).is_some_and(|asked| asked.global || asked.machine_id.is_some());
     launched && tied && cluster.machines.contains_key(host) && fits(cluster, host, name, Stance::Arrive)
+}
+
+/// Whether a unit is up on the host that it is assigned to, and ready.
+fn serves(cluster: &Cluster, name: &UnitName) -> bool {
+    cluster.schedule.iter().any(|(host, there)| {
+        let told = there.get(name).filter(|told| told.value.target == Target::Launched);
+        let report = cluster.report(name, host).filter(|_| cluster.machines.contains_key(host));
+        told.zip(report).is_some_and(|(told, report)| {
+            let is_told = report.hash == told.value.hash && report.generation >= told.value.generation;
+            is_told && report.active == ActiveState::Active && report.ready != Some(false)
+        })
+    })
 }
 
 /// Whether a unit should be on a host at all, and may stay on `host` or arrive there.

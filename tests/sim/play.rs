@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use flotilla::model::name::UnitName;
 use flotilla::model::unit::Desired;
+use flotilla::registry::maintenance::Options;
 use flotilla::registry::units::Intent;
 use flotilla::store::embedded::History;
 use flotilla::systemd::fake::{Behaviour, Outcome, Policy};
@@ -338,7 +339,7 @@ impl Game {
         }
     }
 
-    /// Sometimes a host is cordoned, or one that is cordoned no longer is.
+    /// Sometimes a host is cordoned or drained, or no longer.
     async fn maintain(&mut self) {
         let Some(random) = &mut self.maintenance else { return };
         if !random.chance(250) {
@@ -346,8 +347,25 @@ impl Game {
         }
         let hosts = u64::try_from(self.world.hosts.len()).unwrap();
         let host = usize::try_from(random.within(0..=hosts - 1)).unwrap();
-        let is_cordoned = self.world.judge.cluster().cordon(&self.world.hosts[host].id).is_some();
-        if let Err(error) = self.world.cordon(host, !is_cordoned).await {
+        // Two hosts with one machine id are one to whoever cordons or drains them.
+        if self.twin == Some(host) {
+            return;
+        }
+        let cluster = self.world.judge.cluster();
+        let asked = cluster.asked_of(&self.world.hosts[host].id).cloned().unwrap_or_default();
+        let done = match random.within(0..=5) {
+            _ if asked.drain.is_some() => self.world.drain(&[host], None).await,
+            0..=2 => self.world.cordon(host, asked.cordon.is_none()).await,
+            kind => {
+                let (parallel, why) = (u32::try_from(random.within(1..=3)).unwrap(), String::new());
+                let (globals, force) = (random.chance(300), random.chance(200));
+                let options = Options { parallel, deadline: *random.pick(&[20, 3600]), globals, force, why };
+                let other = usize::try_from(random.within(0..=hosts - 1)).unwrap();
+                let both = if kind == 3 { vec![host, other] } else { vec![host] };
+                self.world.drain(&both, Some(options)).await
+            }
+        };
+        if let Err(error) = done {
             self.world.journal.note(format!("* refused: {error}"));
         }
     }
@@ -571,11 +589,12 @@ impl Game {
                 self.world.power_on(host);
             }
         }
-        // A host that is cordoned to the end would let whole batches wait.
+        // A host that is cordoned or drained to the end would let whole batches wait.
         let cordoned = self.world.judge.cluster().maintenance;
         for host in 0..self.world.hosts.len() {
             if cordoned.contains_key(&self.world.hosts[host].id) {
                 let _ = self.world.cordon(host, false).await;
+                let _ = self.world.drain(&[host], None).await;
             }
         }
         let vanishes = self.world.judge.cluster().machines.keys().any(|host| host.as_str() == GHOST);

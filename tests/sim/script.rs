@@ -23,6 +23,8 @@
 //! clock n1 3600s|-3600s|0s        its clock is set: it is ahead by so much, behind, right
 //! forget n1…                     a person says that these hosts are really gone
 //! cordon|uncordon n1…            no new unit is placed there; it is placed there again
+//! drain n1… [OPTION…]            units leave these hosts: parallel=3, deadline=60, globals, force
+//! undrain n1…                    they needn't any more
 //! kill-daemon|stop-daemon|start-daemon n1
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
 //! fail n1 web.service            its process dies
@@ -59,6 +61,7 @@ use std::time::Duration;
 use flotilla::model::name::UnitName;
 use flotilla::model::rollout::Request;
 use flotilla::model::unit::Desired;
+use flotilla::registry::maintenance::Options;
 use flotilla::registry::units::Intent;
 use flotilla::store::embedded::{Counter, History};
 use tokio::time::sleep;
@@ -205,6 +208,27 @@ impl Player {
                 for name in names {
                     self.world.cordon(self.host(name)?, *verb == "cordon").await?;
                 }
+            }
+            ["drain", words @ ..] => {
+                let mut options =
+                    Options { parallel: 10, deadline: 3600, globals: false, force: false, why: "kernel".into() };
+                let mut hosts = Vec::new();
+                for word in words {
+                    let number = |text: &str| text.parse().map_err(|_| "not a number");
+                    match word.split_once('=') {
+                        Some(("parallel", text)) => options.parallel = number(text)?,
+                        Some(("deadline", text)) => options.deadline = number(text)?.into(),
+                        Some(_) => return Err("no such option".into()),
+                        None if *word == "globals" => options.globals = true,
+                        None if *word == "force" => options.force = true,
+                        None => hosts.push(self.host(word)?),
+                    }
+                }
+                self.world.drain(&hosts, Some(options)).await?;
+            }
+            ["undrain", names @ ..] => {
+                let hosts: Vec<usize> = names.iter().map(|name| self.host(name)).collect::<Result<_, _>>()?;
+                self.world.drain(&hosts, None).await?;
             }
             ["kill-daemon", name] => self.world.kill_daemon(self.host(name)?).await,
             ["stop-daemon", name] => self.world.stop_daemon(self.host(name)?).await,

@@ -19,7 +19,7 @@ use flotilla::registry::apply::{Applied, Why, apply};
 use flotilla::registry::ask;
 use flotilla::registry::forget::forget;
 use flotilla::registry::keys::{Key, STATES};
-use flotilla::registry::maintenance::{self, Request as HostRequest};
+use flotilla::registry::maintenance::{self, Options as DrainOptions, Request as HostRequest};
 use flotilla::registry::reader::Reader;
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
 use flotilla::registry::{delete, point, put};
@@ -414,6 +414,17 @@ impl World {
         let cordon = HostRequest::Cordon { why: "kernel".into() };
         let request = if cordoned { cordon } else { HostRequest::Uncordon };
         let asked = maintenance::ask(&self.reader, &[id.clone()].into(), &request, &Author::default(), 0).await;
+        asked.map(drop).map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    /// A person drains hosts, all in one step, or drains them no longer.
+    pub(crate) async fn drain(&self, hosts: &[usize], options: Option<DrainOptions>) -> Result<(), String> {
+        let names: Vec<&str> = hosts.iter().map(|host| self.hosts[*host].name.as_str()).collect();
+        let what = if options.is_some() { "drained" } else { "no longer drained" };
+        self.journal.note(format!("* user: {} {what}", names.join(" ")));
+        let ids = hosts.iter().map(|host| self.hosts[*host].id.clone()).collect();
+        let request = options.map_or(HostRequest::Undrain, HostRequest::Drain);
+        let asked = maintenance::ask(&self.reader, &ids, &request, &Author::default(), 0).await;
         asked.map(drop).map_err(|refusal| format!("{refusal:?}"))
     }
 

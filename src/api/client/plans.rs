@@ -4,7 +4,7 @@ use hyper::Method;
 
 use super::batch::json;
 use super::{Client, ClientError};
-use crate::api::wire::{ApplyUnit, Plan, PlanAsk, PlanRequest};
+use crate::api::wire::{ApplyUnit, AskHosts, Plan, PlanAsk, PlanRequest};
 use crate::model::name::UnitName;
 use crate::model::rollout::Request;
 
@@ -18,7 +18,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn plan(&self, units: &[ApplyUnit]) -> Result<Option<Plan>, ClientError> {
-        self.planned(&PlanRequest { units: Some(units.to_vec()), asks: None }).await
+        self.planned(&PlanRequest { units: Some(units.to_vec()), ..PlanRequest::default() }).await
     }
 
     /// What it would lead to to ask `ask` of the rollout `name`; nothing is asked. `None` from a `fleetd` that knows no
@@ -27,7 +27,16 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]; [`ClientError::Api`] with code 409 if this can't be asked now.
     pub async fn plan_ask(&self, name: &UnitName, ask: Request) -> Result<Option<Plan>, ClientError> {
-        self.planned(&PlanRequest { units: None, asks: Some(vec![PlanAsk { name: name.clone(), ask }]) }).await
+        self.planned(&PlanRequest { asks: Some(vec![PlanAsk { name: name.clone(), ask }]), ..PlanRequest::default() })
+            .await
+    }
+
+    /// What it would lead to to ask something of hosts; nothing is asked. `None` from a `fleetd` that knows no plans.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 400 from a `fleetd` that knows no such plans.
+    pub async fn plan_hosts(&self, ask: &AskHosts) -> Result<Option<Plan>, ClientError> {
+        self.planned(&PlanRequest { hosts: Some(ask.clone()), ..PlanRequest::default() }).await
     }
 
     async fn planned(&self, request: &PlanRequest) -> Result<Option<Plan>, ClientError> {

@@ -143,7 +143,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("version", text()),
         ("since", number.clone()),
         ("gone", or_null(of("Gone"))),
-        ("state", json!({ "enum": ["up", "cordoned", "gone"] })),
+        ("state", json!({ "enum": ["up", "cordoned", "drained", "gone"] })),
+        ("drain", or_null(of("Drain"))),
         ("cordon", or_null(of("Cordon"))),
         ("offline", offline.clone()),
     ];
@@ -327,6 +328,24 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                         "cordon": or_null(of("Cordon")),
                     },
                     "required": ["machine", "ip", "hostname", "changed", "cordon"],
+                    "additionalProperties": false,
+                },
+            }),
+        ),
+        (
+            "PrintedDrained",
+            json!({
+                "description": "What `fleetctl drain` prints with `--output json`, when nothing more leaves.",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "machine": of("MachineId"),
+                        "hostname": text(),
+                        "left": { "type": "integer", "minimum": 0, "description": "How many units left." },
+                        "units": all_of(of("DrainedUnit")),
+                    },
+                    "required": ["machine", "hostname", "left", "units"],
                     "additionalProperties": false,
                 },
             }),

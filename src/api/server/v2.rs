@@ -1,6 +1,7 @@
 //! The API for what v1 can't express: batches, reasons, streams of changes. Owns its paths; its JSON belongs to `wire`.
 
 mod apply;
+mod drain;
 mod fits;
 mod history;
 mod hosts;
@@ -42,6 +43,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/rollouts/{name}", allow_methods(rollout, "GET and POST"))
         .route("/machines", allow_methods(machines, "GET and POST"))
         .route("/machines/{id}", allow_methods([(Administer, delete(hosts::forget::<S>))], "DELETE"))
+        .route("/machines/{id}/drain", allow_methods([(Read, get(drain::get::<S>))], "GET"))
         .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))
         .route("/status", allow_methods([(Read, get(hosts::status::<S>))], "GET"))
         .route("/watch", allow_methods([(Follow, get(watch::get::<S>))], "GET"))

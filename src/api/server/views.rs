@@ -139,7 +139,8 @@ pub(super) fn machines(cluster: &Cluster) -> Vec<MachineView> {
         version: machine.version.clone(),
         since: machine.since,
         gone: None,
-        cordon: cluster.cordon(id).cloned(),
+        cordon: cluster.asked_of(id).and_then(|asked| asked.cordon.clone()),
+        drain: cluster.asked_of(id).and_then(|asked| asked.drain.clone()),
     };
     cluster.machines.iter().map(view).collect()
 }
@@ -156,7 +157,8 @@ pub(super) fn gone(cluster: &Cluster) -> Vec<MachineView> {
         version: known.value.version.clone(),
         since: 0,
         gone: Some(known.value.gone.unwrap_or_default()),
-        cordon: cluster.cordon(id).cloned(),
+        cordon: cluster.asked_of(id).and_then(|asked| asked.cordon.clone()),
+        drain: cluster.asked_of(id).and_then(|asked| asked.drain.clone()),
     };
     absent.map(view).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::machine::Gone;
-use crate::model::maintenance::Cordon;
+use crate::model::maintenance::{Cordon, Drain};
 use crate::model::name::MachineId;
 
 /// v2: a host, as far as tables need it.
@@ -74,9 +74,19 @@ pub struct MachineView {
     /// Set while no new unit is placed on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordon: Option<Cordon>,
+    /// Set while it is drained: units leave it, and no new one is placed on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Box<Drain>>,
 }
 
 impl MachineView {
+    /// Why no new unit is placed on it, as a sentence, and since when; the drain, if it is both.
+    #[must_use]
+    pub fn closed(&self) -> Option<(String, u64)> {
+        let drained = self.drain.as_ref().map(|drain| (drain.to_string(), drain.since));
+        drained.or_else(|| self.cordon.as_ref().map(|cordon| (cordon.to_string(), cordon.since)))
+    }
+
     /// What people call the host, as in [`MachineRef::name`].
     #[must_use]
     pub fn name(&self) -> String {
@@ -113,6 +123,27 @@ pub struct AskHosts {
     /// Why, for people: at most 256 bytes. Without a reason, a host that is cordoned already keeps the one that it has.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// How a host is drained.
+    #[serde(flatten)]
+    pub options: DrainOptions,
+}
+
+/// v2: how a host is drained.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct DrainOptions {
+    /// How many units that belong to no set may be on their way at once; otherwise 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
+    /// After so many seconds, no budget counts any more; otherwise an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
+    /// Whether global units leave too, when nothing else is left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub globals: bool,
+    /// Whether units leave that no other host fits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// v2: what can be asked of hosts.
@@ -124,6 +155,10 @@ pub enum HostAsk {
     Cordon,
     /// New units may be placed there again.
     Uncordon,
+    /// Units are to leave, and no new one is to be placed there.
+    Drain,
+    /// Units needn't leave any more.
+    Undrain,
 }
 
 /// v2: what is asked of hosts from now on.
@@ -145,6 +180,9 @@ pub struct AskedHost {
     /// Set while no new unit is placed on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordon: Option<Cordon>,
+    /// Set while units leave it, and no new one is placed on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Box<Drain>>,
 }
 
 /// v2: the mark of an answer that was given without the store. Without `seen`, it is what one host knows by itself: the

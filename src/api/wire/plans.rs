@@ -7,10 +7,11 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::rollout::{Phase, Request};
 
-use super::machines::MachineRef;
+use super::machines::{AskHosts, MachineRef};
 use super::units::{AppliedUnit, ApplyUnit};
 
-/// v2: the body of `POST /fleet/v2/plan`: a batch of units, or what is asked of rollouts; one of both.
+/// v2: the body of `POST /fleet/v2/plan`: a batch of units, or what is asked of rollouts or of
+/// hosts; one of these.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -21,6 +22,9 @@ pub struct PlanRequest {
     /// What is asked of rollouts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asks: Option<Vec<PlanAsk>>,
+    /// What is asked of hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<AskHosts>,
 }
 
 /// v2: something that is asked of a rollout.

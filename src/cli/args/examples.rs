@@ -153,6 +153,15 @@ const EXAMPLES: &[Examples] = &[
     ),
     ("uncordon", &[("uncordon n2", "place new units on n2 again; those that waited for it start")]),
     (
+        "drain",
+        &[
+            ("drain n2 --why kernel", "move the units of n2 to other hosts, and place no new ones there"),
+            ("drain n2 n3 --plan", "change nothing, and say which units would move where"),
+            ("drain n2 --globals --deadline 10m", "global units too, and after ten minutes regardless of budgets"),
+        ],
+    ),
+    ("undrain", &[("undrain n2", "n2 takes units again")]),
+    (
         "forget",
         &[
             ("forget n2", "n2 is gone and won't be back: don't list it any more"),

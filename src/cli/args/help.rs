@@ -19,14 +19,16 @@ const GROUPS: &[(&str, &[&str])] = &[
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
 /// where `forget` helps, `status` says so, and who takes hosts out of service, announces services, has several
-/// clusters, or hosts of several kinds, reads about `cordon`, `list-services`, `service`, `context` and `set-metadata`
-/// there.
-const LEFT_OUT: [&str; 10] = [
+/// clusters, or hosts of several kinds, reads about `cordon`, `drain`, `list-services`, `service`, `context` and
+/// `set-metadata` there.
+const LEFT_OUT: [&str; 12] = [
     "version",
     "import",
     "forget",
     "cordon",
     "uncordon",
+    "drain",
+    "undrain",
     "list-services",
     "service",
     "context",

@@ -1,5 +1,7 @@
-//! The options of the commands about hosts, or that go to hosts: `status`, `ssh`, `cordon`, `uncordon`, `set-metadata`,
-//! `unset-metadata` and `forget`.
+//! The options of the commands about hosts, or that go to hosts: `status`, `ssh`, `cordon`, `uncordon`, `drain`,
+//! `undrain`, `set-metadata`, `unset-metadata` and `forget`.
+
+use std::time::Duration;
 
 use clap::Args;
 
@@ -55,6 +57,45 @@ pub(in crate::cli) struct Uncordon {
     pub(in crate::cli) hosts: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
+}
+
+/// `drain`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Drain {
+    /// Hosts: their names, addresses, ids or the beginnings of ids
+    #[arg(value_name = "HOST", required = true)]
+    pub(in crate::cli) hosts: Vec<String>,
+    /// Why, for those who ask later
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) why: Option<String>,
+    /// How many units that belong to no set may be on their way from a host at once; without it, 10
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(in crate::cli) parallel: Option<u32>,
+    /// After this time, move what can be moved regardless of --parallel and of Parallel=; without it, 60m
+    #[arg(long, value_name = "TIME", value_parser = super::change::time)]
+    pub(in crate::cli) deadline: Option<Duration>,
+    /// Stop global units too, when no other unit is left
+    #[arg(long)]
+    pub(in crate::cli) globals: bool,
+    /// Stop also units that fit no other host
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
+    /// Only print what it would lead to; the exit status is 3 if anything would happen
+    #[arg(long)]
+    pub(in crate::cli) plan: bool,
+    /// Don't wait until the units have left
+    #[arg(long)]
+    pub(in crate::cli) no_block: bool,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `undrain`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Undrain {
+    /// Hosts: their names, addresses, ids or the beginnings of ids
+    #[arg(value_name = "HOST", required = true)]
+    pub(in crate::cli) hosts: Vec<String>,
 }
 
 /// `forget`.

@@ -119,12 +119,16 @@ fn globals(words: &[String]) -> Option<Globals> {
 
 async fn known(client: &Client, values: &Values) -> Result<Vec<String>, ClientError> {
     let mut known = Vec::new();
-    if let Values::Hosts | Values::CordonedHosts | Values::GoneHosts | Values::HostsAndUnits = values {
+    if let Values::Hosts | Values::CordonedHosts | Values::DrainedHosts | Values::GoneHosts | Values::HostsAndUnits =
+        values
+    {
         let MachineList { machines, gone, .. } = client.machines().await?;
         let is_cordoned = |host: &MachineView| host.cordon.is_some();
+        let is_drained = |host: &MachineView| host.drain.is_some();
         let hosts: Vec<MachineView> = match values {
             Values::GoneHosts => gone,
             Values::CordonedHosts => machines.into_iter().chain(gone).filter(is_cordoned).collect(),
+            Values::DrainedHosts => machines.into_iter().chain(gone).filter(is_drained).collect(),
             _ => machines,
         };
         let name = |host: MachineView| if host.hostname.is_empty() { host.ip } else { host.hostname };

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::api::wire::{AskHosts, AskedHost, HostAsk, MachineList, MachineView};
+use crate::api::wire::{AskHosts, AskedHost, DrainOptions, HostAsk, MachineList, MachineView};
 use crate::cli::args::{Cordon, Uncordon};
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::hosts;
@@ -24,7 +24,8 @@ async fn ask(session: &Session, names: &[String], ask: HostAsk, why: String) -> 
     let all = session.client.machines().await?;
     let found = hosts::known(names, &all).map_err(|lines| Error::failures(lines).because("nothing was changed"))?;
     let ids = found.iter().map(|host| host.id.clone()).collect();
-    let asked = session.client.ask_hosts(&AskHosts { ask, hosts: ids, why }).await?.hosts;
+    let asked =
+        session.client.ask_hosts(&AskHosts { ask, hosts: ids, why, options: DrainOptions::default() }).await?.hosts;
     let mut printed = Vec::new();
     for host in found {
         let Some(now) = asked.iter().find(|asked| asked.id == host.id) else { continue };
@@ -56,15 +57,19 @@ fn sentence(ask: HostAsk, host: &MachineView, now: &AskedHost) -> String {
             // The reason follows the word.
             format!("{shown} is cordoned already{}", so.trim_start_matches("cordoned"))
         }
-        (HostAsk::Uncordon, true) => format!("Uncordoned {shown}"),
-        (HostAsk::Uncordon, false) => format!("{shown} isn't cordoned"),
+        (_, true) => format!("Uncordoned {shown}"),
+        (_, false) if host.drain.is_some() => {
+            format!("{shown} isn't cordoned but drained; `fleetctl undrain {}`", host.name())
+        }
+        (_, false) => format!("{shown} isn't cordoned"),
     }
 }
 
 /// Whether no host takes new units any more.
 fn are_all_cordoned(all: &MachineList, asked: &[AskedHost]) -> bool {
     let is_asked = |host: &MachineView| asked.iter().any(|asked| asked.id == host.id);
-    !all.machines.is_empty() && all.machines.iter().all(|host| host.cordon.is_some() || is_asked(host))
+    !all.machines.is_empty()
+        && all.machines.iter().all(|host| host.cordon.is_some() || host.drain.is_some() || is_asked(host))
 }
 
 #[cfg(test)]
@@ -80,7 +85,7 @@ mod tests {
         let cordon = Some(Cordon { since: 5, why: "kernel".into(), by });
         let said = |ask, changed, cordon: &Option<Cordon>| {
             let host = host('2', "n2");
-            sentence(ask, &host, &AskedHost { id: host.id.clone(), changed, cordon: cordon.clone() })
+            sentence(ask, &host, &AskedHost { id: host.id.clone(), changed, cordon: cordon.clone(), drain: None })
         };
         assert_eq!(said(HostAsk::Cordon, true, &cordon), "Cordoned n2 (ip-n2, 22222222)");
         let already = "n2 (ip-n2, 22222222) is cordoned already by ci: kernel";

@@ -156,8 +156,8 @@ pub(in crate::cli) async fn machines(session: &Session, args: &ListMachines) -> 
     if is_for_people {
         let units = session.known_units(&[]).await?.units;
         show(session, &list.columns, &people::machines(&machines, &units, Clock::system().now_ms()));
-        let cordoned = machines.iter().filter_map(|machine| Some((machine.name(), machine.cordon.as_ref()?)));
-        session.out.messages(cordoned.map(|(name, cordon)| format!("{name} is {cordon}")));
+        let closed = machines.iter().filter_map(|machine| Some((machine.name(), machine.closed()?.0)));
+        session.out.messages(closed.map(|(name, closed)| format!("{name} is {closed}")));
         let gone = machines.iter().find(|machine| machine.gone.is_some()).map(MachineView::name);
         let hint = gone.map(|name| Line::hint(format!("if {name} won't be back: `fleetctl forget {name}`")));
         session.out.messages(&if loss.is_empty() { hint.into_iter().collect() } else { loss });

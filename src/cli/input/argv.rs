@@ -146,9 +146,10 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 12] = [
+const LATER: [&str; 14] = [
     "cordon",
     "diff",
+    "drain",
     "edit",
     "history",
     "list-sets",
@@ -157,6 +158,7 @@ const LATER: [&str; 12] = [
     "scale",
     "set-metadata",
     "uncordon",
+    "undrain",
     "unset-metadata",
     "verify",
 ];

@@ -79,9 +79,9 @@ pub(in crate::cli) mod tests {
 
     /// A host whose id has only this digit.
     pub(in crate::cli) fn host(digit: char, hostname: &str) -> MachineView {
-        let (metadata, builtin, version, since, gone, cordon) = Default::default();
+        let (metadata, builtin, version, since, gone, cordon, drain) = Default::default();
         let (id, ip) = (digit.to_string().repeat(32).parse().unwrap(), format!("ip-{hostname}"));
-        MachineView { id, ip, hostname: hostname.into(), metadata, builtin, version, since, gone, cordon }
+        MachineView { id, ip, hostname: hostname.into(), metadata, builtin, version, since, gone, cordon, drain }
     }
 
     #[test]

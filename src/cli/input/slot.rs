@@ -23,6 +23,8 @@ pub(in crate::cli) enum Values {
     Hosts,
     /// Names of hosts that are cordoned.
     CordonedHosts,
+    /// Names of hosts that are drained.
+    DrainedHosts,
     /// Names of hosts that are gone.
     GoneHosts,
     /// Names of hosts and of units.
@@ -142,8 +144,9 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "scale" if before.is_empty() => Some(Values::Scalable),
         "list-sets" => Some(Values::Sets),
         "rollout" if before.is_empty() => units(true, false),
-        "list-machines" | "cordon" => Some(Values::Hosts),
+        "list-machines" | "cordon" | "drain" => Some(Values::Hosts),
         "uncordon" => Some(Values::CordonedHosts),
+        "undrain" => Some(Values::DrainedHosts),
         "forget" => Some(Values::GoneHosts),
         "set-metadata" | "unset-metadata" if before.is_empty() => Some(Values::Hosts),
         "set-metadata" => Some(Values::Metadata),
@@ -200,6 +203,8 @@ mod tests {
             ("cordon n1 n", Some(Values::Hosts), "", "n"),
             ("uncordon n", Some(Values::CordonedHosts), "", "n"),
             ("cordon --why ", None, "", ""),
+            ("drain --parallel 3 n", Some(Values::Hosts), "", "n"),
+            ("undrain n", Some(Values::DrainedHosts), "", "n"),
             ("--context pr", Some(Values::Contexts), "", "pr"),
             ("list-units --context=pr", Some(Values::Contexts), "--context=", "pr"),
             ("context use ", Some(Values::Contexts), "", ""),

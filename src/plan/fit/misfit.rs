@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::model::glob::Glob;
-use crate::model::maintenance::Cordon;
 use crate::model::name::UnitName;
 use crate::model::placement::Condition;
 use crate::model::placement::preference::Crowd;
@@ -30,10 +29,10 @@ pub struct Skew {
 pub enum Misfit {
     /// The host isn't registered.
     Dead,
-    /// The host is cordoned, and the unit would be new there.
+    /// The host is cordoned or drained, and the unit would be new there, or is global and leaves it last.
     Cordoned {
-        /// By whom, and why.
-        cordon: Cordon,
+        /// Which of the two, by whom, and why.
+        asked: String,
     },
     /// `MachineID=` names another host.
     MachineId {
@@ -121,7 +120,7 @@ impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dead => write!(f, "the host is gone"),
-            Self::Cordoned { cordon } => write!(f, "{cordon}"),
+            Self::Cordoned { asked } => f.write_str(asked),
             Self::MachineId { wanted } => write!(f, "wants machine {wanted}"),
             Self::Metadata { key, found, wanted } => {
                 match found {

@@ -98,7 +98,7 @@ impl View for Cluster {
         let mut values = Eligible::new();
         for host in self.machines.keys().filter(|host| is_eligible(self, constraints, host)) {
             let value = metadata_value(self, host, key).map(str::to_owned);
-            *values.entry(value).or_default() |= self.cordon(host).is_none();
+            *values.entry(value).or_default() |= !self.is_closed(host);
         }
         Arc::new(values)
     }

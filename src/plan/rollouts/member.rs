@@ -44,7 +44,7 @@ pub(super) fn on_host(
 }
 
 /// A unit that is a member, or rides with one.
-pub(super) fn unit(cluster: &Cluster, name: &UnitName) -> Member {
+pub(in crate::plan) fn unit(cluster: &Cluster, name: &UnitName) -> Member {
     let member = |host: Option<&MachineId>, state: MemberState| Member {
         name: name.clone().into(),
         about: name.clone(),

@@ -46,7 +46,7 @@ impl<'a> Indexed<'a> {
     }
 
     /// Of the hosts that `fit`, the one that is most as `group` prefers; the least loaded one, if it prefers nothing.
-    fn preferred<'b>(
+    pub(super) fn preferred<'b>(
         &self,
         group: &[UnitName],
         members: &[(&UnitName, &'a Node)],
@@ -84,7 +84,7 @@ impl<'a> Indexed<'a> {
     }
 
     /// Candidate hosts, best first: those that satisfy the most selective constraint of the group, and their number.
-    fn candidates<'b>(&'b self, members: &[Member<'b>], group: &[UnitName]) -> Candidates<'b> {
+    pub(super) fn candidates<'b>(&'b self, members: &[Member<'b>], group: &[UnitName]) -> Candidates<'b> {
         let index = self.index;
         let mut best: Ranked<'b> = Box::new(index.hosts.all());
         let mut fewest = index.hosts.len();

@@ -231,6 +231,8 @@ pub enum Departure {
     Destroyed,
     /// It isn't where its placement says, after a crash or a manual change in the store.
     Unexplained,
+    /// The host is drained.
+    Drained,
     /// It breaks a rule.
     Misfit(Misfit),
 }
@@ -244,6 +246,7 @@ impl fmt::Display for Departure {
             Self::Unwanted => write!(f, "its desired state is inactive"),
             Self::Destroyed => write!(f, "it was destroyed"),
             Self::Unexplained => write!(f, "its placement says otherwise"),
+            Self::Drained => write!(f, "the host is drained"),
             Self::Misfit(misfit) => misfit.fmt(f),
         }
     }

@@ -133,6 +133,7 @@ impl Scheduler {
         let (is_there, is_live) = (assignment.is_some(), live(assignment.as_ref()));
         let mut displaced = self.displaced_by_destroyed(name);
         if was_there && !is_there {
+            self.mark_last(host);
             self.mark_helped(host, name);
         }
         match assignment {
@@ -167,6 +168,15 @@ impl Scheduler {
         }
         if is_live && !was_live {
             self.mark_replaced(host, name);
+        }
+    }
+
+    /// Global units leave a host that is drained of them when they are the last.
+    fn mark_last(&mut self, host: &MachineId) {
+        let drain = self.cluster.asked_of(host).and_then(|asked| asked.drain.as_ref());
+        if drain.is_some_and(|drain| drain.globals) {
+            let there = self.cluster.schedule.get(host).into_iter().flat_map(|assignments| assignments.keys());
+            there.for_each(|name| self.dirty.at(name, host));
         }
     }
 
@@ -270,31 +280,27 @@ impl Scheduler {
         }) || theirs.is_some_and(|constraints| constraints.conflicts.iter().any(|glob| glob.matches(name.as_str())))
     }
 
-    /// All units that wait: what they count in their reasons may have changed.
-    pub(super) fn mark_waiting(&mut self) {
-        for name in &self.index.waiting {
-            self.dirty.unit(name, Rescan::Explain);
-        }
-    }
-
     /// A host reports a unit. One that runs there although the store has lost its assignment isn't new to the host, and
     /// may be taken over there although the host is cordoned, or too many of its kind are.
     pub(super) fn mark_running(&mut self, host: &MachineId, name: &UnitName, reported: Option<Target>) {
-        let exempts = self.cluster.cordon(host).is_some() || self.index.crowds.is_skewed(name);
+        let exempts = self.cluster.is_closed(host) || self.index.crowds.is_skewed(name);
         let runs = reported == Some(Target::Launched) && exempts;
         if runs && self.index.waiting.contains(name) {
             self.dirty.at(name, host);
         }
     }
 
-    /// A host was added or removed, or its metadata changed. Every waiting unit counts the hosts in its reasons and is
-    /// examined again; a global unit that has hosts only needs to be examined where it might fit now.
+    /// A host was added or removed, its metadata changed, or something else is asked of it. Every waiting unit counts
+    /// the hosts in its reasons and is examined again; a global unit that has hosts only needs to be examined where it
+    /// might fit now.
     pub(super) fn mark_host(&mut self, host: &MachineId) {
         let there = self.cluster.schedule.get(host).into_iter().flat_map(|assignments| assignments.keys());
         for name in there {
             self.dirty.at(name, host);
         }
-        self.mark_waiting();
+        for name in &self.index.waiting {
+            self.dirty.unit(name, Rescan::Explain);
+        }
         if self.cluster.machines.contains_key(host) {
             for name in &self.index.globals {
                 let node = self.index.nodes.get(name);

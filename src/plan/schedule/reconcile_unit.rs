@@ -77,7 +77,10 @@ impl Round<'_> {
         let home = placement.as_ref().and_then(Placement::host);
         let mut stays = false;
         for host in self.live_hosts(unit) {
-            if Some(&host) == home {
+            if Some(&host) == home && self.scheduler.sent_away.remove(unit) {
+                stays = true;
+                self.leave(unit, &host, Departure::Drained);
+            } else if Some(&host) == home {
                 stays = true;
                 self.stay_or_leave(unit, constraints, &host);
             } else {

@@ -22,7 +22,7 @@ pub(super) type Ranking = BTreeSet<Score>;
 
 impl Score {
     pub(super) fn of(cluster: &Cluster, host: &MachineId) -> Self {
-        Self { cordoned: cluster.cordon(host).is_some(), load: load(cluster, host), host: host.clone() }
+        Self { cordoned: cluster.is_closed(host), load: load(cluster, host), host: host.clone() }
     }
 }
 

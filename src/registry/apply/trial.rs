@@ -4,13 +4,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::model::author::Author;
 use crate::model::cluster::{Change, Cluster, Versioned};
-use crate::model::name::{UnitHash, UnitName};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::rollout::{Ask, Request};
 use crate::model::unit::Unit;
 use crate::registry::ask::{self, Refusal};
 use crate::registry::keys;
+use crate::registry::maintenance::{self, Request as HostRequest};
 use crate::registry::reader::{Damaged, Reader};
 use crate::registry::records::file::FileRecord;
 use crate::registry::scope::Scope;
@@ -61,6 +63,16 @@ pub async fn trial<S: Store>(reader: &Reader<S>, intents: &[Intent], now: u64) -
         tokio::time::sleep(CONFLICT_PAUSE * attempt).await;
     }
     Err(Why::Contended)
+}
+
+/// The whole cluster, with the files that decide something, and without the authors of units.
+///
+/// # Errors
+/// [`StoreError::Unavailable`], [`StoreError::Refused`].
+pub async fn present<S: Store>(reader: &Reader<S>) -> Result<Cluster, StoreError> {
+    let mut cluster = reader.cluster(&EVERYTHING, &Scope::All).await?;
+    add_files(reader, &mut cluster).await?;
+    Ok(cluster)
 }
 
 /// Whether what was decided holds in `cluster`, which was read later: the units are as they were.
@@ -129,6 +141,24 @@ pub async fn trial_of_asks<S: Store>(
     add_files(reader, &mut cluster).await?;
     let applied = Applied { revision, units: Vec::new() };
     Ok(Ok(Trial { applied, changes, cluster, unreadable: damaged.into_keys().collect() }))
+}
+
+/// What it would change to ask something of hosts at `now`, in ms since the epoch.
+///
+/// # Errors
+/// As [`maintenance::ask`], which nothing is asked of.
+pub async fn trial_of_hosts<S: Store>(
+    reader: &Reader<S>,
+    hosts: &BTreeSet<MachineId>,
+    request: &HostRequest,
+    by: &Author,
+    now: u64,
+) -> Result<Trial, maintenance::Refusal> {
+    let (mut cluster, damaged) = reader.all(&EVERYTHING, &Scope::All).await.map_err(maintenance::Refusal::Store)?;
+    add_files(reader, &mut cluster).await.map_err(maintenance::Refusal::Store)?;
+    let changes = maintenance::trial(&cluster, hosts, request, by, now)?;
+    let applied = Applied { revision: cluster.revision, units: Vec::new() };
+    Ok(Trial { applied, changes, cluster, unreadable: damaged.into_keys().collect() })
 }
 
 /// Add the files of a cluster, and leave its authors out.

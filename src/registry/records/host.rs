@@ -28,11 +28,25 @@ impl Family for Records {
             r#"{"cordon":{"since":5,"why":"kernel","by":{"uid":1001,"user":"ci"}}}"#,
         ),
         Form::today("host/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a", r#"{"cordon":{"since":5}}"#),
+        Form::today(
+            "host/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
+            concat!(
+                r#"{"drain":{"generation":7,"since":5,"parallel":3,"deadline":60,"globals":true,"force":true,"#,
+                r#""why":"kernel","by":{"uid":1001,"user":"ci"}}}"#,
+            ),
+        ),
+        // With what this version takes for granted.
+        Form::old(
+            "host/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
+            r#"{"drain":{"generation":7}}"#,
+            r#"{"drain":{"generation":7,"since":0,"parallel":10,"deadline":3600}}"#,
+        ),
     ];
 
     /// The words of a person are shown in tables and logs.
     fn admit(mut asked: Maintenance) -> Result<Maintenance, String> {
         asked.cordon.iter_mut().for_each(|cordon| printable(&mut cordon.why));
+        asked.drain.iter_mut().for_each(|drain| printable(&mut drain.why));
         Ok(asked)
     }
 

@@ -13,12 +13,12 @@ use crate::api::server::error::Failure;
 use crate::api::server::extract::must_be_json;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FileSummaries};
-use crate::api::wire::{AskHosts, AskedHost, AskedHosts, ClusterView, HostAsk, MachineList};
+use crate::api::wire::{AskHosts, AskedHost, AskedHosts, ClusterView, DrainOptions, HostAsk, MachineList};
 use crate::model::cluster::Cluster;
-use crate::model::maintenance::Cordon;
+use crate::model::maintenance::Drain;
 use crate::model::name::MachineId;
 use crate::registry::forget::{Forgotten, forget as forget_host};
-use crate::registry::maintenance::{self, Asked, Refusal, Request};
+use crate::registry::maintenance::{self, Asked, Options, Refusal, Request};
 use crate::registry::reader::Damaged;
 use crate::registry::records::leader::LeaderRecord;
 use crate::registry::scope::Scope;
@@ -54,8 +54,22 @@ pub(super) async fn ask<S: Store>(
 ) -> Result<Json<AskedHosts>, Failure> {
     no_parameters(&uri)?;
     must_be_json(&headers)?;
-    let AskHosts { ask, hosts, why } = serde_json::from_slice(&body)
+    let asked = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("can't read what is asked: {error}")))?;
+    let ((hosts, request), by) = (request(asked)?, api.author(&caller));
+    let asked = maintenance::ask(&api.reader, &hosts, &request, &by, api.clock.now_ms()).await;
+    let asked = asked.map_err(|refusal| refused(&api, refusal))?;
+    for Asked { host, now, .. } in asked.iter().filter(|asked| asked.changed) {
+        let now = now.closed().unwrap_or_else(|| "neither cordoned nor drained any more".into());
+        tracing::info!(machine = %host, %by, "the host is {now}");
+    }
+    let view = |Asked { host, now, changed }| AskedHost { id: host, changed, cordon: now.cordon, drain: now.drain };
+    Ok(Json(AskedHosts { hosts: asked.into_iter().map(view).collect() }))
+}
+
+/// What is asked of which hosts.
+pub(super) fn request(asked: AskHosts) -> Result<(BTreeSet<MachineId>, Request), Failure> {
+    let AskHosts { ask, hosts, why, options } = asked;
     if why.len() > MAX_WHY || why.contains(char::is_control) {
         let message = format!("`why` has at most {MAX_WHY} bytes, without line ends and control characters");
         return Err(Failure::bad_request(message));
@@ -63,22 +77,21 @@ pub(super) async fn ask<S: Store>(
     let request = match ask {
         HostAsk::Cordon => Request::Cordon { why },
         HostAsk::Uncordon => Request::Uncordon,
+        HostAsk::Drain => Request::Drain(drain_options(options, why)),
+        HostAsk::Undrain => Request::Undrain,
     };
-    let (hosts, by) = (BTreeSet::from_iter(hosts), api.author(&caller));
-    let asked = maintenance::ask(&api.reader, &hosts, &request, &by, api.clock.now_ms()).await;
-    let asked = asked.map_err(|refusal| refused(&api, refusal))?;
-    for Asked { host, now, .. } in asked.iter().filter(|asked| asked.changed) {
-        match &now.cordon {
-            Some(Cordon { why, .. }) => tracing::info!(machine = %host, %by, why, "the host is cordoned"),
-            None => tracing::info!(machine = %host, %by, "the host is no longer cordoned"),
-        }
-    }
-    let view = |Asked { host, now, changed }| AskedHost { id: host, changed, cordon: now.cordon };
-    Ok(Json(AskedHosts { hosts: asked.into_iter().map(view).collect() }))
+    Ok((BTreeSet::from_iter(hosts), request))
+}
+
+/// With what holds unless it is said.
+fn drain_options(options: DrainOptions, why: String) -> Options {
+    let DrainOptions { parallel, deadline, globals, force } = options;
+    let parallel = parallel.unwrap_or_else(Drain::parallel).max(1);
+    Options { parallel, deadline: deadline.unwrap_or_else(Drain::deadline), globals, force, why }
 }
 
 /// Why nothing was asked of hosts.
-fn refused<S: Store>(api: &Api<S>, refusal: Refusal) -> Failure {
+pub(super) fn refused<S: Store>(api: &Api<S>, refusal: Refusal) -> Failure {
     match refusal {
         Refusal::Unknown(id) => Failure::new(StatusCode::NOT_FOUND, format!("no host {id} is known")),
         Refusal::TooMany => {

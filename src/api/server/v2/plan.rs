@@ -19,14 +19,16 @@ use crate::api::wire::{
     AppliedUnit, Apply, MachineRef, Outcome, Plan, PlanAsk, PlanRequest, PlannedEffect, PlannedRollout, PlannedUnit,
 };
 use crate::model::cluster::Cluster;
-use crate::model::name::UnitName;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::role::Operation::Administer;
 use crate::model::rollout::{MemberName, Request};
 use crate::plan::forecast::{Course, Effect, Forecast, Present, forecast};
-use crate::registry::apply::{Applied, Trial, trial_of_asks};
+use crate::registry::apply::{Applied, Trial, trial_of_asks, trial_of_hosts};
+use crate::registry::maintenance::Request as HostRequest;
 use crate::registry::units::Intent;
 use crate::store::Store;
 
-use super::{apply, no_parameters, rollouts};
+use super::{apply, hosts, no_parameters, rollouts};
 
 pub(super) async fn post<S: Store>(
     State(api): State<Api<S>>,
@@ -37,15 +39,19 @@ pub(super) async fn post<S: Store>(
 ) -> Result<Json<Plan>, Failure> {
     no_parameters(&uri)?;
     must_be_json(&headers)?;
-    let PlanRequest { units, asks } = serde_json::from_slice(&body)
+    let PlanRequest { units, asks, hosts } = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
-    let change = match (units, asks) {
-        (Some(units), None) => Asked::Units(apply::checked(&api, &Apply { units }).await?),
-        (None, Some(asks)) => {
+    let change = match (units, asks, hosts) {
+        (Some(units), None, None) => Asked::Units(apply::checked(&api, &Apply { units }).await?),
+        (None, None, Some(ask)) => {
+            caller.check(Administer)?;
+            Asked::Hosts(hosts::request(ask)?)
+        }
+        (None, Some(asks), None) => {
             asks.iter().try_for_each(|ask| caller.check_name(&ask.name))?;
             Asked::Rollouts(asks.into_iter().map(|PlanAsk { name, ask }| (name, ask)).collect())
         }
-        _ => return Err(Failure::bad_request("can't read the batch: it has either `units` or `asks`")),
+        _ => return Err(Failure::bad_request("can't read the batch: it has either `units`, `asks` or `hosts`")),
     };
     // Each takes a copy of the cluster, and time of a processor.
     let turn = Arc::clone(&api.planning).lock_owned().await;
@@ -55,20 +61,26 @@ pub(super) async fn post<S: Store>(
             let trial = trial_of_asks(&api.reader, &asks).await.map_err(|error| api.failed(&error))?;
             trial.map_err(|(name, refusal)| rollouts::refused(&api, &name, refusal))?
         }
+        Asked::Hosts((ids, request)) => {
+            let by = api.author(&caller);
+            let trial = trial_of_hosts(&api.reader, &ids, &request, &by, api.clock.now_ms()).await;
+            trial.map_err(|refusal| hosts::refused(&api, refusal))?
+        }
     };
-    let hosts = Cluster { machines: cluster.machines.clone(), roster: cluster.roster.clone(), ..Cluster::default() };
+    let names = Cluster { machines: cluster.machines.clone(), roster: cluster.roster.clone(), ..Cluster::default() };
     let present = Present { cluster, unreadable, brake: api.settings.brake, now: api.clock.now_ms() };
     // The runtime's thread renews leases. The turn ends with the work, also if nobody waits for the answer any more.
     let work = move || (forecast(present, changes), turn);
     let failed = |error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the plan failed: {error}"));
     let (forecast, _) = tokio::task::spawn_blocking(work).await.map_err(failed)?;
-    Ok(Json(plan(&hosts, applied, forecast)))
+    Ok(Json(plan(&names, applied, forecast)))
 }
 
 /// What is planned.
 enum Asked {
     Units(Vec<Intent>),
     Rollouts(Vec<(UnitName, Request)>),
+    Hosts((BTreeSet<MachineId>, HostRequest)),
 }
 
 /// The answer; `hosts` has the names of hosts.

@@ -200,6 +200,11 @@ pub(super) fn machine_fields() -> Vec<Field<MachineView>> {
         },
         Field { name: "state", text: |machine, _| state(machine), value: |machine| json!(state_word(machine)) },
         Field {
+            name: "drain",
+            text: |machine, _| or_dash(machine.drain.as_ref().map_or("", |drain| &drain.why)),
+            value: |machine| json!(machine.drain),
+        },
+        Field {
             name: "cordon",
             text: |machine, _| or_dash(machine.cordon.as_ref().map_or("", |cordon| &cordon.why)),
             value: |machine| json!(machine.cordon),
@@ -214,23 +219,24 @@ fn pairs(metadata: &BTreeMap<String, String>) -> String {
 
 /// The state of a host in one word.
 fn state_word(machine: &MachineView) -> &'static str {
-    match (&machine.gone, &machine.cordon) {
-        (Some(_), _) => "gone",
-        (None, Some(_)) => "cordoned",
-        (None, None) => "up",
+    match (&machine.gone, &machine.drain, &machine.cordon) {
+        (Some(_), ..) => "gone",
+        (None, Some(_), _) => "drained",
+        (None, None, Some(_)) => "cordoned",
+        (None, None, None) => "up",
     }
 }
 
 /// `cordoned since 2026-11-28 10:01:00 UTC by ci: kernel`, `gone since …`, `up`.
 fn state(machine: &MachineView) -> String {
-    let cordon = machine.cordon.as_ref().map(|cordon| {
-        let said = cordon.to_string();
-        format!("cordoned since {}{}", utc(cordon.since), said.trim_start_matches("cordoned"))
+    let closed = machine.closed().map(|(said, since)| {
+        let (word, rest) = said.split_at(said.find([' ', ':']).unwrap_or(said.len()));
+        format!("{word} since {}{rest}", utc(since))
     });
     match machine.gone {
-        Some(gone) if gone.since > 0 => [Some(format!("gone since {}", utc(gone.since))), cordon],
-        Some(_) => [Some("gone".into()), cordon],
-        None => [None, cordon],
+        Some(gone) if gone.since > 0 => [Some(format!("gone since {}", utc(gone.since))), closed],
+        Some(_) => [Some("gone".into()), closed],
+        None => [None, closed],
     }
     .into_iter()
     .flatten()

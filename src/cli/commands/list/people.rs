@@ -158,8 +158,9 @@ pub(super) fn machines(machines: &[MachineView], units: &[UnitView], now: u64) -
                 let held = if gone.held.is_some() { ", units held" } else { "" };
                 ("-".into(), Cell::new(for_so_long(gone.since, now) + held, Tone::Bad))
             }
-            None if machine.cordon.is_some() => {
-                (on.to_string(), Cell::new(ago(machine.since, now) + ", cordoned", Tone::Busy))
+            None if machine.closed().is_some() => {
+                let word = if machine.drain.is_some() { ", drained" } else { ", cordoned" };
+                (on.to_string(), Cell::new(ago(machine.since, now) + word, Tone::Busy))
             }
             None => (on.to_string(), Cell::plain(ago(machine.since, now))),
         };
@@ -177,8 +178,11 @@ pub(super) fn machines(machines: &[MachineView], units: &[UnitView], now: u64) -
     let kinds: Vec<Kind> = machines.iter().map(kind).collect();
     let gone = kinds.iter().filter(|kind| **kind == Kind::Failed).count();
     let present = count(rows.len() - gone, "host");
-    let cordoned = machines.iter().filter(|machine| machine.cordon.is_some() && machine.gone.is_none()).count();
-    let parts = [(gone, "gone"), (cordoned, "cordoned")].into_iter().filter(|(number, _)| *number > 0);
+    let up = || machines.iter().filter(|machine| machine.gone.is_none());
+    let drained = up().filter(|machine| machine.drain.is_some()).count();
+    let cordoned = up().filter(|machine| machine.closed().is_some()).count() - drained;
+    let parts =
+        [(gone, "gone"), (cordoned, "cordoned"), (drained, "drained")].into_iter().filter(|(number, _)| *number > 0);
     let footer = parts.fold(present, |footer, (number, word)| format!("{footer}, {number} {word}"));
     Shown { head: &["HOST", "ADDRESS", "UNITS", "SINCE", "VERSION", "METADATA"], rows, kinds, footer }
 }
@@ -282,6 +286,7 @@ mod tests {
             since: 60_000,
             gone: None,
             cordon: None,
+            drain: None,
         };
         let units: Vec<UnitView> = cluster().into_iter().flatten().collect();
         let shown = machines(&[machine('2', "n10"), machine('1', "n2")], &units, NOW);

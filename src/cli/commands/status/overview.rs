@@ -270,7 +270,7 @@ impl Overview {
             hosts += &format!(", {} gone", self.gone);
         }
         if !self.cordoned.is_empty() {
-            hosts += &format!(", {} cordoned", self.cordoned.len());
+            hosts += &format!(", {} without new units", self.cordoned.len());
         }
         hosts += &match &self.leader {
             Some(Leader { host, since }) => format!("; leader {host} for {}", ago(*since, now)),
@@ -466,8 +466,8 @@ fn clocks(hosts: &[MachineView], units: &[UnitFile], now: u64) -> Vec<Finding> {
 }
 
 fn cordoned(host: &MachineView) -> Option<Cordoned> {
-    let cordon = host.cordon.as_ref()?;
-    Some(Cordoned { name: host.name(), host: host.ip.clone(), text: cordon.to_string(), since: cordon.since })
+    let (text, since) = host.closed()?;
+    Some(Cordoned { name: host.name(), host: host.ip.clone(), text, since })
 }
 
 fn gone(host: &MachineView) -> Finding {
@@ -501,7 +501,7 @@ mod tests {
     const NOW: u64 = 180_000;
 
     fn machine(digit: char, version: &str) -> MachineView {
-        let (metadata, builtin, since, gone, cordon) = Default::default();
+        let (metadata, builtin, since, gone, cordon, drain) = Default::default();
         let (hostname, ip) = (format!("n{digit}"), format!("10.0.0.{digit}"));
         MachineView {
             id: digit.to_string().repeat(32).parse().unwrap(),
@@ -513,6 +513,7 @@ mod tests {
             since,
             gone,
             cordon,
+            drain,
         }
     }
 
@@ -751,7 +752,7 @@ mod tests {
         assert!(overview.lines().contains(&line.to_owned()), "{:?}", overview.lines());
         assert_eq!(
             shown(cluster, 80),
-            "●  3 hosts, 1 cordoned; leader n1 for 2 min; version 0.1.0\n\
+            "●  3 hosts, 1 without new units; leader n1 for 2 min; version 0.1.0\n\
              ●  0 units\n\
              ○  n2  10.0.0.2  cordoned by ci: kernel  2 min\n"
         );

@@ -1,0 +1,95 @@
+//! How many units may be away at a time: of a set, `Parallel=` of its rollouts, which draw on the same; of other units
+//! on a host, what the drain says. A unit that isn't well serves nobody, and may always go.
+
+use std::collections::BTreeMap;
+
+use super::super::gate::{instances, is_hook};
+use super::super::pace::MemberState;
+use super::super::rollouts::member_of;
+use super::{Timers, Wait};
+use crate::model::cluster::Cluster;
+use crate::model::maintenance::Drain;
+use crate::model::name::{MachineId, UnitName};
+
+/// What is left of the budgets.
+pub(super) struct Budgets<'a> {
+    cluster: &'a Cluster,
+    sets: BTreeMap<UnitName, SetBudget>,
+    /// The units without a set that are on their way from each host.
+    moving: BTreeMap<MachineId, usize>,
+}
+
+/// How the members of a set stand.
+struct SetBudget {
+    parallel: usize,
+    /// Members that have a host.
+    placed: usize,
+    healthy: usize,
+    /// One that isn't.
+    unwell: Option<UnitName>,
+}
+
+impl<'a> Budgets<'a> {
+    pub(super) fn of(cluster: &'a Cluster, timers: &Timers) -> Self {
+        Self { cluster, sets: BTreeMap::new(), moving: timers.moving(cluster) }
+    }
+
+    /// What `unit`, on `host`, waits for; `None` if it may go.
+    pub(super) fn wait(&mut self, unit: &UnitName, host: &MachineId, drain: &Drain) -> Option<Wait> {
+        if is_hook(self.cluster, unit) {
+            return Some(Wait::Hook);
+        }
+        let Some(set) = set_of(self.cluster, unit) else {
+            let moving = self.moving.get(host).copied().unwrap_or_default();
+            return (moving >= drain.parallel as usize).then_some(Wait::Parallel(drain.parallel));
+        };
+        let is_healthy = is_healthy(self.cluster, unit);
+        let budget = self.set(&set);
+        let is_free = !is_healthy || budget.healthy + budget.parallel > budget.placed;
+        let unwell = budget.unwell.clone().unwrap_or_else(|| unit.clone());
+        (!is_free).then_some(Wait::Set { unwell, parallel: budget.parallel, set })
+    }
+
+    /// `unit` leaves `host`.
+    pub(super) fn take(&mut self, unit: &UnitName, host: &MachineId) {
+        let Some(set) = set_of(self.cluster, unit) else {
+            *self.moving.entry(host.clone()).or_default() += 1;
+            return;
+        };
+        let is_healthy = is_healthy(self.cluster, unit);
+        let budget = self.set(&set);
+        budget.healthy -= usize::from(is_healthy);
+        budget.unwell.get_or_insert_with(|| unit.clone());
+    }
+
+    fn set(&mut self, set: &UnitName) -> &mut SetBudget {
+        let cluster = self.cluster;
+        self.sets.entry(set.clone()).or_insert_with(|| SetBudget::of(cluster, set))
+    }
+}
+
+impl SetBudget {
+    fn of(cluster: &Cluster, set: &UnitName) -> Self {
+        let members = instances(cluster, set).filter(|name| name.number().is_some());
+        let states: Vec<(&UnitName, MemberState)> =
+            members.map(|name| (name, member_of(cluster, name).state)).collect();
+        let placed = states.iter().filter(|(_, state)| !state.is_gone());
+        let file = cluster.units.get(set).and_then(|unit| cluster.files.get(&unit.hash));
+        let policy = file.and_then(|file| file.value.rollout.as_deref().cloned()).unwrap_or_default();
+        Self {
+            parallel: policy.parallel.at_least_one_of(states.len()),
+            placed: placed.clone().count(),
+            healthy: placed.clone().filter(|(_, state)| *state == MemberState::Healthy).count(),
+            unwell: placed.clone().find(|(_, state)| *state != MemberState::Healthy).map(|(name, _)| (*name).clone()),
+        }
+    }
+}
+
+fn is_healthy(cluster: &Cluster, unit: &UnitName) -> bool {
+    member_of(cluster, unit).state == MemberState::Healthy
+}
+
+/// The set that a unit is a member of.
+fn set_of(cluster: &Cluster, unit: &UnitName) -> Option<UnitName> {
+    unit.set().filter(|set| cluster.units.get(set).is_some_and(|set| set.replicas.is_some()))
+}

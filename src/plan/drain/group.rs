@@ -1,0 +1,35 @@
+//! Units that leave a host together: those that name each other in `MachineOf=`, directly or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::cluster::Cluster;
+use crate::model::name::UnitName;
+
+/// `units`, which are on one host, by group; each in order, and the groups in the order of their first units.
+pub(super) fn groups(cluster: &Cluster, units: Vec<UnitName>) -> Vec<Vec<UnitName>> {
+    let mut tied: BTreeMap<&UnitName, BTreeSet<&UnitName>> = BTreeMap::new();
+    for unit in &units {
+        let constraints = cluster.constraints(unit);
+        for peer in constraints.iter().flat_map(|constraints| &constraints.machine_of) {
+            // A global unit, which isn't among them, is on other hosts too.
+            if let Ok(at) = units.binary_search_by(|other| other.as_str().cmp(peer)) {
+                tied.entry(unit).or_default().insert(&units[at]);
+                tied.entry(&units[at]).or_default().insert(unit);
+            }
+        }
+    }
+    let (mut groups, mut seen) = (Vec::new(), BTreeSet::new());
+    for unit in &units {
+        let (mut group, mut open) = (BTreeSet::new(), vec![unit]);
+        while let Some(next) = open.pop() {
+            if seen.insert(next) {
+                group.insert(next.clone());
+                open.extend(tied.get(next).into_iter().flatten());
+            }
+        }
+        if !group.is_empty() {
+            groups.push(group.into_iter().collect());
+        }
+    }
+    groups
+}

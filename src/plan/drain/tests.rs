@@ -1,0 +1,231 @@
+//! Who leaves, who waits and who stays, in small clusters with hosts that carry out everything at once.
+
+use super::*;
+use crate::model::cluster::{Change, Versioned};
+use crate::model::file::UnitFile;
+use crate::model::format::ReportKeyForm;
+use crate::model::machine::Machine;
+use crate::model::maintenance::Maintenance;
+use crate::model::placement::Constraints;
+use crate::model::revision::Revision;
+use crate::model::unit::{Desired, Unit, UnitReport};
+
+struct Bench {
+    scheduler: Scheduler,
+    timers: Timers,
+    revision: Revision,
+    now: u64,
+}
+
+fn id(at: u64) -> MachineId {
+    format!("{at:08x}{at:024x}").parse().unwrap()
+}
+
+fn name(text: &str) -> UnitName {
+    text.parse().unwrap()
+}
+
+/// A drain of the n-th host, as it is asked for without options.
+fn drain(change: impl FnOnce(&mut Drain)) -> Option<Drain> {
+    let (parallel, deadline, why) = (10, 60, String::new());
+    let mut drain =
+        Drain { generation: Revision(7), since: 0, parallel, deadline, globals: false, force: false, why, by: None };
+    change(&mut drain);
+    Some(drain)
+}
+
+impl Bench {
+    /// `hosts` hosts, `n1` and up, in zones a and b by turns.
+    fn new(hosts: u64) -> Self {
+        let scheduler = Scheduler::new(Cluster::default());
+        let mut bench = Self { scheduler, timers: Timers::default(), revision: Revision(1), now: 1_000_000 };
+        for at in 1..=hosts {
+            let metadata = [("zone".to_owned(), if at % 2 == 1 { "a" } else { "b" }.to_owned())].into();
+            let machine = Machine { metadata, ..Machine::new(id(at), format!("n{at}")) };
+            bench.scheduler.apply(Change::Machine(id(at), Some(machine)));
+        }
+        bench
+    }
+
+    /// Start units with these sections, and a template with so many members as a set.
+    fn start(&mut self, units: &[(&str, &str)]) {
+        for (unit, section) in units {
+            let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
+            let file = UnitFile::parse(text.as_bytes()).unwrap();
+            let value = Versioned { value: Constraints::parse(&file).unwrap().into(), revision: self.revision };
+            self.scheduler.apply(Change::File(file.hash(), Some(value)));
+            let is_set = name(unit).is_template();
+            let desired = if is_set { Desired::Inactive } else { Desired::Launched };
+            let replicas = is_set.then_some(3);
+            let unit_ = Unit { replicas, ..Unit::new(desired, file.hash(), self.revision) };
+            self.scheduler.apply(Change::Unit(name(unit), Some(unit_)));
+        }
+        self.settle();
+    }
+
+    fn drain(&mut self, at: u64, drain: Option<Drain>) {
+        let value = Maintenance { cordon: None, drain: drain.map(Box::new) };
+        let asked = Some(Versioned { value, revision: Revision(1) }).filter(|asked| !asked.value.is_empty());
+        self.scheduler.apply(Change::Maintenance(id(at), asked));
+    }
+
+    /// The leader decides once. Returns who is told to leave.
+    fn step(&mut self) -> Vec<String> {
+        step(&mut self.scheduler, &mut self.timers, self.now);
+        self.revision = self.revision.next();
+        self.scheduler.advance(self.revision);
+        let plan = self.scheduler.plan(self.now);
+        for decision in &plan.decisions {
+            self.revision = self.revision.next();
+            decision.changes(self.revision).for_each(|change| self.scheduler.apply(change));
+        }
+        let leaves = |line: &String| line.contains(" leaves ");
+        plan.decisions.iter().map(ToString::to_string).filter(leaves).collect()
+    }
+
+    /// All hosts carry out what they were told; `active` is the state of what they run.
+    fn carry_out(&mut self, active: &str) {
+        let schedule = self.scheduler.cluster().schedule.clone();
+        for (host, there) in schedule {
+            for (unit, told) in there {
+                let known = self.scheduler.cluster().report(&unit, &host).map(|report| report.generation);
+                if known == Some(told.value.generation) {
+                    continue;
+                }
+                let value = UnitReport { active: active.into(), ..UnitReport::of(&told.value) };
+                let report = Some(Versioned { value, revision: Revision::default() });
+                self.scheduler.apply(Change::Report(unit, host.clone(), ReportKeyForm::HostFirst, report));
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..9 {
+            self.step();
+            self.carry_out("active");
+        }
+    }
+
+    fn on(&self, at: u64) -> Vec<String> {
+        let there = self.scheduler.cluster().schedule.get(&id(at));
+        there.into_iter().flat_map(BTreeMap::keys).map(ToString::to_string).collect()
+    }
+
+    fn verdict(&self, at: u64, unit: &str) -> Option<Verdict> {
+        look(&self.scheduler, &self.timers, self.now).get(&id(at))?.get(unit).cloned()
+    }
+}
+
+#[test]
+fn units_leave_for_hosts_that_fit_and_others_stay() {
+    let mut bench = Bench::new(2);
+    bench.start(&[
+        ("a.service", "MachineID=00000001"),
+        ("b.service", "MachineMetadata=zone=a"),
+        ("g.service", "Global=true"),
+    ]);
+    bench.start(&[("c.service", "MachineOf=b.service"), ("d.service", "MachineMetadata=zone=a zone=b")]);
+    bench.start(&[("e.service", "MachineMetadata=zone=a zone=b"), ("f.service", "MachineOf=e.service")]);
+    bench.drain(2, drain(|_| ()));
+    bench.settle();
+    assert_eq!(bench.on(2), ["g.service"]);
+    bench.drain(2, None);
+    bench.drain(1, drain(|_| ()));
+    let groups = ["b.service", "c.service"].map(name);
+    assert_eq!(bench.verdict(1, "a.service"), Some(Verdict::Stays(vec![name("a.service")])));
+    assert_eq!(bench.verdict(1, "c.service"), Some(Verdict::Stays(groups.to_vec())), "what it follows is bound");
+    assert_eq!(bench.verdict(1, "f.service"), Some(Verdict::Leaves), "with the unit that it follows");
+    assert_eq!(bench.verdict(1, "g.service"), Some(Verdict::Global));
+    bench.settle();
+    assert_eq!(bench.on(1), ["a.service", "b.service", "c.service", "g.service"]);
+    assert_eq!(bench.on(2), ["d.service", "e.service", "f.service", "g.service"]);
+    assert_eq!(bench.scheduler.check_itself(bench.now), [""; 0]);
+}
+
+/// Nobody is evicted into a place that somebody else is about to take.
+#[test]
+fn of_two_that_need_the_same_place_one_stays() {
+    let mut bench = Bench::new(3);
+    bench.start(&[("w@1.service", "Conflicts=w@*"), ("w@2.service", "Conflicts=w@*")]);
+    assert_eq!((bench.on(1).len(), bench.on(2).len()), (1, 1));
+    bench.drain(1, drain(|_| ()));
+    bench.drain(2, drain(|_| ()));
+    assert_eq!(bench.step().len(), 1);
+    bench.settle();
+    assert_eq!((bench.on(3).len(), bench.on(1).len() + bench.on(2).len()), (1, 1));
+    // It must, whatever it costs.
+    bench.drain(1, drain(|drain| drain.force = true));
+    bench.drain(2, drain(|drain| drain.force = true));
+    bench.settle();
+    assert_eq!((bench.on(3).len(), bench.on(1).len() + bench.on(2).len()), (1, 0));
+}
+
+#[test]
+fn members_of_a_set_go_one_after_another_unless_they_are_not_well() {
+    let mut bench = Bench::new(2);
+    bench.start(&[("w@.service", "Replicas=3")]);
+    bench.start(&[("w@1.service", "Replicas=3"), ("w@2.service", "Replicas=3"), ("w@3.service", "Replicas=3")]);
+    let (from, to) = if bench.on(1).len() == 2 { (1, 2) } else { (2, 1) };
+    bench.drain(from, drain(|_| ()));
+    let first = bench.step();
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!(bench.step(), [""; 0], "it has yet to stop");
+    bench.carry_out("active");
+    assert_eq!(bench.step(), [""; 0], "it is placed");
+    bench.carry_out("activating");
+    assert_eq!(bench.step(), [""; 0], "it isn't up yet");
+    let rest: UnitName = bench.on(from)[0].parse().unwrap();
+    assert!(matches!(bench.verdict(from, rest.as_str()), Some(Verdict::Waits(Wait::Set { parallel: 1, .. }))));
+    // The deadline passes.
+    bench.now += 60_000;
+    assert_eq!(bench.step().len(), 1);
+    bench.settle();
+    assert_eq!(bench.on(to).len(), 3);
+}
+
+#[test]
+fn other_units_go_so_many_at_a_time() {
+    let mut bench = Bench::new(1);
+    bench.start(&[("a.service", ""), ("b.service", ""), ("c.service", ""), ("d.service", ""), ("e.service", "")]);
+    let machine = Machine::new(id(2), "n2");
+    bench.scheduler.apply(Change::Machine(id(2), Some(machine)));
+    bench.settle();
+    bench.drain(1, drain(|drain| drain.parallel = 2));
+    assert_eq!(bench.step().len(), 2);
+    assert_eq!(bench.verdict(1, "c.service"), Some(Verdict::Waits(Wait::Parallel(2))));
+    bench.carry_out("active");
+    assert_eq!(bench.step(), [""; 0], "they are on their way until they are up");
+    bench.carry_out("active");
+    assert_eq!(bench.step().len(), 2);
+    bench.settle();
+    assert_eq!(bench.on(2).len(), 5);
+}
+
+#[test]
+fn a_unit_that_belongs_to_its_host_stays_with_those_that_follow_it() {
+    let mut bench = Bench::new(1);
+    bench.start(&[("db.service", "MoveAfterSec=infinity"), ("app.service", "MachineOf=db.service")]);
+    bench.scheduler.apply(Change::Machine(id(2), Some(Machine::new(id(2), "n2"))));
+    bench.drain(1, drain(|drain| drain.force = true));
+    assert_eq!(bench.verdict(1, "app.service"), Some(Verdict::Bound(name("db.service"))));
+    bench.settle();
+    assert_eq!(bench.on(1), ["app.service", "db.service"]);
+}
+
+#[test]
+fn global_units_leave_last_if_they_leave() {
+    let mut bench = Bench::new(2);
+    bench.start(&[("g.service", "Global=true"), ("a.service", "MachineMetadata=zone=a")]);
+    bench.drain(1, drain(|drain| drain.globals = true));
+    bench.settle();
+    assert_eq!(bench.on(1), ["a.service", "g.service"], "what stays may need it");
+    bench.drain(1, drain(|drain| (drain.globals, drain.force) = (true, true)));
+    let leaves = bench.step();
+    assert_eq!(leaves, ["a.service leaves n1 (00000001): the host is drained"]);
+    bench.settle();
+    assert_eq!(bench.on(1), [""; 0]);
+    assert_eq!(bench.scheduler.check_itself(bench.now), [""; 0]);
+    bench.drain(1, None);
+    bench.settle();
+    assert_eq!(bench.on(1), ["a.service", "g.service"]);
+}

@@ -1,0 +1,80 @@
+//! What the leader has seen of drains: when each began for it, and which units are on their way. Lost with the leader:
+//! its successor begins to count anew, which only delays what follows.
+
+use std::collections::BTreeMap;
+
+use super::super::pace::MemberState;
+use super::super::rollouts::member_of;
+use super::under_way;
+use crate::model::cluster::Cluster;
+use crate::model::maintenance::Drain;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::revision::Revision;
+use crate::model::unit::{Placement, Target};
+
+/// What the leader has seen.
+#[derive(Debug, Clone, Default)]
+pub struct Timers {
+    /// When it saw each drain first, in ms since the epoch, and which.
+    began: BTreeMap<MachineId, (Revision, u64)>,
+    /// The units that were told to leave, and the host that they leave.
+    moving: BTreeMap<UnitName, MachineId>,
+}
+
+impl Timers {
+    /// Bring this up to date at `now`.
+    pub fn see(&mut self, cluster: &Cluster, now: u64) {
+        let drains: BTreeMap<&MachineId, Revision> =
+            under_way(cluster).map(|(host, drain)| (host, drain.generation)).collect();
+        self.began.retain(|host, (generation, _)| drains.get(host) == Some(generation));
+        for (host, generation) in drains {
+            self.began.entry(host.clone()).or_insert((generation, now));
+        }
+        self.moving.retain(|unit, host| is_on_its_way(cluster, unit, host));
+    }
+
+    /// A unit is told to leave a host.
+    pub fn leaves(&mut self, unit: UnitName, host: MachineId) {
+        self.moving.insert(unit, host);
+    }
+
+    /// Whether the deadline of a drain has passed.
+    pub(super) fn is_over(&self, host: &MachineId, drain: &Drain, now: u64) -> bool {
+        self.end(host, drain).is_some_and(|end| end <= now)
+    }
+
+    fn end(&self, host: &MachineId, drain: &Drain) -> Option<u64> {
+        let (generation, began) = self.began.get(host)?;
+        (*generation == drain.generation).then(|| began.saturating_add(drain.deadline.saturating_mul(1000)))
+    }
+
+    /// When the next deadline passes, after `now`.
+    #[must_use]
+    pub fn due(&self, cluster: &Cluster, now: u64) -> Option<u64> {
+        under_way(cluster).filter_map(|(host, drain)| self.end(host, drain)).filter(|end| *end > now).min()
+    }
+
+    /// How many units are on their way from each host.
+    pub(super) fn moving(&self, cluster: &Cluster) -> BTreeMap<MachineId, usize> {
+        let mut moving: BTreeMap<MachineId, usize> = BTreeMap::new();
+        let known = self.moving.values().cloned();
+        // Those that an earlier leader has told to leave.
+        let told = under_way(cluster).flat_map(|(host, _)| {
+            let leaving = cluster.schedule.get(host).into_iter().flatten().filter(|(unit, told)| {
+                told.value.target == Target::Removed && !told.value.global && !self.moving.contains_key(*unit)
+            });
+            leaving.map(|_| host.clone())
+        });
+        known.chain(told).for_each(|host| *moving.entry(host).or_default() += 1);
+        moving
+    }
+}
+
+/// Whether a unit that was told to leave `host` has yet to arrive: until it is healthy elsewhere, has failed there, or
+/// waits because no host fits any more.
+fn is_on_its_way(cluster: &Cluster, unit: &UnitName, host: &MachineId) -> bool {
+    let waits = cluster.placements.get(unit).is_some_and(|known| matches!(known.value, Placement::Waiting { .. }));
+    let is_there = cluster.schedule.get(host).is_some_and(|there| there.contains_key(unit));
+    let arrives = || matches!(member_of(cluster, unit).state, MemberState::Assigned(None) | MemberState::Pending(_));
+    cluster.units.contains_key(unit) && !waits && (is_there || arrives())
+}

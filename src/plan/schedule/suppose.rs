@@ -1,0 +1,30 @@
+//! What would be if units left their hosts: the questions of `plan::drain`, answered with the rules and the order by
+//! which units are placed. Owns what a copy of the scheduler supposes; such a copy never plans.
+
+use crate::model::cluster::Versioned;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::revision::Revision;
+use crate::model::unit::{Assignment, Target};
+
+use super::Scheduler;
+
+impl Scheduler {
+    /// The best host for units that are on `home` together and leave it.
+    #[must_use]
+    pub fn elsewhere(&self, group: &[UnitName], home: &MachineId) -> Option<MachineId> {
+        let view = self.view();
+        let members = view.members(group);
+        let fits = |host: &MachineId| host != home && view.group_violation(&members, host, group).is_none();
+        let ranked = || view.candidates(&members, group);
+        view.preferred(group, &members, &ranked, &fits).map(|(host, _)| host)
+    }
+
+    /// Suppose that these units are on `host` as well.
+    pub fn suppose(&mut self, group: &[UnitName], host: &MachineId) {
+        for unit in group {
+            let Some(record) = self.cluster.units.get(unit) else { continue };
+            let value = Assignment::new(record.hash.clone(), Target::Launched, record.generation);
+            self.set_assignment(host, unit, Some(Versioned { value, revision: Revision::default() }));
+        }
+    }
+}
