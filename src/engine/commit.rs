@@ -116,7 +116,9 @@ fn remember(decision: &HostDecision) -> Group<Done> {
     let step = Step::new(Done { task: None, completes: vec![Completed::Host(decision.clone())] });
     let step = step.replace(Key::Roster(host.clone()), write.before, write.after.as_ref());
     match decision.why {
-        HostEvent::Gone { .. } | HostEvent::Held(_) => step.guard(Key::Machine(host.clone()), None).into(),
+        HostEvent::Gone { .. } | HostEvent::Held(_) | HostEvent::Dated => {
+            step.guard(Key::Machine(host.clone()), None).into()
+        }
         _ => step.into(),
     }
 }

@@ -30,14 +30,17 @@ impl Waits {
     }
 }
 
-/// For how long `unit`, which is assigned to `host`, waits for it. `None` if it doesn't: it is to run nowhere, the host
-/// is registered, or nothing is remembered of it, because a person has said that it is gone for good.
+/// For how long `unit`, which is assigned to `host`, waits for it. `None` if it doesn't: it is to run nowhere, was told
+/// to leave, the host is registered, or nothing is remembered of it, because a person has said that it is gone for
+/// good.
 ///
 /// A unit that follows another one by `MachineOf=` waits at least as long as that. A host that has just gone, of which
 /// the roster doesn't know it yet, is gone since `now`.
 pub(super) fn waits(cluster: &Cluster, unit: &UnitName, host: &MachineId, now: u64) -> Option<Waits> {
-    let is_gone = !cluster.machines.contains_key(host) && is_wanted(cluster, unit);
-    let known = cluster.roster.get(host).filter(|_| is_gone)?;
+    let is_gone = !cluster.machines.contains_key(host);
+    // What was told to leave has nothing to wait for.
+    let stays = is_wanted(cluster, unit) && live_at(cluster, unit.as_str(), host);
+    let known = cluster.roster.get(host).filter(|_| is_gone && stays)?;
     let since = known.value.gone.map_or(now, |gone| gone.since);
     let after = move_after(cluster, unit, host, &mut BTreeSet::new());
     (after > MoveAfter::AT_ONCE).then(|| after.ends(since).map_or(Waits::ForGood, Waits::Until))

@@ -189,7 +189,7 @@ fn misplaced(
 ) -> Option<Violation> {
     let at = || (name.clone(), host.clone());
     if !is_live(assignment) || !cluster.machines.contains_key(host) {
-        let waits = is_live(assignment) && absence::waits(cluster, name, host, 0).is_some();
+        let waits = absence::waits(cluster, name, host, 0).is_some();
         return (!waits).then(|| Violation::Leftover(name.clone(), host.clone()));
     }
     let unwanted = |(name, host)| Some(Violation::Unwanted(name, host));

@@ -611,8 +611,9 @@ impl Facts {
                 }
             }
             Change::Report(name, host, form, state) => {
-                // A rollout goes on by what is reported of its members.
-                plans = !self.cluster.rollouts.is_empty();
+                // A rollout goes on by what is reported of its members, and a unit may come to a host that is cordoned
+                // if that reports it.
+                plans = !self.cluster.rollouts.is_empty() || !self.cluster.maintenance.is_empty();
                 self.ended.extend(state.as_ref().and_then(|state| rollouts::ended(name, &state.value)));
                 let known = self.cluster.states.get(name).and_then(|reports| reports.get(host));
                 let state = state.as_ref().map(|state| &state.value);
@@ -710,8 +711,10 @@ impl Facts {
             return;
         }
         let asked = |cluster: &Cluster| cluster.asked_of(host).and_then(|asked| asked.drain.clone());
-        if let Some(drain) = past().find_map(asked) {
-            return self.is_drained(host, name, (&drain, before), journal);
+        // The leader may go by an earlier drain of the host, or by a later one.
+        let drains: Vec<Box<Drain>> = past().filter_map(asked).collect();
+        if !drains.is_empty() {
+            return self.is_drained(host, name, (&drains, before), journal);
         }
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster)) && stays(&gated(cluster))) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
@@ -744,7 +747,13 @@ impl Facts {
 
     /// A unit is sent away from a host that is drained. This is wrong if no other host fitted it in any state from
     /// which the leader may have planned, or if more members of its set are away than may be because of it.
-    fn is_drained(&self, host: &MachineId, name: &UnitName, (drain, before): (&Drain, usize), journal: &Journal) {
+    fn is_drained(
+        &self,
+        host: &MachineId,
+        name: &UnitName,
+        (drains, before): (&[Box<Drain>], usize),
+        journal: &Journal,
+    ) {
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
         if !past().all(stays) || past().any(|cluster| cluster.done(name).is_some()) {
@@ -766,11 +775,12 @@ impl Facts {
         let machine = self.name(Some(host));
         let global =
             self.cluster.schedule.get(host).and_then(|there| there.get(name)).is_some_and(|told| told.value.global);
-        if !drain.force && !global && !past().any(fits_elsewhere) {
+        let is_forced = drains.iter().any(|drain| drain.force);
+        if !is_forced && !global && !past().any(fits_elsewhere) {
             journal.violate(format!("{name} is sent away from {machine}, and fits nowhere else"));
         }
         let Some(set) = name.set() else { return };
-        let is_over = journal.now() >= Duration::from_secs(drain.deadline);
+        let is_over = drains.iter().any(|drain| journal.now() >= Duration::from_secs(drain.deadline));
         if is_over || past().any(|cluster| !serves(cluster, name)) {
             return;
         }

@@ -56,6 +56,18 @@ fn what_isnt_to_run_leaves_at_once() {
     bench.settled();
 }
 
+/// The host had yet to stop it.
+#[test]
+fn what_was_told_to_leave_doesnt_wait() {
+    let mut bench = Bench::new(1);
+    bench.submit(&[("a.service", "MoveAfterSec=infinity")]);
+    bench.then([Change::Unit("a.service".parse().unwrap(), None)]);
+    bench.host(2);
+    bench.submit(&[("a.service", "MoveAfterSec=infinity")]);
+    assert_eq!(bench.then([Change::Machine(id(1), None)]), [AWAY]);
+    bench.settled();
+}
+
 #[test]
 fn who_follows_waits_as_long_and_a_circle_ends() {
     let follows = |name: &str, more: &str| format!("MachineOf={name}.service\n{more}");
