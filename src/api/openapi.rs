@@ -182,7 +182,7 @@ fn description() -> Value {
                 parameters: vec![],
                 request: body(types.request::<wire::PlanRequest>(), batch),
                 done: vec![(200, "The plan.", json_of(types.answer::<wire::Plan>()))],
-                refused: CHANGE,
+                refused: &[400, 404, 408, 409, 413, 415, 500, 503],
             },
         ),
         (
