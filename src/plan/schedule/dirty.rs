@@ -184,9 +184,8 @@ impl Scheduler {
     /// are where they fit may fit elsewhere now.
     fn live_changed(&mut self, host: &MachineId, name: &UnitName, live: bool) {
         self.index.crowds.live_changed(&self.cluster, name, host, live);
-        let Index { nodes, waiting, crowds, .. } = &self.index;
-        for other in crowds.skewed(nodes, name).filter(|other| waiting.contains(*other)) {
-            self.dirty.unit(other, Rescan::Keep);
+        for other in self.index.crowds.helped(name, &self.index.waiting) {
+            self.dirty.unit(&other, Rescan::Keep);
         }
     }
 

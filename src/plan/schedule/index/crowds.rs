@@ -10,13 +10,13 @@ use crate::model::placement::Constraints;
 use crate::model::placement::preference::Crowd;
 
 use super::super::super::fit::{live_at, metadata_value};
-use super::{Node, range};
+use super::{Node, put, range};
 
 /// The crowds that units name.
 #[derive(Debug, Clone, Default)]
 pub(in super::super) struct Crowds {
     all: BTreeMap<Crowd, Counted>,
-    /// How many of them are patterns, which are compared with each name.
+    /// How many of them are patterns, which are compared with each name. They are the last ones.
     patterns: usize,
     /// Units with `MaxSkew=`: where one fits depends on where those of its crowd are.
     skewed: BTreeSet<UnitName>,
@@ -27,6 +27,8 @@ pub(in super::super) struct Crowds {
 struct Counted {
     /// How many units name it.
     units: usize,
+    /// Those of them with `MaxSkew=`.
+    skewed: BTreeSet<UnitName>,
     /// Live assignments by host, also on hosts that aren't registered.
     on: BTreeMap<MachineId, usize>,
     /// By the keys over which it is spread.
@@ -67,11 +69,13 @@ impl Crowds {
         for (crowd, key) in of(old) {
             self.named(cluster, nodes, &crowd, key, false);
         }
-        let spread = new.and_then(|known| known.preferences.as_ref()?.spread.as_ref());
-        if spread.is_some_and(|spread| spread.max_skew.is_some()) {
-            self.skewed.insert(name.clone());
-        } else if !self.skewed.is_empty() {
-            self.skewed.remove(name);
+        for (known, comes) in [(old, false), (new, true)] {
+            let spread = known.and_then(|known| known.preferences.as_ref()?.spread.as_ref());
+            let Some(spread) = spread.filter(|spread| spread.max_skew.is_some()) else { continue };
+            let counted = spread.crowd(name).and_then(|crowd| self.all.get_mut(&crowd));
+            for skewed in counted.map(|counted| &mut counted.skewed).into_iter().chain([&mut self.skewed]) {
+                put(skewed, name, comes);
+            }
         }
     }
 
@@ -113,11 +117,8 @@ impl Crowds {
         if let Some(counted) = name.template().and_then(|template| self.all.get_mut(&Crowd::Instances(template))) {
             counted.live_changed(cluster, host, live);
         }
-        if self.patterns > 0 {
-            let matching =
-                self.all.iter_mut().filter(|(crowd, _)| matches!(crowd, Crowd::Matching(_)) && crowd.has(name));
-            matching.for_each(|(_, counted)| counted.live_changed(cluster, host, live));
-        }
+        let patterns = self.all.iter_mut().rev().take(self.patterns).filter(|(crowd, _)| crowd.has(name));
+        patterns.for_each(|(_, counted)| counted.live_changed(cluster, host, live));
     }
 
     /// A host was added or removed, or its metadata changed.
@@ -151,17 +152,24 @@ impl Crowds {
         self.skewed.contains(name)
     }
 
-    /// The units with `MaxSkew=` whose crowds `name` belongs to.
-    pub(in super::super) fn skewed<'a>(
-        &'a self,
-        nodes: &'a BTreeMap<UnitName, Node>,
-        name: &'a UnitName,
-    ) -> impl Iterator<Item = &'a UnitName> {
-        let crowd = |unit: &UnitName| {
-            let constraints = nodes.get(unit)?.constraints.as_ref()?;
-            constraints.preferences.as_ref()?.spread.as_ref()?.crowd(unit)
-        };
-        self.skewed.iter().filter(move |unit| crowd(unit).is_some_and(|crowd| crowd.has(name)))
+    /// The units among those that wait that may be helped by an arrival or a departure of `name`: those with `MaxSkew=`
+    /// whose crowds it belongs to.
+    pub(in super::super) fn helped(&self, name: &UnitName, waiting: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+        if self.skewed.is_empty() || waiting.is_empty() {
+            return BTreeSet::new();
+        }
+        let own = name.template().and_then(|template| self.all.get(&Crowd::Instances(template)));
+        let patterns = self.all.iter().rev().take(self.patterns).filter(|(crowd, _)| crowd.has(name));
+        let crowds = own.into_iter().chain(patterns.map(|(_, counted)| counted));
+        let helped = crowds.flat_map(|counted| {
+            let (few, many) = if counted.skewed.len() < waiting.len() {
+                (&counted.skewed, waiting)
+            } else {
+                (waiting, &counted.skewed)
+            };
+            few.iter().filter(move |unit| many.contains(*unit)).cloned()
+        });
+        helped.collect()
     }
 }
 
