@@ -37,10 +37,14 @@ impl Waits {
 /// A unit that follows another one by `MachineOf=` waits at least as long as that. A host that has just gone, of which
 /// the roster doesn't know it yet, is gone since `now`.
 pub(super) fn waits(cluster: &Cluster, unit: &UnitName, host: &MachineId, now: u64) -> Option<Waits> {
-    let is_gone = !cluster.machines.contains_key(host);
+    if cluster.machines.contains_key(host) {
+        return None;
+    }
+    let known = cluster.roster.get(host)?;
     // What was told to leave has nothing to wait for.
-    let stays = is_wanted(cluster, unit) && live_at(cluster, unit.as_str(), host);
-    let known = cluster.roster.get(host).filter(|_| is_gone && stays)?;
+    if !is_wanted(cluster, unit) || !live_at(cluster, unit.as_str(), host) {
+        return None;
+    }
     let since = known.value.gone.map_or(now, |gone| gone.since);
     let after = move_after(cluster, unit, host, &mut BTreeSet::new());
     (after > MoveAfter::AT_ONCE).then(|| after.ends(since).map_or(Waits::ForGood, Waits::Until))

@@ -11,6 +11,7 @@ mod group;
 mod tests;
 mod timers;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -89,7 +90,7 @@ pub fn under_way(cluster: &Cluster) -> impl Iterator<Item = (&MachineId, &Drain)
 pub fn look(scheduler: &Scheduler, timers: &Timers, now: u64) -> Verdicts {
     let cluster = scheduler.cluster();
     let mut found = Verdicts::new();
-    let mut supposed = None;
+    let mut supposed = Supposed::of(scheduler);
     let mut budgets = Budgets::of(cluster, timers);
     for (host, drain) in drained(cluster) {
         let verdicts = found.entry(host.clone()).or_default();
@@ -110,7 +111,6 @@ pub fn look(scheduler: &Scheduler, timers: &Timers, now: u64) -> Verdicts {
                 verdicts.extend(group.iter().map(|unit| (unit.clone(), Verdict::Bound(bound.clone()))));
                 continue;
             }
-            let supposed = supposed.get_or_insert_with(|| Supposed::of(scheduler));
             let verdict = supposed.verdict(&mut budgets, (host, drain, is_over), &group);
             verdicts.extend(group.iter().map(|unit| (unit.clone(), verdict.clone())));
         }
@@ -132,18 +132,19 @@ pub fn step(scheduler: &mut Scheduler, timers: &mut Timers, now: u64) {
     }
 }
 
-/// The cluster as it would be if all that leave were on other hosts already.
-struct Supposed(Scheduler);
+/// The cluster as it would be if all that leave drained hosts were on others already. The scheduler is copied only if
+/// any do, so that what stays on a drained host costs later looks no copy.
+struct Supposed<'a>(Cow<'a, Scheduler>);
 
-impl Supposed {
-    fn of(scheduler: &Scheduler) -> Self {
-        let mut supposed = Self(scheduler.clone());
+impl<'a> Supposed<'a> {
+    fn of(scheduler: &'a Scheduler) -> Self {
+        let mut supposed = Self(Cow::Borrowed(scheduler));
         let cluster = scheduler.cluster();
-        let leaving = cluster.schedule.iter().flat_map(|(host, there)| there.iter().map(move |told| (host, told)));
-        for (host, (unit, told)) in leaving {
+        let there = drained(cluster).filter_map(|(host, _)| Some((host, cluster.schedule.get(host)?)));
+        for (host, (unit, told)) in there.flat_map(|(host, there)| there.iter().map(move |told| (host, told))) {
             let moves = told.value.target == Target::Removed && !told.value.global && is_wanted(cluster, unit);
             if moves && let Some(other) = supposed.0.elsewhere(std::slice::from_ref(unit), host) {
-                supposed.0.suppose(std::slice::from_ref(unit), &other);
+                supposed.0.to_mut().suppose(std::slice::from_ref(unit), &other);
             }
         }
         supposed
@@ -164,7 +165,7 @@ impl Supposed {
         }
         group.iter().for_each(|unit| budgets.take(unit, host));
         if let Some(other) = other {
-            self.0.suppose(group, &other);
+            self.0.to_mut().suppose(group, &other);
         }
         Verdict::Leaves
     }

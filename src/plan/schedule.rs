@@ -170,6 +170,9 @@ impl Scheduler {
         if self.due.is_some() {
             self.look_at_holds(now_ms);
         }
+        if is_due {
+            self.look_at_absences(now_ms);
+        }
         let plan = round::Round::new(self, now_ms).run();
         self.sent_away.clear();
         if is_due || !plan.hosts.is_empty() {
@@ -178,8 +181,8 @@ impl Scheduler {
         plan
     }
 
-    /// Look at the hosts whose holds are over, and at their units, at those whose holds can't be as long as they say,
-    /// and at the units that have waited long enough.
+    /// Look at the hosts whose holds are over, and at their units, and at those whose holds can't be as long as they
+    /// say.
     fn look_at_holds(&mut self, now_ms: u64) {
         let held = |host: &MachineId| Some((host.clone(), brake::held(&self.cluster, host)?));
         for (host, held) in self.cluster.roster.keys().filter_map(held).collect::<Vec<_>>() {
@@ -190,10 +193,12 @@ impl Scheduler {
                 self.dirty.held_host(&host);
             }
         }
-        for (host, unit, end) in absence::ends(&self.cluster) {
-            if end <= now_ms {
-                self.dirty.at(unit, host);
-            }
+    }
+
+    /// Look at the units that have waited for their hosts long enough.
+    fn look_at_absences(&mut self, now_ms: u64) {
+        for (host, unit, _) in absence::ends(&self.cluster).filter(|(.., end)| *end <= now_ms) {
+            self.dirty.at(unit, host);
         }
     }
 
