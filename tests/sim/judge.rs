@@ -800,7 +800,12 @@ impl Facts {
             away < policy.parallel.at_least_one_of(members.len())
         };
         let planned = |cluster: &Cluster| Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() };
-        if !past().any(|cluster| holds(&planned(cluster))) {
+        // What the commit itself leads to is no state from which it was planned, and nor is one without the drain.
+        let is_drained = |cluster: &&Cluster| {
+            let asked = cluster.asked_of(host);
+            cluster.revision < self.cluster.revision && asked.is_some_and(|asked| asked.drain.is_some())
+        };
+        if !past().filter(is_drained).any(|cluster| holds(&planned(cluster))) {
             journal.violate(format!("{name} is sent away from {machine}, and too many of its set are away"));
         }
     }
