@@ -10,6 +10,8 @@ use crate::load::{Load, failures};
 /// Requests a second.
 const RATE: u32 = 100;
 
+const SOON: Duration = Duration::from_secs(20);
+
 /// The TTL of hosts (`agent_ttl`) and of announcements.
 const TTL: Duration = Duration::from_secs(10);
 
@@ -377,6 +379,36 @@ fn the_balancer_goes_on_without_its_configuration_and_with_nonsense_announced() 
         if state.code == 0 && now != "0" && now != config { Ok(()) } else { Err(format!("{now} {state:?}")) }
     });
     assert_eq!(lab.main_pid("n1", "balancer.service"), balancer, "no connection has ended");
+}
+
+#[test]
+fn a_request_that_an_instance_leaves_unanswered_is_sent_again_unless_it_changes_something() {
+    let lab = Lab::cluster(1);
+    lab.units_of("balancer");
+    for (name, port, options) in [("good", 8080, "--say good"), ("bad", 8081, "--drop")] {
+        let program = format!("ExecStart=/usr/local/bin/answer --port {port} {options}");
+        lab.file(&format!("{name}.service"), &format!("[Service]\nType=notify\n{program}\n"));
+        let announce = format!("ExecStart=/usr/bin/fleet-sidecar announce web --port {port} --meta http=80");
+        let order = format!("[Unit]\nRequires={name}.service\nAfter={name}.service\n");
+        let text = format!("{order}[Service]\nType=notify\n{announce}\n");
+        lab.file(&format!("{name}-announce.service"), &text);
+    }
+    let units = ["good", "bad", "good-announce", "bad-announce", "balancer", "balancer-config"];
+    lab.fleetctl(&[&["start"][..], &units].concat()).ok();
+    // The statuses of requests with these options of curl.
+    let statuses = |options: &str| {
+        let url = format!("http://{}/", lab.ip("n1"));
+        let ask = format!("for i in $(seq 20); do curl -s -o /dev/null -w '%{{http_code}}\\n' {options} {url}; done");
+        let seen = lab.sh("n1", &ask).stdout;
+        let count = |status: &str| seen.lines().filter(|line| *line == status).count();
+        (count("200"), count("502"))
+    };
+    // They take turns, so half of what is sent once is left unanswered.
+    eventually(SOON, "both are behind the balancer", || match statuses("--data x=1") {
+        (10, 10) => Ok(()),
+        seen => Err(format!("{seen:?}")),
+    });
+    assert_eq!(statuses(""), (20, 0));
 }
 
 #[test]
