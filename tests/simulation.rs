@@ -16,9 +16,6 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
-/// Seeds whose violations aren't understood yet (docs/testing.md, "Known to fail"). They are played one by one only.
-const KNOWN_TO_FAIL: [u64; 3] = [1140, 1419, 1760];
-
 /// Play every `of`th seed, beginning with the one at `part`.
 #[expect(clippy::print_stdout, reason = "a replayed seed reports its success, and many seeds their marks")]
 fn seeds(part: u64, of: u64) {
@@ -34,7 +31,7 @@ fn seeds(part: u64, of: u64) {
     let (first, count) = (number("FLOTILLA_FIRST_SEED").unwrap_or(0), number("FLOTILLA_SEEDS").unwrap_or(100));
     let many = std::env::var_os("FLOTILLA_ALL_SEEDS").is_some();
     let (mut failed, mut counts) = (Vec::new(), Counts::default());
-    for seed in (first..first + count).filter(|seed| seed % of == part && !KNOWN_TO_FAIL.contains(seed)) {
+    for seed in (first..first + count).filter(|seed| seed % of == part) {
         match play(seed) {
             Ok(played) => counts.add(&played.reached),
             Err(report) => {

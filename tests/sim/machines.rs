@@ -681,7 +681,9 @@ impl Machines {
             let forged = unit.as_str() == forge::UNIT;
             // The store has lost that it runs on one of them, where it keeps running.
             let orphan = me.orphans.contains(unit) || other.orphans.contains(unit);
-            if (sole || (!lost && !queued && !again)) && !pulled && !hand && !forged && !orphan {
+            // Another host with its machine id has reported in its place that it was stopped.
+            let twice = self.all.iter().filter(|machine| machine.id == other.id).count() > 1;
+            if (sole || (!lost && !queued && !again && !twice)) && !pulled && !hand && !forged && !orphan {
                 journal.violate(format!(
                     "{unit} starts on {} while it runs on {}, {}",
                     me.name,

@@ -16,9 +16,9 @@ impl Pace<'_> {
         }
         self.add = self.wanted_spares().saturating_sub(self.known.spares().count());
         let is_whole = !self.all().has(Count::Unwell);
-        let may_change = |spare: &Member| spare.gated && (is_whole || spare.state != MemberState::Healthy);
-        let renewed = self.called().map(|(spare, _)| spare).filter(|spare| may_change(spare));
-        let renewed: Vec<_> = renewed.map(|spare| spare.name.clone()).collect();
+        let may_change = |spare: &Member, timed: &Timed| spare.gated && (is_whole || !may_serve(spare, timed));
+        let renewed = self.called().filter(|(spare, timed)| may_change(spare, timed));
+        let renewed: Vec<_> = renewed.map(|(spare, _)| spare.name.clone()).collect();
         self.let_through.extend(renewed);
     }
 
@@ -46,7 +46,7 @@ impl Pace<'_> {
         let is_back = !self.all().has(Count::Through);
         let called = self.called().count();
         let ends = |at: usize, spare: &Member, timed: &Timed| {
-            let serves = spare.state == MemberState::Healthy;
+            let serves = may_serve(spare, timed);
             match self.next.phase {
                 _ if nobody => true,
                 Phase::Done | Phase::Reverted => true,
@@ -74,5 +74,14 @@ impl Pace<'_> {
     /// The spares that the policy wants; there may be others that an earlier rollout has left.
     pub(super) fn called(&self) -> impl Iterator<Item = (&Member, &Timed)> {
         self.known.spares().take(self.wanted_spares())
+    }
+}
+
+/// Whether a spare serves, as far as is known. Its host may have registered anew, and has yet to report again.
+fn may_serve(spare: &Member, timed: &Timed) -> bool {
+    match spare.state {
+        MemberState::Healthy => true,
+        MemberState::Assigned(None) => !timed.is_nowhere,
+        _ => false,
     }
 }

@@ -168,6 +168,13 @@ fn a_spare_that_an_earlier_rollout_has_left_serves_until_all_members_do() {
     web.members.push(spare(3, Pending(None)));
     web.set(1, Pending(None));
     assert_eq!(web.look(), through([3, 1]));
+    // Of one whose host has yet to report, nobody knows that it serves nobody.
+    let mut web = self::web(2, "Spare=1\nDeadlineSec=60");
+    web.members.push(spare(3, Assigned(None)));
+    web.set(1, Pending(None));
+    assert_eq!(web.look(), through([1]));
+    assert_eq!(web.at(59, &[]), none());
+    assert_eq!(web.at(60, &[]), through([3]));
     // A member that isn't healthy is the canary then, and doesn't wait for the spare, which waits for it.
     let mut web = self::web(2, "Spare=1\nCanary=1");
     web.members.push(spare(3, Healthy));
@@ -203,6 +210,10 @@ fn one_that_serves_stays_if_nobody_else_does() {
     // What is over is looked at by the next leader.
     web.timers = Timers::default();
     assert_eq!((web.look(), web.spares()), (none(), vec![2]));
+    // Its host has registered anew, and has yet to report.
+    web.timers = Timers::default();
+    assert_eq!((web.at(14, &[(2, Assigned(None))]), web.spares()), (none(), vec![2]));
+    assert_eq!((web.at(15, &[(2, Pending(None))]), web.spares()), (none(), vec![]));
 }
 
 #[test]
