@@ -331,8 +331,7 @@ fn too_few<'a>(
     let serving = groups.iter().copied().chain(spares_of(before, rollout).map(|spare| group_of((spare, None))));
     let serving = serving.collect::<BTreeSet<_>>().into_iter();
     // Riders come and go with rollouts: a member is whole with those that it had or with those that it has.
-    let is_whole =
-        |cluster, group| is_whole_in(cluster, rollout, group) || is_whole(cluster, after, rollout, group);
+    let is_whole = |cluster, group| is_whole_in(cluster, rollout, group) || is_whole(cluster, after, rollout, group);
     let healthy = serving.filter(|group| states().any(|cluster| is_whole(cluster, *group))).count();
     // A part is one of all members, also of those that wait, or whose hosts are gone.
     let hosts = |cluster: &Cluster| launched_on(cluster, rollout).count();
