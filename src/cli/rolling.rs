@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
-use crate::api::client::{ClientError, Follow, For, News};
+use crate::api::client::{ClientError, Follow, For, News, progress_of};
 use crate::api::wire::{
-    Applied, AppliedUnit, MachineRef, Outcome, OvertakenView, RolloutHook, RolloutLine, RolloutList, RolloutMember,
-    RolloutView,
+    Applied, AppliedUnit, MachineRef, Outcome, OvertakenView, Progress, RolloutHook, RolloutLine, RolloutList,
+    RolloutMember, RolloutView, UnitView,
 };
 use crate::cli::error::Exit;
 use crate::cli::follow::{LAST_LINES, current, interrupted, unavailable, until};
@@ -20,7 +20,7 @@ use crate::cli::input::names;
 use crate::cli::limit::Limit;
 use crate::cli::output::people::seconds;
 use crate::cli::session::Session;
-use crate::cli::wait::Goal;
+use crate::cli::wait::{Goal, Observed, progress};
 use crate::journal::{Tail, journal_tail};
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
@@ -35,29 +35,41 @@ const TICK: Duration = Duration::from_secs(1);
 const BEGIN: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Rollouts, by set or unit, and the hashes of the files that they bring to it and to its riders.
-type Wanted = BTreeMap<UnitName, BTreeMap<UnitName, UnitHash>>;
+/// Rollouts, by set or unit.
+type Wanted = BTreeMap<UnitName, Brought>;
+
+/// What a rollout brings.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Brought {
+    /// The hashes of the files of the set or unit, and of its riders.
+    files: BTreeMap<UnitName, UnitHash>,
+    /// Whether one of them restarts what has it. Others are rolled out only if they no longer fit a host.
+    restarts: bool,
+}
 
 /// The rollouts that bring sets and units their new files, if they run.
 fn rolled(applied: &Applied, texts: &BTreeMap<String, String>) -> Wanted {
-    let new =
-        |unit: &&AppliedUnit| unit.retries || (unit.outcome == Outcome::Replaced && !unit.comments && !unit.same_body);
+    let new = |unit: &&AppliedUnit| unit.retries || (unit.outcome == Outcome::Replaced && !unit.comments);
     let file = |unit: &AppliedUnit| {
         let file = UnitFile::parse(texts.get(unit.name.as_str())?.as_bytes()).ok()?;
         let has_section = file.section(policy::SECTION).next().is_some();
         let lead = Constraints::parse(&file).ok().and_then(|file| file.replicas?.lead().cloned());
         let is_rolled = unit.replicas.is_some() || (has_section && !unit.name.is_template());
         let rollout = lead.filter(|_| unit.replicas.is_some() && !has_section).unwrap_or_else(|| unit.name.clone());
-        is_rolled.then(|| (unit.name.clone(), (rollout, file.hash())))
+        let restarts = unit.retries || !unit.same_body;
+        is_rolled.then(|| (unit.name.clone(), (rollout, file.hash(), restarts)))
     };
-    let found: BTreeMap<UnitName, (UnitName, UnitHash)> = applied.units.iter().filter(new).filter_map(file).collect();
+    let found: BTreeMap<UnitName, (UnitName, UnitHash, bool)> =
+        applied.units.iter().filter(new).filter_map(file).collect();
     // A member with the file of its set takes part in the rollout of that.
     let of_set = |name: &UnitName, hash: &UnitHash| {
-        name.set().and_then(|template| found.get(&template)).is_some_and(|(_, of_set)| of_set == hash)
+        name.set().and_then(|template| found.get(&template)).is_some_and(|(_, of_set, _)| of_set == hash)
     };
     let mut wanted = Wanted::new();
-    for (name, (rollout, hash)) in found.iter().filter(|(name, (_, hash))| !of_set(name, hash)) {
-        wanted.entry(rollout.clone()).or_default().insert(name.clone(), hash.clone());
+    for (name, (rollout, hash, restarts)) in found.iter().filter(|(name, (_, hash, _))| !of_set(name, hash)) {
+        let brought = wanted.entry(rollout.clone()).or_default();
+        brought.files.insert(name.clone(), hash.clone());
+        brought.restarts |= restarts;
     }
     wanted
 }
@@ -65,21 +77,22 @@ fn rolled(applied: &Applied, texts: &BTreeMap<String, String>) -> Wanted {
 /// The rollouts that a request has begun: those that are `wanted`, at one revision. A set that doesn't run has none,
 /// and neither has a cluster whose leader is of an earlier version.
 ///
-/// This asks until they have begun, usually once or twice. A stream can't say that none begins, so it would have to be
-/// waited for as long, and the lists must be of one revision, from which each rollout is then watched.
+/// This asks until they have begun, usually once or twice, or until the `goals` are reached without them. A stream can't
+/// say that none begins, so it would have to be waited for as long, and the lists must be of one revision, from which
+/// each rollout is then watched.
 ///
 /// # Errors
 /// See [`ClientError`].
-async fn begun(session: &Session, wanted: &Wanted) -> Result<RolloutList, ClientError> {
+async fn begun(session: &Session, wanted: &Wanted, goals: &[Goal]) -> Result<RolloutList, ClientError> {
     let patterns: Vec<String> = wanted.keys().map(names::exactly).collect();
     let deadline = Instant::now() + BEGIN;
-    let mut found = RolloutList::default();
+    let (mut found, mut pause, mut is_over) = (RolloutList::default(), LOOK, false);
     let brings = |view: &RolloutView, name: &UnitName, hash: &UnitHash| {
         let rider = view.riders.iter().find(|rider| rider.name == *name).map(|rider| &rider.target);
         rider.or((view.name == *name).then_some(&view.target)) == Some(hash)
     };
     let is_wanted = |view: &RolloutView| {
-        wanted.get(&view.name).is_some_and(|files| files.iter().all(|(name, hash)| brings(view, name, hash)))
+        wanted.get(&view.name).is_some_and(|it| it.files.iter().all(|(name, hash)| brings(view, name, hash)))
     };
     while !wanted.is_empty() {
         found = match session.client.rollouts(&patterns).await {
@@ -89,12 +102,30 @@ async fn begun(session: &Session, wanted: &Wanted) -> Result<RolloutList, Client
             Err(error) => return Err(error),
         };
         found.rollouts.retain(&is_wanted);
-        if found.rollouts.len() == wanted.len() || Instant::now() >= deadline {
+        if is_over || found.rollouts.len() == wanted.len() || Instant::now() >= deadline {
             break;
         }
-        sleep(LOOK).await;
+        sleep(pause).await;
+        pause *= 2;
+        // A rollout is written no later than what its members are told.
+        is_over = are_reached(session, goals).await?;
     }
     Ok(found)
+}
+
+/// Whether all `goals` are reached, of which there are any: no gate holds a unit back.
+async fn are_reached(session: &Session, goals: &[Goal]) -> Result<bool, ClientError> {
+    if goals.is_empty() {
+        return Ok(false);
+    }
+    let names: Vec<String> = goals.iter().map(|goal| names::exactly(&goal.name)).collect();
+    let units = session.client.units(&names).await?.units;
+    let units: BTreeMap<UnitName, UnitView> = units.into_iter().map(|unit| (unit.name.clone(), unit)).collect();
+    Ok(goals.iter().all(|goal| {
+        let Some(unit) = units.get(&goal.name) else { return false };
+        let unit = UnitView { progress: Some(progress_of(unit, Some(goal.operation))), ..unit.clone() };
+        matches!(progress(goal, Observed::There(&unit)), Progress::Done | Progress::Settling)
+    }))
 }
 
 /// How following a rollout ended.
@@ -203,8 +234,11 @@ pub(in crate::cli) async fn follow_begun(
     limit: Limit,
 ) -> Result<Exit, ClientError> {
     let mut exit = Exit::Ok;
-    let RolloutList { revision, rollouts } = begun(session, &rolled(applied, texts)).await?;
-    for view in rollouts {
+    let wanted = rolled(applied, texts);
+    let RolloutList { revision, rollouts } = begun(session, &wanted, goals).await?;
+    // Files that restart nothing and fit are done as soon as they are asked for. The hosts have yet to write them.
+    let is_nothing = |view: &RolloutView| view.phase == Phase::Done && !wanted[&view.name].restarts;
+    for view in rollouts.into_iter().filter(|view| !is_nothing(view)) {
         let riders = view.members.iter().flat_map(|member| &member.riders).map(|unit| unit.name.clone());
         let members: Vec<UnitName> = view.members.iter().map(|member| member.name.clone()).chain(riders).collect();
         let ended = follow(session, (view, revision), limit).await?;

@@ -213,6 +213,7 @@ impl Rollouts {
                 if scheduler.cluster().machines.contains_key(&id) != machine.is_some() {
                     self.dirty.extend(self.active.iter().cloned());
                 }
+                self.kept.values_mut().for_each(|members| members.host_changed(&id));
                 scheduler.apply(Change::Machine(id, machine));
             }
             Change::Report(name, host, form, report) => {
@@ -227,9 +228,11 @@ impl Rollouts {
                 self.happened_to(scheduler.cluster(), &name);
                 scheduler.apply(Change::Placement(name, placement));
             }
-            Change::History(..) | Change::Roster(..) | Change::Metadata(..) | Change::Maintenance(..) => {
+            Change::Metadata(ref id, ..) => {
+                self.kept.values_mut().for_each(|members| members.host_changed(id));
                 scheduler.apply(change);
             }
+            Change::History(..) | Change::Roster(..) | Change::Maintenance(..) => scheduler.apply(change),
         }
     }
 
@@ -260,8 +263,8 @@ impl Rollouts {
 
     /// The members that something has happened to, here or in the scheduler, are no longer as they were found.
     fn heed_changes(&mut self, scheduler: &mut Scheduler) {
-        for name in scheduler.take_touched() {
-            self.kept.values_mut().for_each(|members| members.touch(&name));
+        for (name, host) in scheduler.take_touched() {
+            self.kept.values_mut().for_each(|members| members.touch(&name, host.as_ref()));
         }
     }
 

@@ -53,6 +53,9 @@ use super::absence;
 use super::check::{Violation, always};
 use super::once;
 
+/// Units, each on one host or as a whole.
+pub type Touched = BTreeSet<(UnitName, Option<MachineId>)>;
+
 /// A cluster that is planned as it changes.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
@@ -67,8 +70,8 @@ pub struct Scheduler {
     due: Option<u64>,
     /// Units that are to leave the hosts that they are on, in the next round.
     sent_away: BTreeSet<UnitName>,
-    /// Units about which a record has changed since they were taken, while there are rollouts.
-    touched: BTreeSet<UnitName>,
+    /// Units about which a record has changed since they were taken, while there are rollouts, and on which host.
+    touched: Touched,
 }
 
 impl Scheduler {
@@ -119,14 +122,14 @@ impl Scheduler {
     }
 
     /// The units whose records, gates, placements, assignments or reports have changed since the last call, or whose
-    /// hosts have come or gone. While there are no rollouts, none are noted.
-    pub fn take_touched(&mut self) -> BTreeSet<UnitName> {
+    /// hosts have come or gone; with the host, if it is about that alone. While there are no rollouts, none are noted.
+    pub fn take_touched(&mut self) -> Touched {
         std::mem::take(&mut self.touched)
     }
 
-    fn touch(&mut self, name: &UnitName) {
+    fn touch(&mut self, name: &UnitName, host: Option<&MachineId>) {
         if !self.cluster.rollouts.is_empty() {
-            self.touched.insert(name.clone());
+            self.touched.insert((name.clone(), host.cloned()));
         }
     }
 
@@ -255,12 +258,12 @@ impl Scheduler {
                     self.index.placement_changed(&name, placement.as_ref().map(|placement| &placement.value));
                     self.dirty.unit(&name, Rescan::Keep);
                 }
-                self.touch(&name);
+                self.touch(&name, None);
                 self.cluster_mut().apply(Change::Placement(name, placement));
             }
             Change::Assignment(host, name, assignment) => self.apply_assignment(host, name, assignment),
             Change::Report(name, host, form, report) => {
-                self.touch(&name);
+                self.touch(&name, Some(&host));
                 self.mark_running(&host, &name, report.as_ref().map(|report| report.value.target));
                 let acknowledges = report.as_ref().is_some_and(|report| report.value.target == Target::Removed);
                 self.cluster_mut().apply(Change::Report(name.clone(), host.clone(), form, report));
@@ -308,7 +311,7 @@ impl Scheduler {
         self.cluster_mut().apply(Change::Machine(id.clone(), machine));
         self.dirty.host(&self.cluster, &id);
         let assigned = self.cluster.schedule.get(&id).filter(|_| !self.cluster.rollouts.is_empty());
-        self.touched.extend(assigned.into_iter().flat_map(BTreeMap::keys).cloned());
+        self.touched.extend(assigned.into_iter().flat_map(BTreeMap::keys).map(|name| (name.clone(), Some(id.clone()))));
         if was_held {
             self.holds_changed(0);
         }
@@ -352,7 +355,7 @@ impl Scheduler {
         if before == unit {
             return;
         }
-        self.touch(&name);
+        self.touch(&name, None);
         self.mark_neighbours(&name);
         let old_text = before.as_ref().and_then(|unit| unit.text.clone());
         self.index.texts.changed(&old_text, unit.as_ref().and_then(|unit| unit.text.as_ref()));
@@ -368,11 +371,15 @@ impl Scheduler {
 
     /// Only the gate of a global unit changes what is scheduled: on the hosts for which it says something else.
     fn apply_gate(&mut self, name: UnitName, gate: Option<Versioned<Gate>>) {
-        self.touch(&name);
         let by_host =
             |gate: Option<&Versioned<Gate>>| gate.map(|gate| &gate.value).filter(|gate| gate.is_by_host()).cloned();
         let (before, after) = (by_host(self.cluster.gates.get(&name)), by_host(gate.as_ref()));
         if before == after {
+            let is_same =
+                self.cluster.gates.get(&name).map(|gate| &gate.value) == gate.as_ref().map(|gate| &gate.value);
+            if !is_same {
+                self.touch(&name, None);
+            }
             return self.cluster_mut().apply(Change::Gate(name, gate));
         }
         let [old, new] = [&before, &after].map(|gate| gate.iter().flat_map(Gate::files).collect::<BTreeSet<_>>());
@@ -392,9 +399,15 @@ impl Scheduler {
             |one: &Gate, two: &Gate| (one.held(), &one.target, one.asked) == (two.held(), &two.target, two.asked);
         match before.zip(after) {
             Some((before, after)) if is_same(&before, &after) => {
-                before.hosts_that_differ(&after).into_iter().for_each(|host| self.dirty.at(&name, host));
+                for host in before.hosts_that_differ(&after) {
+                    self.dirty.at(&name, host);
+                    self.touch(&name, Some(host));
+                }
             }
-            _ => self.dirty.unit(&name, Rescan::Explain),
+            _ => {
+                self.dirty.unit(&name, Rescan::Explain);
+                self.touch(&name, None);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! that a leader would write.
 
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use flotilla::model::file::UnitFile;
 use serde_json::{Value, json};
@@ -82,6 +83,52 @@ fn a_file_that_works_ends_start_replace_with_status_0() {
     let Ran { code, out, err } = finish(child);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.starts_with(&format!("web@.service: {} runs on ", &target[..7])), "{out}");
+}
+
+/// The file of the set, of which only where its members may be differs from that with which they run, and its hash.
+fn moved(real: &Real) -> String {
+    let text = file("/bin/false");
+    std::fs::write(real.dir.path().join("web@.service"), &text).unwrap();
+    real.run("start --replace --no-block web@.service");
+    let text = text + "MachineMetadata=zone=b\n";
+    std::fs::write(real.dir.path().join("web@.service"), &text).unwrap();
+    UnitFile::parse(text.as_bytes()).unwrap().hash().to_string()
+}
+
+#[test]
+fn a_change_of_sections_alone_that_moves_members_is_followed() {
+    let (real, _) = set();
+    let target = moved(&real);
+    let short = &target[..7];
+    enter(&real, &target, "rolling", Value::Null);
+    let mut child = spawn(&real, "start --replace web@.service");
+    let begun = read_until(&mut child, "before it abc\n");
+    assert!(begun.ends_with(&format!("web@.service: rolling out {short}, before it abc\n")), "{begun}");
+    let why = "web@2.service fits no host with its new file (n1: doesn't have zone=b)";
+    enter(&real, &target, "reverted", json!({ "why": why, "failed": "web@2.service" }));
+    let out = format!("web@.service: {short} failed: {why}; abc runs on 2 of 2\n");
+    let only = "only [X-...] sections changed; stored, nothing restarted where it still fits";
+    let err = ["web@.service", "web@1.service", "web@2.service"].map(|name| format!("{name}: {only}\n")).concat();
+    assert_eq!(finish(child), Ran { code: Some(1), out, err });
+}
+
+/// The rollout of such a file is done at once if the members stay; a set that has had none needs none for it.
+#[test]
+fn a_change_of_sections_alone_that_moves_nobody_ends_as_soon_as_the_hosts_have_it() {
+    for has_rollout in [true, false] {
+        let (real, _) = set();
+        let target = moved(&real);
+        ["web@1.service", "web@2.service"].iter().for_each(|unit| real.erase(&format!("gate/{unit}")));
+        if has_rollout {
+            enter(&real, &target, "done", Value::Null);
+        }
+        let began = Instant::now();
+        let Ran { code, out, err } = real.run("start --replace web@.service");
+        assert_eq!((code, err.lines().count()), (Some(0), 3), "{err}");
+        assert!(!out.contains("runs on") && out.contains("web@1.service launched on "), "{out}");
+        // So long, it would wait for a rollout to begin.
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Rollouts on real hosts under faults: the store is away for longer than `DeadlineSec=`, the leader's host dies, a
-//! member's host dies. Each goes on where it was; nobody gets a file twice, and nothing fails for it.
+//! member's host dies, all daemons are replaced. Each goes on where it was; nobody gets a file twice, and nothing fails
+//! for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -104,6 +105,14 @@ fn a_rollout_goes_on_where_it_was() {
     end(&lab, "n1");
     let once: BTreeMap<usize, usize> = (1..=MEMBERS).map(|member| (member, 1)).collect();
     assert_eq!(starts(&lab, "two"), once);
+
+    // As in an upgrade: each daemon is replaced by another one while the rollout goes on.
+    begin(&lab, "two and a half");
+    for host in HOSTS {
+        lab.lab(&["fleet", "restart", host]).ok();
+    }
+    end(&lab, "n1");
+    assert_eq!(starts(&lab, "two and a half"), once);
 
     let before = begin(&lab, "three");
     without(&lab, &lab.leader(), "three", &before);

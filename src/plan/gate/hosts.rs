@@ -1,7 +1,7 @@
 //! Gates of global units, which hold back single hosts. Owns when such a gate is needed, and how it changes. Pure; must
 //! never decide which host is let through (`pace` does).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitHash, UnitName};
@@ -109,28 +109,45 @@ pub fn with(gate: &Gate, these: impl IntoIterator<Item = (MachineId, Option<Held
     gate
 }
 
-/// The gate in this phase, as far as it is about hosts that don't have the unit. One that gets it has the new file once
-/// all get it, and before that and after it failed, the file of all others.
+/// The gate in this phase, as far as it is about those of `these` hosts that don't have the unit; `None` if it says that
+/// already. One that gets it has the new file once all get it, and before that and after it failed, the file of all
+/// others.
 #[must_use]
-pub fn in_phase(cluster: &Cluster, name: &UnitName, gate: &Gate, phase: Phase) -> Gate {
-    let is_absent = |host: &&MachineId| !is_launched_on(cluster, name, host);
+pub fn in_phase<'a>(
+    cluster: &Cluster,
+    name: &UnitName,
+    gate: &Gate,
+    phase: Phase,
+    these: impl IntoIterator<Item = &'a MachineId>,
+) -> Option<Gate> {
+    let absent = these.into_iter().filter(|host| !is_launched_on(cluster, name, host));
     match phase {
         Phase::Rolling | Phase::After | Phase::Done => {
-            let held = |host: &&MachineId| gate.held_on(host).is_some();
-            with(gate, cluster.machines.keys().filter(held).filter(is_absent).map(|host| (host.clone(), None)))
+            let is_held = |host: &&MachineId| cluster.machines.contains_key(*host) && gate.held_on(host).is_some();
+            let held: Vec<_> = absent.filter(is_held).map(|host| (host.clone(), None)).collect();
+            (!held.is_empty()).then(|| with(gate, held))
         }
         Phase::Reverting | Phase::Reverted | Phase::Stuck => {
-            let mut gate = gate.clone();
-            let file = gate.held().hash.clone();
+            let named = gate.hosts.as_deref()?;
             // One that comes back may have carried out a greater generation of the same file.
-            let stays = |host: &MachineId, held: &Option<HeldFile>| {
-                !is_absent(&host) || held.as_ref().is_some_and(|held| held.hash == file)
-            };
-            gate.hosts.iter_mut().for_each(|hosts| hosts.retain(|host, held| stays(host, held)));
-            gate
+            let is_other = |held: &Option<HeldFile>| held.as_ref().is_none_or(|held| held.hash != gate.hash);
+            let others: Vec<&MachineId> = absent.filter(|host| named.get(*host).is_some_and(is_other)).collect();
+            (!others.is_empty()).then(|| {
+                let hosts = named.iter().filter(|(host, _)| !others.contains(host));
+                Gate {
+                    hosts: Some(Box::new(hosts.map(|(host, held)| (host.clone(), held.clone())).collect())),
+                    ..gate.clone()
+                }
+            })
         }
-        Phase::Before | Phase::Canary | Phase::Waiting | Phase::Paused => gate.clone(),
+        Phase::Before | Phase::Canary | Phase::Waiting | Phase::Paused => None,
     }
+}
+
+/// The hosts of which [`in_phase`] may have something to say: those that are there, and those that the gate names.
+#[must_use]
+pub fn all_of<'a>(cluster: &'a Cluster, gate: &'a Gate) -> BTreeSet<&'a MachineId> {
+    cluster.machines.keys().chain(gate.hosts.iter().flat_map(|hosts| hosts.keys())).collect()
 }
 
 #[cfg(test)]
@@ -182,7 +199,9 @@ mod tests {
             (Phase::Reverting, &through, ["-", "old", "old", "old"]),
             (Phase::Reverted, &back, ["old"; 4]),
         ] {
-            let after = in_phase(&cluster, &name(), before, phase);
+            let all = all_of(&cluster, before);
+            let after = in_phase(&cluster, &name(), before, phase, all).unwrap_or_else(|| before.clone());
+            assert_eq!(in_phase(&cluster, &name(), &after, phase, all_of(&cluster, &after)), None, "{phase:?}");
             let held = |at: u8| after.held_on(&host(at)).map_or_else(|| "-".into(), |held| held.hash.to_string());
             assert_eq!([1, 2, 3, 4].map(held), expected, "{phase:?}");
         }
@@ -224,7 +243,8 @@ mod tests {
             restart: None,
         };
         let gone = [(host(4), Some(file("old", 8))), (host(3), Some(file("own", 8)))];
-        let gate = in_phase(&cluster, &name(), &with(&gate, gone), Phase::Reverted);
+        let gate = with(&gate, gone);
+        let gate = in_phase(&cluster, &name(), &gate, Phase::Reverted, all_of(&cluster, &gate)).unwrap();
         let held = |gate: &Gate, at: u8| gate.held_on(&host(at)).map(|held| (held.hash.to_string(), held.generation.0));
         let expected = [("old".to_owned(), 3), ("old".into(), 3), ("old".into(), 3), ("old".into(), 8)];
         assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at).unwrap()), expected);

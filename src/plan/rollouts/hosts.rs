@@ -6,20 +6,26 @@ use crate::model::rollout::hosts::HeldFile;
 use crate::model::rollout::{File, Gate};
 use crate::model::unit::Unit;
 
-use super::super::gate::hosts::{in_phase, with};
+use super::super::gate::hosts::{all_of, in_phase, with};
 use super::super::schedule::Scheduler;
 use super::{GateEvent, Rollouts, next_generation};
 
 impl Rollouts {
     /// Hosts may have joined, or lost the unit, since the rollout `name` was looked at.
     pub(super) fn see_hosts(&mut self, scheduler: &mut Scheduler, name: &UnitName) {
+        self.heed_changes(scheduler);
         let cluster = scheduler.cluster();
         let gate = cluster.gates.get(name).map(|gate| &gate.value).filter(|gate| gate.is_by_host());
         let rollout = cluster.rollouts.get(name).map(|rollout| &rollout.value);
         let rollout = rollout.filter(|rollout| gate.is_some_and(|gate| gate.target == rollout.target));
         let Some((gate, rollout)) = gate.zip(rollout) else { return };
-        let gate = in_phase(cluster, name, gate, rollout.phase);
-        self.set_gate(scheduler, name, Some(gate), GateEvent::HostsSeen);
+        let phase = rollout.phase;
+        let changed = self.kept.get_mut(name).and_then(|members| members.unseen(phase));
+        let these = changed.as_ref().map_or_else(|| all_of(cluster, gate), |hosts| hosts.iter().collect());
+        self.examined += these.len();
+        if let Some(gate) = in_phase(cluster, name, gate, phase, these) {
+            self.set_gate(scheduler, name, Some(gate), GateEvent::HostsSeen);
+        }
     }
 
     /// These hosts get the file of the unit's record.

@@ -9,7 +9,7 @@ use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::rollout::riding::RiderFiles;
-use crate::model::rollout::{File, MemberName, Rollout};
+use crate::model::rollout::{File, MemberName, Phase, Rollout};
 use crate::model::unit::{Desired, Unit};
 
 use super::super::gate::hosts::{is_launched_on, launched_on};
@@ -39,6 +39,12 @@ pub(super) struct Membership {
     touched: BTreeSet<Slot>,
     /// Those of which `timers` have yet to be told.
     news: BTreeSet<Slot>,
+    /// Whether they are the hosts of a global unit.
+    are_hosts: bool,
+    /// The hosts that something has happened to since the gate of the global unit was compared with them.
+    unseen: BTreeSet<MachineId>,
+    /// The phase in which it was; in another one, it is compared with all of them.
+    seen_in: Option<Phase>,
     /// The files that members were seen with, new and before. Others, and all members are told again.
     files: Option<(UnitHash, File, BTreeMap<UnitName, RiderFiles>)>,
     /// The hashes of the files that members had when they were told.
@@ -52,16 +58,40 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    /// Something has happened to unit `name`.
-    pub(super) fn touch(&mut self, name: &UnitName) {
+    /// Something has happened to unit `name`, on `host` or as a whole.
+    pub(super) fn touch(&mut self, name: &UnitName, host: Option<&MachineId>) {
         if self.templates.iter().any(|(template, _)| name.number_in(template).is_some()) {
             self.touched.insert((name.number(), None));
+        } else if self.templates.first().is_some_and(|(of, _)| of == name && !of.is_template()) {
+            match host {
+                Some(host) if self.are_hosts => self.host_changed(host),
+                Some(_) => drop(self.touched.insert((None, None))),
+                None => {
+                    self.templates.clear();
+                    self.seen_in = None;
+                }
+            }
         }
+    }
+
+    /// Something has happened to a host.
+    pub(super) fn host_changed(&mut self, host: &MachineId) {
+        if self.are_hosts {
+            self.touched.insert((None, Some(host.clone())));
+            self.unseen.insert(host.clone());
+        }
+    }
+
+    /// The hosts with which the gate of the global unit has yet to be compared in this phase, in which it is then.
+    /// `None` are all of them.
+    pub(super) fn unseen(&mut self, phase: Phase) -> Option<BTreeSet<MachineId>> {
+        let unseen = std::mem::take(&mut self.unseen);
+        (self.seen_in.replace(phase) == Some(phase)).then_some(unseen)
     }
 
     /// What is known of a file, or whether it is, has changed.
     pub(super) fn file_changed(&mut self, hash: &UnitHash) {
-        if self.hashes.contains(hash) {
+        if self.hashes.contains(hash) || self.templates.iter().any(|(_, known)| known == hash) {
             self.templates.clear();
         }
     }
@@ -108,8 +138,7 @@ impl Membership {
         let riders = riders_of(cluster, name).filter_map(|rider| Some((rider, &cluster.units.get(rider)?.hash)));
         let templates: Vec<(&UnitName, &UnitHash)> = std::iter::once((name, &subject.hash)).chain(riders).collect();
         let known = self.templates.iter().map(|(template, hash)| (template, hash));
-        // What a unit by itself or its hosts have is soon found again.
-        if !name.is_template() || !known.eq(templates.iter().copied()) {
+        if !known.eq(templates.iter().copied()) {
             let templates = templates.into_iter().map(|(template, hash)| (template.clone(), hash.clone()));
             self.begin_with(templates.collect(), cluster, subject);
         }
@@ -124,11 +153,12 @@ impl Membership {
         self.awaited = vec![0; templates.len()];
         self.templates = templates;
         let name = &self.templates[0].0;
+        self.are_hosts = !name.is_template() && is_global(cluster, subject);
         if name.is_template() {
             let numbered = self.templates.iter().flat_map(|(template, _)| instances(cluster, template));
             self.touched.extend(numbered.map(|unit| (unit.number(), None)));
             self.touched.extend(spares::of(cluster, name).into_iter().map(|spare| (spare.number(), None)));
-        } else if is_global(cluster, subject) {
+        } else if self.are_hosts {
             self.touched.extend(launched_on(cluster, name).map(|(host, _)| (None, Some(host.clone()))));
         } else {
             self.touched.insert((None, None));

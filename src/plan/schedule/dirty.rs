@@ -120,7 +120,7 @@ impl Scheduler {
             assignment.is_some_and(|assignment| assignment.value.target != Target::Removed)
         };
         let is_anchor = anchors(assignment.as_ref());
-        self.touch(name);
+        self.touch(name, Some(host));
         let before = self.assignment(host, name);
         let was_anchor = anchors(before);
         let (was_there, was_live, hash) =

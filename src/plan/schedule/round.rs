@@ -151,7 +151,7 @@ impl<'a> Round<'a> {
             return;
         }
         self.pending.placement(unit, known.cloned());
-        self.scheduler.touch(unit);
+        self.scheduler.touch(unit, None);
         self.scheduler.index.placement_changed(unit, placement.as_ref());
         let placements = &mut self.scheduler.cluster_mut().placements;
         match placement {

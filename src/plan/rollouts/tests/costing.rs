@@ -23,9 +23,24 @@ fn examined(members: u32) -> usize {
     bench.rollouts.examined() - before
 }
 
+/// The same while a global unit got another file on so many hosts, one by one.
+fn examined_hosts(hosts: u64) -> usize {
+    let (old, new) = (hosts::agent("old"), hosts::agent("new"));
+    let mut bench = Bench::of_agent(hosts, &old);
+    bench.ask(hosts::UNIT, &new, |_| {});
+    bench.decide();
+    while bench.agent().phase != Phase::Done {
+        bench.pass(1);
+    }
+    assert_eq!(bench.on_hosts(&[&old, &new]), "n".repeat(hosts.try_into().unwrap()));
+    bench.rollouts.examined()
+}
+
 #[test]
 fn a_look_examines_the_members_that_it_concerns() {
-    let (few, many) = (examined(4), examined(40));
-    // Ten times as many members take ten times as many looks: if each were at all of them, it would be a hundred times.
-    assert!(many <= 12 * few, "{few} for 4 members, {many} for 40");
+    for (few, many) in [(examined(4), examined(40)), (examined_hosts(4), examined_hosts(40))] {
+        // Ten times as many members take ten times as many looks: if each were at all of them, it would be a hundred
+        // times.
+        assert!(many <= 12 * few, "{few} for 4 members, {many} for 40");
+    }
 }
