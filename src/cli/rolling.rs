@@ -77,9 +77,9 @@ fn rolled(applied: &Applied, texts: &BTreeMap<String, String>) -> Wanted {
 /// The rollouts that a request has begun: those that are `wanted`, at one revision. A set that doesn't run has none,
 /// and neither has a cluster whose leader is of an earlier version.
 ///
-/// This asks until they have begun, usually once or twice, or until the `goals` are reached without them. A stream can't
-/// say that none begins, so it would have to be waited for as long, and the lists must be of one revision, from which
-/// each rollout is then watched.
+/// This asks until they have begun, usually once or twice, or until the `goals` are reached without them. A stream
+/// can't say that none begins, so it would have to be waited for as long, and the lists must be of one revision, from
+/// which each rollout is then watched.
 ///
 /// # Errors
 /// See [`ClientError`].

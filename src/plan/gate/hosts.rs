@@ -109,9 +109,9 @@ pub fn with(gate: &Gate, these: impl IntoIterator<Item = (MachineId, Option<Held
     gate
 }
 
-/// The gate in this phase, as far as it is about those of `these` hosts that don't have the unit; `None` if it says that
-/// already. One that gets it has the new file once all get it, and before that and after it failed, the file of all
-/// others.
+/// The gate in this phase, as far as it is about those of `these` hosts that don't have the unit; `None` if it says
+/// that already. One that gets it has the new file once all get it, and before that and after it failed, the file of
+/// all others.
 #[must_use]
 pub fn in_phase<'a>(
     cluster: &Cluster,

@@ -66,10 +66,7 @@ impl Membership {
             match host {
                 Some(host) if self.are_hosts => self.host_changed(host),
                 Some(_) => drop(self.touched.insert((None, None))),
-                None => {
-                    self.templates.clear();
-                    self.seen_in = None;
-                }
+                None => self.know_nothing(),
             }
         }
     }
@@ -92,8 +89,14 @@ impl Membership {
     /// What is known of a file, or whether it is, has changed.
     pub(super) fn file_changed(&mut self, hash: &UnitHash) {
         if self.hashes.contains(hash) || self.templates.iter().any(|(_, known)| known == hash) {
-            self.templates.clear();
+            self.know_nothing();
         }
+    }
+
+    /// All members are found again, and all hosts compared with the gate.
+    fn know_nothing(&mut self) {
+        self.templates.clear();
+        self.seen_in = None;
     }
 
     /// Another rollout begins: nothing that was seen of members counts any longer.
