@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{Lab, eventually};
+use crate::rollouts::under_load;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -76,4 +77,74 @@ fn units_leave_a_drained_host_in_order_and_what_can_not_is_named() {
     assert_eq!(lab.sh(&home, "systemctl is-active every.service").stdout.trim(), "active", "it belongs to the host");
     lab.fleetctl(&["undrain", &home]).ok();
     assert_eq!(lab.fleetctl(&["undrain", &home]).code, 1, "it isn't drained");
+}
+
+/// A set of five behind the balancer and the ambassador, with a sidekick for each member. Returns a host other than n1
+/// that has two of the members.
+fn served(lab: &Lab) -> String {
+    for set in ["ambassador", "balancer"] {
+        lab.units_of(set);
+    }
+    lab.sh("n1", "printf '[X-Fleet]\\nMachineMetadata=host=n1\\n' >> /root/shop.service").ok();
+    lab.file(
+        "web@.service",
+        "[Unit]\nWants=web-announce@%i.service\n\
+         [Service]\nType=notify\nExecStart=/usr/local/bin/answer --port 809%i --say web-%i\n\
+         [X-Fleet]\nReplicas=5\n[X-Health]\nReady=http://:809%i/\nIntervalSec=1\n[X-Rollout]\nParallel=1\n",
+    );
+    lab.file(
+        "web-announce@.service",
+        "[Unit]\nRequires=web@%i.service\nAfter=web@%i.service\n\
+         [Service]\nType=notify\nExecStart=/usr/bin/fleet-sidecar announce web --unit web@%i.service --port 809%i \
+         --meta http=80 --meta host=web.example --drain 2\n\
+         [X-Fleet]\nReplicas=web@.service\nMachineOf=web@%i.service\n",
+    );
+    let units = ["web@.service", "web-announce@.service", "web-ambassador", "shop", "balancer", "balancer-config"];
+    lab.fleetctl(&[&["start"][..], &units].concat()).ok();
+    eventually(SOON, "all members are announced", || {
+        let listed = lab.fleetctl(&["service", "web", "--no-legend"]).ok();
+        if listed.lines().count() == 5 { Ok(()) } else { Err(listed) }
+    });
+    eventually(SOON, "the balancer answers", || lab.asks("n1", 80, "web.example"));
+    eventually(SOON, "the shop answers", || lab.asks("n1", 8081, "shop"));
+    let members = |host: &str| (1..=5).filter(|number| place(lab, &format!("web@{number}.service")) == host).count();
+    let home = ["n2", "n3"].into_iter().find(|host| members(host) == 2);
+    home.expect("five members on three hosts: two hosts have two of them").to_owned()
+}
+
+#[test]
+fn a_host_is_drained_under_load_without_a_failed_request() {
+    let lab = Lab::cluster(3);
+    let home = served(&lab);
+    let service = "[Service]\nExecStart=/bin/sleep 1000\n";
+    lab.file("db.service", &format!("{service}[X-Fleet]\nMachinePrefers=host={home}\n"));
+    lab.file(
+        "app.service",
+        &format!("[Unit]\nRequires=db.service\nAfter=db.service\n{service}[X-Fleet]\nMachineOf=db.service\n"),
+    );
+    lab.file("kept.service", &format!("{service}[X-Fleet]\nMachinePrefers=host={home}\nMoveAfterSec=infinity\n"));
+    lab.fleetctl(&["start", "db.service", "app.service", "kept.service"]).ok();
+    for unit in ["db.service", "app.service", "kept.service"] {
+        until(&lab, unit, &home);
+    }
+    let members: Vec<u32> = (1..=5).filter(|number| place(&lab, &format!("web@{number}.service")) == home).collect();
+    let balancer = lab.main_pid(&home, "balancer.service");
+
+    under_load(&lab, 5, || {
+        let drained = lab.fleetctl(&["drain", &home]);
+        assert_eq!(drained.code, 1, "{drained:?}");
+        let stays = "  kept.service  stays: kept.service belongs to the host (MoveAfterSec=infinity)\n";
+        assert!(drained.stdout.contains(stays), "{drained:?}");
+        assert!(drained.stdout.contains(&format!("{home}: 6 units left, 1 stay\n")), "{drained:?}");
+    });
+    for (first, then) in [("app.service".to_owned(), "db.service".to_owned())]
+        .into_iter()
+        .chain(members.iter().map(|number| (format!("web-announce@{number}.service"), format!("web@{number}.service"))))
+    {
+        assert_ne!(place(&lab, &then), home, "{then}");
+        assert_eq!(place(&lab, &first), place(&lab, &then), "{first} goes with {then}");
+        assert_eq!(lab.order(&home, "Stopped", &[&first, &then]), [first.as_str(), &then]);
+    }
+    assert_eq!(lab.main_pid(&home, "balancer.service"), balancer, "global units belong to the host");
+    assert_eq!(place(&lab, "kept.service"), home);
 }

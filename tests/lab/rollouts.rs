@@ -68,25 +68,26 @@ fn served(file: &str, members: usize) -> Lab {
     lab
 }
 
-/// Requests in both ways while `versions` come and go, of which none may fail.
-fn under_load(lab: &Lab, versions: impl Fn()) {
+/// Requests through the balancer and the ambassador on n1 while something `happens`, for more than so many `seconds`. Of
+/// these none may fail.
+pub(crate) fn under_load(lab: &Lab, seconds: u32, happens: impl FnOnce()) {
     let loads = [("80", "web.example"), ("8081", "shop")];
     let began = Instant::now();
     let loads = loads.map(|(port, host)| Load::start(&format!("{}:{port}", lab.ip("n1")), host, RATE));
-    versions();
+    happens();
     std::thread::sleep(Duration::from_secs(1));
     for load in loads {
         let shots = load.stop();
         let failed = failures(&shots, began);
         assert!(failed.is_empty(), "{} of {}: {:?}", failed.len(), shots.len(), &failed[..failed.len().min(20)]);
-        assert!(shots.len() as u32 > RATE * 20, "{} requests are no load", shots.len());
+        assert!(shots.len() as u32 > RATE * seconds, "{} requests are no load", shots.len());
     }
 }
 
 #[test]
 fn versions_come_and_go_without_a_failed_request() {
     let lab = served(&web("one", "", ""), 3);
-    under_load(&lab, || {
+    under_load(&lab, 20, || {
         let good = replace(&lab, &web("two", "", "")).ok();
         assert!(good.contains("runs on 3 of 3"), "{good}");
         assert_eq!(answers(&lab), ["two"]);
@@ -110,7 +111,7 @@ fn versions_come_and_go_without_a_failed_request() {
 #[test]
 fn a_set_of_one_with_a_spare_is_never_away() {
     let lab = served(&one("one", "", ""), 1);
-    under_load(&lab, || {
+    under_load(&lab, 20, || {
         let good = replace(&lab, &one("two", "", "")).ok();
         assert!(good.contains("web@2.service (spare) on ") && good.contains("runs on 1 of 1"), "{good}");
         assert_eq!(answers(&lab), ["two"]);
