@@ -3,6 +3,7 @@
 
 pub mod condition;
 pub mod limits;
+pub mod port;
 pub mod preference;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use super::rollout::policy::Policy;
 use super::section::{FLEET, Problem, Section, boolean};
 use condition::Word;
 pub use condition::{Condition, Test};
+use port::Ports;
 use preference::Preferences;
 
 /// The section's name.
@@ -43,6 +45,7 @@ const OPTIONS: Section = Section {
         "Avoids",
         "MachinePrefers",
         "Priority",
+        port::OPTION,
     ],
     legacy: &[
         "X-ConditionMachineID",
@@ -86,6 +89,8 @@ pub struct Constraints {
     pub run_once: bool,
     /// `Spread=`, `MaxSkew=`, `Avoids=`, `MachinePrefers=` and `Priority=`, if the file has any of them.
     pub preferences: Option<Box<Preferences>>,
+    /// `Port=`, if the file has it.
+    pub ports: Option<Box<Ports>>,
     /// The instances of templates that the file's other sections name. Specifiers in them are never resolved here.
     pub instances: NamedInstances,
     /// What systemd has of the file.
@@ -147,10 +152,19 @@ impl Constraints {
             rollout: Policy::stored(file).map(Box::new),
             ..Self::default()
         };
+        let mut auto = false;
         let mut problems = OPTIONS.read(file, |name, value| {
             constraints.specifiers |= value.contains('%');
-            constraints.take(name, value)
+            if name != port::OPTION {
+                return constraints.take(name, value);
+            }
+            constraints.ports.get_or_insert_default().take(value).map(|found| auto |= found)
         });
+        if auto && !constraints.ports.get_or_insert_default().find(file) {
+            let what = "`Port=auto`: [Socket] has no ListenStream= or ListenDatagram= with a port";
+            problems.push(Problem { line: line_of(file, port::OPTION), what: what.into() });
+        }
+        constraints.specifiers |= constraints.ports.as_ref().is_some_and(|ports| ports.has_specifiers());
         problems.extend(constraints.contradictions(file));
         if problems.is_empty() { Ok(constraints) } else { Err(problems) }
     }
@@ -186,6 +200,7 @@ impl Constraints {
             replicas: constraints.replicas.clone(),
             run_once: constraints.run_once,
             preferences: constraints.preferences.as_ref().map(|preferences| Box::new(preferences.resolve(name))),
+            ports: constraints.ports.as_ref().map(|ports| Box::new(ports.resolve(name))),
             instances: constraints.instances.clone(),
             body: constraints.body,
             ends: constraints.ends,
@@ -195,7 +210,8 @@ impl Constraints {
         })
     }
 
-    /// The same, with the conflicts and the instances of `others` as well; `None` if it has all of them itself.
+    /// The same, with the conflicts, the ports and the instances of `others` as well; `None` if it has all of them
+    /// itself.
     #[must_use]
     pub fn joined(&self, others: &[Arc<Self>]) -> Option<Self> {
         let (mut joined, mut is_more) = (self.clone(), false);
@@ -205,6 +221,11 @@ impl Constraints {
                     joined.conflicts.push(glob.clone());
                     is_more = true;
                 }
+            }
+            if let Some(ports) = &other.ports {
+                let all = joined.ports.as_deref().cloned().unwrap_or_default().joined(ports);
+                is_more |= joined.ports.as_deref() != Some(&all);
+                joined.ports = Some(Box::new(all));
             }
             is_more |= joined.instances.join(&other.instances);
         }
@@ -307,8 +328,7 @@ impl Constraints {
 
     /// Options that can't be combined: with CoreOS fleet's messages, and without a line, where it had both.
     fn contradictions(&self, file: &UnitFile) -> Vec<Problem> {
-        let line =
-            |option: &str| file.section(FLEET).filter(|found| found.name == option).last().map_or(0, |it| it.line);
+        let line = |option: &str| line_of(file, option);
         let (pinned, waits) = (self.machine_id.is_some(), self.move_after > MoveAfter::AT_ONCE);
         let (peers, conflicts, replaces) =
             (!self.machine_of.is_empty(), !self.conflicts.is_empty(), !self.replaces.is_empty());
@@ -348,6 +368,11 @@ impl Constraints {
         }
         found
     }
+}
+
+/// Where `file` has an option of the section last; 0 if it hasn't.
+fn line_of(file: &UnitFile, option: &str) -> usize {
+    file.section(FLEET).filter(|found| found.name == option).last().map_or(0, |found| found.line)
 }
 
 /// Words separated by white space; double quotes group words (`"a=b" "c=d"`, `"region=us east"`). `Err` if a quote

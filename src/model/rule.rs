@@ -25,6 +25,8 @@ pub enum Rule {
     Replaces,
     /// `MaxSkew=`.
     Spread,
+    /// `Port=`.
+    Port,
 }
 
 /// How many registered hosts each rule excludes; each host counts once, under the first rule that it breaks. Empty if
@@ -44,6 +46,7 @@ impl Rule {
             Self::Conflicts => "conflict",
             Self::Replaces => "replaced there",
             Self::Spread => "too many of its kind",
+            Self::Port => "port taken",
         }
     }
 }

@@ -58,7 +58,9 @@ pub(crate) trait Occupancy {
     fn has_conflict(&self, host: &MachineId) -> bool;
     /// Whether any other unit with an assignment on `host` names this one in its `Replaces=`.
     fn is_named_by_replacer(&self, host: &MachineId) -> bool;
-    /// Whether what it says of conflicts is so. Otherwise there may be none although it says so.
+    /// Whether another unit with an assignment on `host` has one of this one's ports.
+    fn has_port(&self, host: &MachineId) -> bool;
+    /// Whether what it says of conflicts and ports is so. Otherwise there may be none although it says so.
     fn is_exact(&self) -> bool;
 }
 
@@ -74,7 +76,7 @@ type Indexed = fn(&dyn Occupancy, &Question<'_>) -> Option<bool>;
 
 impl<V: View> RuleCheck<V> {
     /// All rules, in their order.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self { rule: Rule::Alive, misfits: |view, asked| alive(view.cluster(), asked.host), indexed: None },
         Self { rule: Rule::Cordoned, misfits: cordoned, indexed: None },
         Self { rule: Rule::MachineId, misfits: |_, asked| machine_id(asked.constraints, asked.host), indexed: None },
@@ -108,6 +110,16 @@ impl<V: View> RuleCheck<V> {
             rule: Rule::Spread,
             misfits: |view, asked| spread(view, asked).into_iter().collect(),
             indexed: Some(|_, asked| asked.constraints.preferences.is_none().then_some(false)),
+        },
+        Self {
+            rule: Rule::Port,
+            misfits: ports,
+            indexed: Some(|occupancy, asked| match asked.constraints.ports {
+                Some(_) if asked.stance == Stance::Arrive && occupancy.has_port(asked.host) => {
+                    occupancy.is_exact().then_some(true)
+                }
+                _ => Some(false),
+            }),
         },
     ];
 
@@ -298,6 +310,20 @@ fn spread<V: View>(view: &V, question: &Question<'_>) -> Option<Misfit> {
         let (here, least) = ((own, there), (value, least));
         Misfit::Spread(Box::new(Skew { crowd, key: spread.key.clone(), here, least, most }))
     })
+}
+
+/// `Port=`: no other unit on the host has one of its ports, not even one that is leaving. A unit that is there stays
+/// there.
+fn ports<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
+    let Some(ours) = question.constraints.ports.as_ref().filter(|_| question.stance == Stance::Arrive) else {
+        return Vec::new();
+    };
+    let taken = |other: Other<'_>| {
+        let theirs = view.constraints_at(other.name, question.host)?;
+        let port = theirs.ports.as_ref()?.known().intersection(ours.known()).next().copied()?;
+        Some(Misfit::Port { port, of: other.name.clone(), leaving: other.leaving })
+    };
+    others(view, question).filter_map(taken).collect()
 }
 
 /// Whether a host could have a unit, by what it is and whatever else is on it.

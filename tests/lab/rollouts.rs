@@ -68,8 +68,8 @@ fn served(file: &str, members: usize) -> Lab {
     lab
 }
 
-/// Requests through the balancer and the ambassador on n1 while something `happens`, for more than so many `seconds`. Of
-/// these none may fail.
+/// Requests through the balancer and the ambassador on n1 while something `happens`, for more than so many `seconds`.
+/// None of them may fail.
 pub(crate) fn under_load(lab: &Lab, seconds: u32, happens: impl FnOnce()) {
     let loads = [("80", "web.example"), ("8081", "shop")];
     let began = Instant::now();

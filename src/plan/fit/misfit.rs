@@ -6,6 +6,7 @@ use std::fmt;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 use crate::model::placement::Condition;
+use crate::model::placement::port::Port;
 use crate::model::placement::preference::Crowd;
 use crate::model::rule::Rule;
 
@@ -75,6 +76,15 @@ pub enum Misfit {
     },
     /// The host's value of the key in `Spread=` has more units than `MaxSkew=` allows.
     Spread(Box<Skew>),
+    /// Another unit on the host has a port of `Port=`.
+    Port {
+        /// The port.
+        port: Port,
+        /// That unit.
+        of: UnitName,
+        /// Whether it is leaving.
+        leaving: bool,
+    },
     /// A unit on the host replaces this one.
     Replaced {
         /// That unit.
@@ -90,7 +100,9 @@ impl Misfit {
     pub fn other(&self) -> Option<&str> {
         match self {
             Self::MachineOf { peer, .. } => Some(peer),
-            Self::Conflict { with: other, .. } | Self::Replaced { by: other, .. } => Some(other.as_str()),
+            Self::Conflict { with: other, .. } | Self::Replaced { by: other, .. } | Self::Port { of: other, .. } => {
+                Some(other.as_str())
+            }
             Self::Dead
             | Self::Cordoned { .. }
             | Self::MachineId { .. }
@@ -112,6 +124,7 @@ impl Misfit {
             Self::Conflict { .. } => Rule::Conflicts,
             Self::Replaced { .. } => Rule::Replaces,
             Self::Spread(_) => Rule::Spread,
+            Self::Port { .. } => Rule::Port,
         }
     }
 }
@@ -139,7 +152,7 @@ impl fmt::Display for Misfit {
             Self::MachineOf { peer, placed: true } => write!(f, "{peer} isn't placed there"),
             Self::MachineOf { peer, placed: false } => write!(f, "{peer} isn't placed anywhere"),
             Self::Conflict { with, glob, declared_there, leaving } => {
-                let runs = if *leaving { "is still stopping there" } else { "runs there" };
+                let runs = runs(*leaving);
                 let whose = if *declared_there { " of its file" } else { "" };
                 write!(f, "conflicts with {with}, which {runs} (Conflicts={glob}{whose})")
             }
@@ -148,9 +161,14 @@ impl fmt::Display for Misfit {
                 let (here, least) = (in_value(key, here), in_value(key, least));
                 write!(f, "of {crowd} there are {here} and {least} (MaxSkew={most})")
             }
+            Self::Port { port, of, leaving } => write!(f, "port {port} is that of {of}, which {}", runs(*leaving)),
             Self::Replaced { by, glob } => write!(f, "replaced by {by}, which runs there (Replaces={glob})"),
         }
     }
+}
+
+fn runs(leaving: bool) -> &'static str {
+    if leaving { "is still stopping there" } else { "runs there" }
 }
 
 /// `2 in zone a`.

@@ -12,6 +12,7 @@ use crate::model::unit::Target;
 use super::super::fit::{Question, Stance, View, first_violation, is_effective};
 use super::decision::Because;
 use super::dirty::Rescan;
+use super::index::ports::asked;
 use super::index::{Indexed, Member, Node};
 use super::reasons::InfeasibleCache;
 use super::score::{Ranking, Score};
@@ -142,15 +143,19 @@ impl<'a> Indexed<'a> {
         first_violation(self, &question, &self.others(node))
     }
 
-    /// Whether a group can't share any host: members conflict or replace each other.
+    /// Whether a group can't share any host: members conflict, replace each other, or need the same port.
     pub(super) fn exclude_each_other(&self, group: &[UnitName]) -> bool {
         group.len() > 1
             && group.iter().any(|unit| {
                 let Some(constraints) = self.constraints(unit) else { return false };
-                let plain = constraints.conflicts.is_empty() && constraints.replaces.is_empty();
+                let patterns = [&constraints.conflicts, &constraints.replaces];
+                let plain = patterns.iter().all(|globs| globs.is_empty()) && constraints.ports.is_none();
+                let ports = asked(Some(&constraints));
+                let has_port = |other| !ports.is_disjoint(asked(self.constraints(other).as_deref()));
                 !plain
                     && group.iter().filter(|other| *other != unit).any(|other| {
                         constraints.conflicts.iter().any(|glob| glob.matches(other.as_str()))
+                            || has_port(other)
                             || (constraints.replaces.iter().any(|glob| glob.matches(other.as_str()))
                                 && is_effective(self, unit, other))
                     })

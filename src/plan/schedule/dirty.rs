@@ -10,6 +10,7 @@ use crate::model::placement::Constraints;
 use crate::model::unit::{Assignment, Target};
 
 use super::super::fit::{View, displaced, machine_id, metadata};
+use super::index::ports::ports_of;
 use super::index::{Index, Indexed, members};
 use super::{Scheduler, roster};
 
@@ -223,6 +224,8 @@ impl Scheduler {
         for glob in declared.chain(node.replaces.declares.iter().map(|id| replaces.glob(*id))) {
             helped.extend(members(waiting, glob).chain(members(globals, glob)).cloned());
         }
+        let users = self.index.ports.users(ports_of(node));
+        helped.extend(users.filter(|other| waiting.contains(*other) || globals.contains(*other)).cloned());
         for other in helped.iter().filter(|other| *other != name) {
             self.dirty.at(other, host);
         }

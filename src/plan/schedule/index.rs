@@ -6,6 +6,7 @@ pub(super) mod hosts;
 mod mixed;
 mod naming;
 pub(super) mod patterns;
+pub(super) mod ports;
 mod references;
 pub(super) mod sets;
 mod view;
@@ -27,6 +28,7 @@ use crowds::Crowds;
 use hosts::Hosts;
 use naming::Naming;
 use patterns::{PatternIds, PatternIndex};
+use ports::{Ports, asked, ports_of};
 use references::References;
 use sets::SetCounts;
 pub(super) use view::Indexed;
@@ -42,6 +44,8 @@ pub(super) struct Index {
     pub(super) conflicts: PatternIndex,
     /// `Replaces=`.
     pub(super) replaces: PatternIndex,
+    /// `Port=`.
+    pub(super) ports: Ports,
     /// Units that wait for a host.
     pub(super) waiting: BTreeSet<UnitName>,
     /// Global units whose desired state puts them on hosts.
@@ -285,10 +289,11 @@ impl Index {
             let there = after.is_some();
             self.hosts.loaded(host, load(cluster, host));
             self.sets.assignment_changed(name, host, there);
-            let Self { nodes, conflicts, replaces, .. } = self;
+            let Self { nodes, conflicts, replaces, ports, .. } = self;
             let node = node(nodes, conflicts, replaces, name);
             conflicts.count(&node.conflicts, host, there);
             replaces.count(&node.replaces, host, there);
+            ports.count(ports_of(node), host, there);
             if there {
                 node.hosts.insert(host.clone());
             } else {
@@ -316,7 +321,8 @@ impl Index {
             }),
         };
         let same = |one: &Arc<Constraints>, two: &Arc<Constraints>| {
-            Arc::ptr_eq(one, two) || (one.conflicts == two.conflicts && one.replaces == two.replaces)
+            let (ours, theirs) = ((&one.conflicts, &one.replaces), (&two.conflicts, &two.replaces));
+            Arc::ptr_eq(one, two) || (ours, &one.ports) == (theirs, &two.ports)
         };
         let before = std::mem::replace(&mut node.in_force, in_force.clone());
         if before.is_none() && in_force.is_none()
@@ -324,6 +330,7 @@ impl Index {
         {
             return false;
         }
+        self.ports.changed(name, &node.hosts, (asked(before.as_deref()), asked(in_force.as_deref())));
         let none: &[Glob] = &[];
         let (conflicts, replaces) = in_force
             .as_ref()

@@ -3,6 +3,7 @@
 
 mod cordon;
 mod once;
+mod ports;
 mod preferred;
 mod sets;
 mod waits;

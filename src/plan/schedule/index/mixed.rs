@@ -34,7 +34,9 @@ impl Index {
         };
         let others: BTreeSet<&UnitHash> = gate.files().collect();
         let others: Vec<Arc<Constraints>> = others.into_iter().filter_map(file).collect();
-        if others.iter().any(|other| other.conflicts != resolved.0.conflicts) {
+        let differs =
+            |other: &Arc<Constraints>| (&other.conflicts, &other.ports) != (&resolved.0.conflicts, &resolved.0.ports);
+        if others.iter().any(differs) {
             self.mixed.insert(name.clone());
         }
         let Some(mixed) = resolved.0.joined(&others) else { return Some(resolved) };

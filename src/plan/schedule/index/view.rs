@@ -12,6 +12,7 @@ use crate::model::placement::Constraints;
 use crate::model::placement::preference::Crowd;
 
 use super::super::super::fit::{Eligible, Occupancy, View, is_eligible, is_wanted, live_at, metadata_value};
+use super::ports::ports_of;
 use super::{Index, Member, Node, range};
 
 /// A cluster with its indexes.
@@ -34,6 +35,10 @@ impl Occupancy for Others<'_> {
 
     fn is_named_by_replacer(&self, host: &MachineId) -> bool {
         self.index.is_named_by_replacer(self.node, host)
+    }
+
+    fn has_port(&self, host: &MachineId) -> bool {
+        self.index.ports.is_taken(ports_of(self.node), host, self.node.hosts.contains(host))
     }
 
     fn is_exact(&self) -> bool {
