@@ -755,6 +755,8 @@ impl Facts {
         journal: &Journal,
     ) {
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
+        // With the files that the gates of the plan give.
+        let gated = |cluster: &Cluster| Cluster { gates: self.cluster.gates.clone(), ..cluster.clone() };
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
         if !past().all(stays) || past().any(|cluster| cluster.done(name).is_some()) {
             return;
@@ -776,7 +778,7 @@ impl Facts {
         let global =
             self.cluster.schedule.get(host).and_then(|there| there.get(name)).is_some_and(|told| told.value.global);
         let is_forced = drains.iter().any(|drain| drain.force);
-        if !is_forced && !global && !past().any(fits_elsewhere) {
+        if !is_forced && !global && !past().any(|cluster| fits_elsewhere(cluster) || fits_elsewhere(&gated(cluster))) {
             journal.violate(format!("{name} is sent away from {machine}, and fits nowhere else"));
         }
         let Some(set) = name.set() else { return };
