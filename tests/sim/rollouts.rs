@@ -319,14 +319,14 @@ fn too_few<'a>(
     let members: Vec<Member<'_>> = units.flat_map(|name| members_of(after, name)).collect();
     let groups: BTreeSet<Group<'_>> = members.iter().map(|member| group_of(*member)).collect();
     let states = || past.clone().chain(std::iter::once(before));
-    // What the leader may have known when it decided, as with what follows: hosts of a global unit come and go.
+    // What the leader may have known when it decided, as with what follows: hosts come and go.
     let speaks = |cluster: &Cluster, member: Member<'_>| !is_silent(cluster, member, silent);
     let placed = |cluster: &Cluster| {
         let placed = members.iter().filter(|member| has_host(cluster, **member) && speaks(cluster, **member));
         placed.map(|member| group_of(*member)).collect::<BTreeSet<_>>().len()
     };
     let is_global = members.iter().any(|(_, host)| host.is_some());
-    let all = if is_global { states().map(placed).min().unwrap_or_default() } else { placed(before) };
+    let all = states().map(placed).min().unwrap_or_default();
     // Spares serve as well.
     let serving = groups.iter().copied().chain(spares_of(before, rollout).map(|spare| group_of((spare, None))));
     let serving = serving.collect::<BTreeSet<_>>().into_iter();
