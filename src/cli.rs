@@ -38,7 +38,7 @@ use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
     complete, context, cordon, diff, drain, edit, export, fd_forward, forget, history, import, journal, list, metadata,
-    restart, restore, rollback, rollout, scale, services, show, ssh, status, submit, units, verify, wait_for,
+    restart, restore, rollback, rollout, scale, services, show, ssh, status, submit, undrain, units, verify, wait_for,
 };
 use error::{Error, Exit, Line};
 use input::{argv, refused};
@@ -222,7 +222,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Cordon(args) => cordon::cordon(session, args).await,
         Command::Uncordon(args) => cordon::uncordon(session, args).await,
         Command::Drain(args) => drain::drain(session, args).await,
-        Command::Undrain(args) => drain::undrain(session, args).await,
+        Command::Undrain(args) => undrain::undrain(session, args).await,
         Command::Forget(args) => forget::run(session, args).await,
         Command::Export(args) => export::run(session, args).await,
         Command::Restore(args) => restore::run(session, args).await,
@@ -270,6 +270,7 @@ fn format(command: &Command) -> Format {
         Command::Cordon(args) => args.output.format,
         Command::Uncordon(args) => args.output.format,
         Command::Drain(args) => args.output.format,
+        Command::Undrain(args) => args.output.format,
         Command::Forget(args) => args.output.format,
         Command::SetMetadata(args) => args.output.format,
         Command::UnsetMetadata(args) => args.output.format,
@@ -282,7 +283,6 @@ fn format(command: &Command) -> Format {
         | Command::Manual(_)
         | Command::Complete { .. }
         | Command::Ssh(_)
-        | Command::Undrain(_)
         | Command::FdForward { .. } => Format::Text,
     }
 }

@@ -278,7 +278,7 @@ impl World {
             }
             Op::Cordon(at, cordoned) => {
                 let cordon = cordoned.then(Cordon::default);
-                let asked = cordon.map(|cordon| Maintenance { cordon: Some(cordon), drain: None });
+                let asked = cordon.map(|cordon| Maintenance { cordon: Some(cordon), ..Maintenance::default() });
                 let asked = asked.map(|value| Versioned { value, revision: next });
                 self.commit([Change::Maintenance(host(*at), asked)]);
             }
@@ -342,7 +342,7 @@ impl World {
             }
             Edit::NoPlacement(unit) => Change::Placement(unit_name(*unit), None),
             Edit::On(at, unit) => {
-                let value = Placement::On { host: host(*at), since: 0 };
+                let value = Placement::On { host: host(*at), since: 0, from: None };
                 Change::Placement(unit_name(*unit), Some(Versioned { value, revision }))
             }
             Edit::Waiting(unit) => {

@@ -28,8 +28,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::api::wire::{
-    AskHosts, AskedHosts, ClusterView, DrainView, ErrorBody, ErrorDetail, MachineList, Operation, SetList, UnitDetail,
-    UnitHistory, UnitList, WatchLine,
+    AskHosts, AskedHosts, ClusterView, DrainView, ErrorBody, ErrorDetail, MachineList, Operation, RestoreView, SetList,
+    UnitDetail, UnitHistory, UnitList, WatchLine,
 };
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
@@ -178,6 +178,14 @@ impl Client {
     /// know this request yet. After [`ClientError::Unreachable`] it may have been done nevertheless.
     pub async fn ask_hosts(&self, ask: &AskHosts) -> Result<AskedHosts, ClientError> {
         self.call(&Method::POST, "/fleet/v2/machines", batch::json(ask)?.into(), self.patience).await
+    }
+
+    /// What becomes of the units that come back to a host after a drain.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 if nothing was to come back.
+    pub async fn restore(&self, host: &MachineId) -> Result<RestoreView, ClientError> {
+        self.get(&format!("/fleet/v2/machines/{}/restore", encode(host.as_str()))).await
     }
 
     /// What becomes of the units on a host that is drained.

@@ -270,6 +270,18 @@ fn description() -> Value {
             },
         ),
         (
+            "/fleet/v2/machines/{id}/restore",
+            "get",
+            Operation {
+                parameters: vec![machine()],
+                ..one(
+                    "restoreOfHost",
+                    "What becomes of the units that come back to a host after a drain.",
+                    types.answer::<wire::RestoreView>(),
+                )
+            },
+        ),
+        (
             "/fleet/v2/machines/{id}/metadata",
             "delete",
             Operation {

@@ -12,7 +12,7 @@ pub mod v1;
 
 pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
-pub use drains::{DrainView, DrainWhat, DrainedUnit};
+pub use drains::{DrainView, DrainWhat, DrainedUnit, RestoreView, ReturnWhat, ReturningUnit};
 pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{
     AskHosts, AskedHost, AskedHosts, DrainOptions, HostAsk, MachineList, MachineRef, MachineView, Offline,

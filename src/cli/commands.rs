@@ -36,6 +36,7 @@ pub(super) mod show;
 pub(super) mod ssh;
 pub(super) mod status;
 pub(super) mod submit;
+pub(super) mod undrain;
 mod unified;
 pub(super) mod units;
 pub(super) mod verify;

@@ -34,7 +34,7 @@ pub(super) struct LeaderState {
     drains: Timers,
     /// Whether anything has happened since hosts that are drained were looked at.
     happened: bool,
-    /// When the next deadline of a drain passes, in ms since the epoch.
+    /// When drains are to be looked at again: the next deadline of one passes, in ms since the epoch.
     drain_due: Option<u64>,
     /// How the members of sets stand.
     sets: Sets,
@@ -76,7 +76,7 @@ impl LeaderState {
     /// Whether [`Self::plan`] has anything to do at `now_ms`.
     pub(super) fn is_dirty(&self, now_ms: u64) -> bool {
         let Some(scheduler) = &self.scheduler else { return false };
-        let drains = self.happened && drain::under_way(scheduler.cluster()).next().is_some();
+        let drains = self.happened && drain::is_under_way(scheduler);
         let due = scheduler.due().into_iter().chain(self.drain_due).any(|due| due <= now_ms);
         drains || due || scheduler.is_dirty() || self.rollouts.is_dirty(now_ms)
     }
@@ -108,8 +108,8 @@ impl LeaderState {
     pub(super) fn plan(&mut self, now_ms: u64) -> Option<(Writes, Plan)> {
         let scheduler = self.scheduler.as_mut()?;
         let rollouts = self.rollouts.step(scheduler, now_ms);
-        drain::step(scheduler, &mut self.drains, now_ms);
-        self.drain_due = self.drains.due(scheduler.cluster(), now_ms);
+        let again = drain::step(scheduler, &mut self.drains, now_ms).then_some(now_ms);
+        self.drain_due = again.or_else(|| self.drains.due(scheduler.cluster(), now_ms));
         self.happened = false;
         Some((rollouts, scheduler.plan(now_ms)))
     }
@@ -244,7 +244,7 @@ impl LeaderState {
                 Key::Unit(name) => cluster.preserve(name),
                 Key::Placement(name) => match cluster.first_assigned(name).map(|(host, _)| host.clone()) {
                     Some(host) => {
-                        let value = Placement::On { host, since: 0 };
+                        let value = Placement::On { host, since: 0, from: None };
                         self.repairs.push(repair().put(key.clone(), &value));
                         cluster.apply(Change::Placement(name.clone(), Some(Versioned { value, revision })));
                     }

@@ -13,7 +13,7 @@ use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
 use super::revision::Revision;
 use super::rollout::{Gate, Rollout};
-use super::unit::{Assignment, Desired, Done, Placement, Target, Unit, UnitReport};
+use super::unit::{Assignment, Desired, Done, Placement, Taken, Target, Unit, UnitReport};
 
 /// A value and the commit that wrote it, for guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,7 +265,16 @@ impl Cluster {
     /// Whether no new unit is to be placed on a host: it is cordoned or drained.
     #[must_use]
     pub fn is_closed(&self, id: &MachineId) -> bool {
-        self.asked_of(id).is_some_and(|asked| !asked.is_empty())
+        self.asked_of(id).is_some_and(|asked| asked.cordon.is_some() || asked.drain.is_some())
+    }
+
+    /// Whether a drain took a unit from a host that is to get it back now.
+    #[must_use]
+    pub fn is_to_return(&self, name: &UnitName, taken: &Taken) -> bool {
+        let restore = self.asked_of(&taken.host).and_then(|asked| asked.restore.as_ref());
+        let is_wanted =
+            restore.is_some_and(|restore| restore.drain == taken.drain && taken.stays != Some(restore.generation));
+        is_wanted && self.units.get(name).is_some_and(|unit| unit.generation == taken.generation)
     }
 
     /// A host's metadata: dynamic metadata takes precedence over static. An empty dynamic value hides the static one.

@@ -17,6 +17,10 @@ pub struct Maintenance {
     /// Set while the host is to have as few units as possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Box<Drain>>,
+    /// What was last asked for when the host was undrained: that what the drain took is brought back. It stays when
+    /// all that fits is back, and means nothing then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Box<Restore>>,
 }
 
 /// That no new unit is to be placed on a host. What runs there stays, global units are placed nevertheless, and so are
@@ -41,6 +45,9 @@ pub struct Cordon {
 pub struct Drain {
     /// The revision of the store at which it was asked for: another one is another drain.
     pub generation: Revision,
+    /// The generation of the drain that this one goes on with, if the host was drained already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Revision>,
     /// Since when, in ms since the epoch.
     #[serde(default)]
     pub since: u64,
@@ -64,7 +71,29 @@ pub struct Drain {
     pub by: Option<Box<Author>>,
 }
 
+/// That what a drain took from a host is brought back, as far as it still fits there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Restore {
+    /// The revision of the store at which it was asked for.
+    pub generation: Revision,
+    /// When the drain began.
+    pub drain: Revision,
+    /// How many units that belong to no set may be on their way at once.
+    #[serde(default = "Drain::parallel")]
+    pub parallel: u32,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Box<Author>>,
+}
+
 impl Drain {
+    /// When units began to leave because of it.
+    #[must_use]
+    pub fn began(&self) -> Revision {
+        self.began.unwrap_or(self.generation)
+    }
+
     /// Unless said otherwise.
     #[must_use]
     pub fn parallel() -> u32 {
@@ -82,7 +111,14 @@ impl Maintenance {
     /// Whether nothing is asked of the host: then there is no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.cordon.is_none() && self.drain.is_none()
+        self.cordon.is_none() && self.drain.is_none() && self.restore.is_none()
+    }
+
+    /// When the drain began that the host is in, or whose units are brought back.
+    #[must_use]
+    pub fn drain_began(&self) -> Option<Revision> {
+        let drain = self.drain.as_ref().map(|drain| drain.began());
+        drain.or_else(|| self.restore.as_ref().map(|restore| restore.drain))
     }
 
     /// Why no new unit is to be placed there, as a sentence; `None` if new units may be.

@@ -1,12 +1,13 @@
-//! Which units are told to leave hosts that are drained, and which wait or stay, and why. Pure; `timers` is what the
-//! leader has seen. Owns the budgets: how many units are on their way at once. Must never decide where a unit goes
-//! (`schedule` does), nor write anything.
+//! Which units are told to leave hosts that are drained, or to return to hosts that were, and which wait or stay, and
+//! why. Pure; `timers` is what the leader has seen. Owns the budgets: how many units are on their way at once. Must
+//! never decide where a unit goes (`schedule` does), nor write anything.
 //!
 //! A unit is told to leave only when a host that fits is known, for it and for all that must be with it. So none is
 //! stopped in vain, unless the drain says so (`force`).
 
 mod budget;
 mod group;
+mod restore;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -16,15 +17,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::fit::is_wanted;
-use super::schedule::Scheduler;
+use super::schedule::{Departure, Scheduler};
 use crate::model::cluster::Cluster;
-use crate::model::maintenance::Drain;
+use crate::model::maintenance::{Drain, Restore};
 use crate::model::name::{MachineId, UnitName};
-use crate::model::unit::Target;
+use crate::model::unit::{Taken, Target};
 use budget::Budgets;
+use timers::Move;
 pub use timers::Timers;
 
-/// What becomes of a unit on a host that is drained.
+/// What becomes of a unit on a host that is drained; or of one that is to return to such a host, and leaves another one
+/// for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It is to leave now.
@@ -33,11 +36,13 @@ pub enum Verdict {
     Leaving,
     /// It could go, and waits for this.
     Waits(Wait),
-    /// No other host fits it together with these, which must be on the same host: itself, and those that are tied to
-    /// it.
+    /// No other host fits it together with these, or not the one that it is to return to. These must be on the same
+    /// host: itself, and those that are tied to it.
     Stays(Vec<UnitName>),
     /// It, or this one which must be with it, belongs to the host (`MoveAfterSec=infinity`).
     Bound(UnitName),
+    /// It must be with this one, which isn't to return.
+    Tied(UnitName),
     /// It is global: it belongs to the host.
     Global,
 }
@@ -58,6 +63,8 @@ pub enum Wait {
     Parallel(u32),
     /// It runs for a rollout, and must run once.
     Hook,
+    /// The host that it is to return to is away.
+    Away,
 }
 
 impl fmt::Display for Wait {
@@ -66,6 +73,7 @@ impl fmt::Display for Wait {
             Self::Set { unwell, parallel, set } => write!(f, "{unwell} isn't ready yet (Parallel={parallel} of {set})"),
             Self::Parallel(parallel) => write!(f, "{parallel} units are on their way (--parallel)"),
             Self::Hook => write!(f, "it runs for a rollout"),
+            Self::Away => write!(f, "the host is away"),
         }
     }
 }
@@ -85,13 +93,47 @@ pub fn under_way(cluster: &Cluster) -> impl Iterator<Item = (&MachineId, &Drain)
         .filter(|(host, _)| cluster.schedule.get(*host).into_iter().flatten().any(|(_, told)| !told.value.global))
 }
 
-/// What becomes of the units on the hosts that are drained, at `now`, in ms since the epoch.
+/// The hosts to which units are to return, registered or not.
+fn asked_back(cluster: &Cluster) -> impl Iterator<Item = (&MachineId, &Restore)> {
+    cluster.maintenance.iter().filter_map(|(host, asked)| Some((host, asked.value.restore.as_deref()?)))
+}
+
+/// The units that are to return to `host`.
+fn returning<'a>(scheduler: &'a Scheduler, host: &MachineId) -> impl Iterator<Item = &'a UnitName> {
+    let is_to_return = |(unit, taken): &(&UnitName, &Taken)| scheduler.cluster().is_to_return(unit, taken);
+    scheduler.taken_from(host).filter(is_to_return).map(|(unit, _)| unit)
+}
+
+/// The registered hosts to which units are to return that haven't yet, and these.
+fn coming_back(scheduler: &Scheduler) -> impl Iterator<Item = (&MachineId, &UnitName)> {
+    let there = asked_back(scheduler.cluster()).filter(|(host, _)| scheduler.cluster().machines.contains_key(*host));
+    there.flat_map(|(host, _)| returning(scheduler, host).map(move |unit| (host, unit)))
+}
+
+/// Whether units are to leave hosts because of a drain, or of the end of one.
 #[must_use]
-pub fn look(scheduler: &Scheduler, timers: &Timers, now: u64) -> Verdicts {
-    let cluster = scheduler.cluster();
-    let mut found = Verdicts::new();
+pub fn is_under_way(scheduler: &Scheduler) -> bool {
+    under_way(scheduler.cluster()).next().is_some() || coming_back(scheduler).next().is_some()
+}
+
+/// What becomes of the units on the hosts that are drained, at `now`, in ms since the epoch; and of those that are to
+/// return to hosts, by these.
+#[must_use]
+pub fn look(scheduler: &Scheduler, timers: &Timers, now: u64) -> (Verdicts, Verdicts) {
     let mut supposed = Supposed::of(scheduler);
-    let mut budgets = Budgets::of(cluster, timers);
+    let mut budgets = Budgets::of(scheduler, timers);
+    let drained = look_at_drains(scheduler.cluster(), (timers, now), &mut supposed, &mut budgets);
+    let returning = restore::look(scheduler, &mut supposed, &mut budgets, &drained);
+    (drained, returning)
+}
+
+fn look_at_drains(
+    cluster: &Cluster,
+    (timers, now): (&Timers, u64),
+    supposed: &mut Supposed<'_>,
+    budgets: &mut Budgets<'_>,
+) -> Verdicts {
+    let mut found = Verdicts::new();
     for (host, drain) in drained(cluster) {
         let verdicts = found.entry(host.clone()).or_default();
         let mut movable = Vec::new();
@@ -111,25 +153,37 @@ pub fn look(scheduler: &Scheduler, timers: &Timers, now: u64) -> Verdicts {
                 verdicts.extend(group.iter().map(|unit| (unit.clone(), Verdict::Bound(bound.clone()))));
                 continue;
             }
-            let verdict = supposed.verdict(&mut budgets, (host, drain, is_over), &group);
+            let verdict = supposed.verdict(budgets, (host, drain, is_over), &group);
             verdicts.extend(group.iter().map(|unit| (unit.clone(), verdict.clone())));
         }
     }
     found
 }
 
-/// Tell the units to leave that are to leave now.
-pub fn step(scheduler: &mut Scheduler, timers: &mut Timers, now: u64) {
+/// Tell the units to leave that are to leave now, for another host or for the one that they return to. Returns whether
+/// it is to be done again as soon as what is about to be placed is placed: until then, it isn't known who can return.
+pub fn step(scheduler: &mut Scheduler, timers: &mut Timers, now: u64) -> bool {
     if scheduler.cluster().maintenance.is_empty() {
-        return;
+        return false;
     }
     timers.see(scheduler.cluster(), now);
-    for (host, units) in look(scheduler, timers, now) {
-        for (unit, _) in units.into_iter().filter(|(_, verdict)| *verdict == Verdict::Leaves) {
-            scheduler.send_away(unit.clone());
-            timers.leaves(unit, host.clone());
+    let (drained, mut returning) = look(scheduler, timers, now);
+    let is_early = !returning.is_empty() && scheduler.is_about_to_place();
+    if is_early {
+        returning.clear();
+    }
+    let stay = restore::over(scheduler, &returning);
+    stay.into_iter().for_each(|unit| scheduler.keep_away(unit));
+    for (all, why) in [(drained, Departure::Drained), (returning, Departure::Returns)] {
+        for (host, units) in all {
+            for (unit, _) in units.into_iter().filter(|(_, verdict)| *verdict == Verdict::Leaves) {
+                let home = scheduler.cluster().placed_on(&unit).cloned();
+                timers.leaves(unit.clone(), Move { home: home.unwrap_or_else(|| host.clone()), budget: host.clone() });
+                scheduler.send_away(unit, why.clone());
+            }
         }
     }
+    is_early
 }
 
 /// The cluster as it would be if all that leave drained hosts were on others already. The scheduler is copied only if
@@ -141,9 +195,16 @@ impl<'a> Supposed<'a> {
         let mut supposed = Self(Cow::Borrowed(scheduler));
         let cluster = scheduler.cluster();
         let there = drained(cluster).filter_map(|(host, _)| Some((host, cluster.schedule.get(host)?)));
-        for (host, (unit, told)) in there.flat_map(|(host, there)| there.iter().map(move |told| (host, told))) {
-            let moves = told.value.target == Target::Removed && !told.value.global && is_wanted(cluster, unit);
-            if moves && let Some(other) = supposed.0.elsewhere(std::slice::from_ref(unit), host) {
+        let leaves = there.flat_map(|(host, there)| there.keys().map(move |unit| (host, unit)));
+        let returns = coming_back(scheduler).filter_map(|(_, unit)| Some((cluster.placed_on(unit)?, unit)));
+        let returns = returns.filter(|(home, _)| cluster.asked_of(home).is_none_or(|asked| asked.drain.is_none()));
+        for (host, unit) in leaves.chain(returns) {
+            let told = cluster.schedule.get(host).and_then(|there| there.get(unit)).map(|told| &told.value);
+            let moves = told.is_some_and(|told| told.target == Target::Removed && !told.global);
+            if moves
+                && is_wanted(cluster, unit)
+                && let Some(other) = supposed.0.elsewhere(std::slice::from_ref(unit), host)
+            {
                 supposed.0.to_mut().suppose(std::slice::from_ref(unit), &other);
             }
         }
@@ -160,7 +221,7 @@ impl<'a> Supposed<'a> {
         if other.is_none() && !drain.force {
             return Verdict::Stays(group.to_vec());
         }
-        if !is_over && let Some(wait) = group.iter().find_map(|unit| budgets.wait(unit, host, drain)) {
+        if !is_over && let Some(wait) = group.iter().find_map(|unit| budgets.wait(unit, host, drain.parallel)) {
             return Verdict::Waits(wait);
         }
         group.iter().for_each(|unit| budgets.take(unit, host));

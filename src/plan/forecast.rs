@@ -173,7 +173,7 @@ impl World {
     /// The leader decides. Returns whether there was anything to decide.
     fn decide(&mut self) -> bool {
         let writes = self.rollouts.step(&mut self.scheduler, self.now);
-        drain::step(&mut self.scheduler, &mut self.drains, self.now);
+        let again = drain::step(&mut self.scheduler, &mut self.drains, self.now);
         let plan = self.scheduler.plan(self.began);
         for decision in &plan.decisions {
             let told = decision.assignments.iter().filter(|(_, write)| write.after.is_some());
@@ -181,7 +181,7 @@ impl World {
             self.trace.decided(decision);
         }
         self.trace.rolled(&writes, self.scheduler.cluster());
-        !writes.is_empty() || !plan.decisions.is_empty()
+        again || !writes.is_empty() || !plan.decisions.is_empty()
     }
 
     /// The hosts carry out what they were told, and report it. Returns whether there was anything.

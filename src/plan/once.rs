@@ -64,7 +64,10 @@ mod tests {
         let constraints = Arc::new(Constraints::parse(&file).unwrap());
         cluster.apply(Change::File(file.hash(), Some(read(constraints))));
         cluster.apply(Change::Unit(name.clone(), Some(unit)));
-        cluster.apply(Change::Placement(name.clone(), Some(read(Placement::On { host: host.clone(), since: 0 }))));
+        cluster.apply(Change::Placement(
+            name.clone(),
+            Some(read(Placement::On { host: host.clone(), since: 0, from: None })),
+        ));
         cluster.apply(Change::Assignment(host.clone(), name.clone(), Some(read(told))));
         cluster.apply(Change::Report(name.clone(), host.clone(), ReportKeyForm::HostFirst, Some(read(report))));
         has_ended(&cluster, &name) == Some((&host, Revision(7)))

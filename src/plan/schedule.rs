@@ -27,6 +27,7 @@ mod roster;
 mod round;
 mod score;
 mod suppose;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -68,8 +69,10 @@ pub struct Scheduler {
     left: BTreeSet<MachineId>,
     /// When the first of the holds on hosts that are gone ends, or the first unit of one is no longer kept for it.
     due: Option<u64>,
-    /// Units that are to leave the hosts that they are on, in the next round.
-    sent_away: BTreeSet<UnitName>,
+    /// Units that are to leave the hosts that they are on, in the next round, and why.
+    sent_away: BTreeMap<UnitName, Departure>,
+    /// Units that drains took, and that stay where they are although others are brought back, from the next round on.
+    kept_away: BTreeSet<UnitName>,
     /// Units about which a record has changed since they were taken, while there are rollouts, and on which host.
     touched: Touched,
 }
@@ -97,8 +100,8 @@ impl Scheduler {
             dirty.host(&cluster, host);
         }
         let (cluster, brake) = (Arc::new(cluster), Brake::off());
-        let (left, sent_away, touched) = Default::default();
-        let mut scheduler = Self { cluster, index, dirty, brake, left, due: None, sent_away, touched };
+        let (left, sent_away, kept_away, touched) = Default::default();
+        let mut scheduler = Self { cluster, index, dirty, brake, left, due: None, sent_away, kept_away, touched };
         scheduler.holds_changed(0);
         scheduler
     }
@@ -178,6 +181,7 @@ impl Scheduler {
         }
         let plan = round::Round::new(self, now_ms).run();
         self.sent_away.clear();
+        self.kept_away.clear();
         if is_due || !plan.hosts.is_empty() {
             self.holds_changed(now_ms);
         }
@@ -275,11 +279,10 @@ impl Scheduler {
         }
     }
 
-    /// A unit is to leave the host that it is on, in the next round, because that is drained. It is placed again as
-    /// soon as it has stopped.
-    pub fn send_away(&mut self, unit: UnitName) {
+    /// A unit is to leave the host that it is on, in the next round. It is placed again as soon as it has stopped.
+    pub fn send_away(&mut self, unit: UnitName, why: Departure) {
         self.dirty.unit(&unit, Rescan::Keep);
-        self.sent_away.insert(unit);
+        self.sent_away.insert(unit, why);
     }
 
     /// Files are kept from now on that nothing in the cluster refers to (`after`), and others no longer (`before`).

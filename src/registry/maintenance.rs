@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::author::Author;
 use crate::model::cluster::{Change, Cluster, Versioned};
-use crate::model::maintenance::{Cordon, Drain, Maintenance};
+use crate::model::maintenance::{Cordon, Drain, Maintenance, Restore};
 use crate::model::name::MachineId;
 use crate::model::revision::Revision;
 use crate::store::{Error, Kv, MAX_OPS, Op, Store, Txn};
@@ -33,7 +33,10 @@ pub enum Request {
     /// Units are to leave, and no new one is to be placed there.
     Drain(Options),
     /// Units needn't leave any more; nothing else was asked of the host by this.
-    Undrain,
+    Undrain {
+        /// Whether what the drain took is brought back, with so many units that belong to no set at once.
+        restore: Option<u32>,
+    },
 }
 
 /// How a host is drained.
@@ -167,7 +170,12 @@ fn next(before: Option<&Maintenance>, request: &Request, by: &Author, (now, revi
             Maintenance { cordon: Some(Cordon { since: now, why: why.clone(), by }), ..before }
         }
         Request::Uncordon => Maintenance { cordon: None, ..before },
-        Request::Undrain => Maintenance { drain: None, ..before },
+        Request::Undrain { restore } => {
+            let restored = restore.zip(before.drain_began()).map(|(parallel, drain)| {
+                Box::new(Restore { generation: revision, drain, parallel, by: Some(Box::new(by.clone())) })
+            });
+            Maintenance { drain: None, restore: restored, ..before }
+        }
         Request::Drain(Options { parallel, deadline, globals, force, why }) => {
             let wanted = (*parallel, *deadline, *globals, *force);
             let is_same = |drain: &Drain| {
@@ -179,8 +187,10 @@ fn next(before: Option<&Maintenance>, request: &Request, by: &Author, (now, revi
             }
             let (why, by) = (why.clone(), Some(Box::new(by.clone())));
             let (parallel, deadline, globals, force) = wanted;
-            let drain = Drain { generation: revision, since: now, parallel, deadline, globals, force, why, by };
-            Maintenance { drain: Some(Box::new(drain)), ..before }
+            // What a drain has taken already, and hasn't come back yet, is taken by this one.
+            let (generation, began) = (revision, before.drain_began());
+            let drain = Drain { generation, began, since: now, parallel, deadline, globals, force, why, by };
+            Maintenance { drain: Some(Box::new(drain)), restore: None, ..before }
         }
     }
 }
@@ -218,7 +228,7 @@ mod tests {
     fn what_is_asked_twice_stays_as_it_was_asked_first() {
         let cordon = |why: &str, user: &str, since| Maintenance {
             cordon: Some(Cordon { since, why: why.into(), by: Some(Box::new(by(user))) }),
-            drain: None,
+            ..Maintenance::default()
         };
         let ask = |why: &str| Request::Cordon { why: why.into() };
         let first = cordon("kernel", "ci", 5);
@@ -232,6 +242,39 @@ mod tests {
             (None, Request::Uncordon, Maintenance::default()),
         ] {
             assert_eq!(next(before, &request, &by("op"), (9, Revision(7))), after, "{before:?} {request:?}");
+        }
+    }
+
+    /// What a drain took is brought back, and taken by the drain after that, until a plain undrain forgets it.
+    #[test]
+    fn a_restore_and_a_drain_after_it_go_on_with_what_the_first_drain_took() {
+        let options = |parallel| {
+            let (deadline, globals, force, why) = (60, false, false, String::new());
+            Request::Drain(Options { parallel, deadline, globals, force, why })
+        };
+        let after = |requests: &[Request]| {
+            let asks = requests.iter().zip(7..);
+            let step =
+                |before, (request, at)| Some(next(Option::as_ref(&before), request, &by("op"), (9, Revision(at))));
+            let now = asks.fold(None, step).unwrap();
+            (
+                now.drain.map(|drain| (drain.generation.0, drain.began().0)),
+                now.restore.map(|it| (it.generation.0, it.drain.0)),
+            )
+        };
+        let (undrain, restore) = (Request::Undrain { restore: None }, Request::Undrain { restore: Some(3) });
+        let [undrain, restore] = [undrain, restore].map(|request| move || request.clone());
+        for (requests, expected) in [
+            (vec![options(1)], (Some((7, 7)), None)),
+            (vec![options(1), options(2)], (Some((8, 7)), None)),
+            (vec![options(1), options(2), restore()], (None, Some((9, 7)))),
+            (vec![options(1), restore(), restore()], (None, Some((9, 7)))),
+            (vec![options(1), restore(), options(1)], (Some((9, 7)), None)),
+            (vec![options(1), restore(), undrain()], (None, None)),
+            (vec![options(1), undrain(), options(1)], (Some((9, 9)), None)),
+            (vec![options(1), undrain(), restore()], (None, None)),
+        ] {
+            assert_eq!(after(&requests), expected, "{requests:?}");
         }
     }
 

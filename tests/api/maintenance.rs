@@ -113,3 +113,37 @@ async fn what_becomes_of_the_units_on_a_drained_host_is_told() {
     assert_eq!(plan.json()["changes"], false, "{}", plan.text);
     assert_eq!(ask(&daemon, json!({ "ask": "undrain", "hosts": [N1] })).await.1["hosts"][0]["changed"], true);
 }
+
+#[tokio::test]
+async fn what_becomes_of_the_units_that_come_back_is_told() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.machine(N2, "n2", &[]).await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }])).await;
+    daemon.place("a.service", N2, Target::Launched).await;
+    let path = format!("{MACHINES}/{N1}/restore");
+    assert_eq!(daemon.get(&path).await.status, 404, "nothing was to come back");
+    ask(&daemon, json!({ "ask": "drain", "hosts": [N1] })).await;
+    let stored = async |key: &str| serde_json::from_slice::<Value>(&daemon.read_raw(key).await).unwrap();
+    let drained = stored(&format!("host/{N1}")).await["drain"]["generation"].clone();
+    let generation = stored("unit/a.service").await["generation"].clone();
+    let from = json!({ "host": N1, "drain": drained, "generation": generation });
+    let record = json!({ "on": { "host": N2, "since": 1, "from": from } });
+    daemon.write_raw("placement/a.service", record.to_string().as_bytes()).await;
+    let plan = json!({ "hosts": { "ask": "undrain", "hosts": [N1], "restore": true } });
+    let plan = daemon.send("POST", "/fleet/v2/plan", &plan).await.json();
+    assert_eq!(plan["units"][0]["name"], "a.service", "{plan}");
+    let undrain = json!({ "ask": "undrain", "hosts": [N1], "restore": true, "parallel": 3 });
+    assert_eq!(ask(&daemon, undrain).await.0, 200);
+    let view = daemon.get(&path).await.json();
+    let unit = &view["units"][0];
+    assert_eq!(
+        (&unit["name"], &unit["what"], &unit["machine"]["id"]),
+        (&json!("a.service"), &json!("comes"), &json!(N2),),
+        "{view}"
+    );
+    ask(&daemon, json!({ "ask": "cordon", "hosts": [N1], "why": "disk" })).await;
+    let unit = daemon.get(&path).await.json()["units"][0].clone();
+    assert_eq!(unit["what"], "stays", "{unit}");
+    assert!(unit["why"].as_str().unwrap().ends_with(": disk"), "{unit}");
+}

@@ -55,3 +55,18 @@ fn a_drain_is_planned_and_what_stays_is_named() {
     let lines = "  b.service  stays: fits no other host (--force stops it nevertheless)\n";
     assert!(stays.out.contains(lines) && stays.out.contains("wants machine a2d7e4a6\n"), "{}", stays.out);
 }
+
+#[test]
+fn what_comes_back_is_planned_and_what_stays_away_is_named() {
+    let fleetd = Real::new();
+    fleetd.host(N1);
+    fleetd.host(N2);
+    fleetd.run("drain a2d7 --no-block");
+    assert_eq!(fleetd.run("undrain a2d7 --plan").code, Some(0), "nothing would happen");
+    assert!(fleetd.run("undrain a2d7 --restore").out.ends_with(": 0 units back\n"));
+    let again = fleetd.run("undrain a2d7");
+    assert!(again.err.contains(": it isn't drained\n") && again.code == Some(1), "{}", again.err);
+    // What is left may be tried again.
+    assert_eq!(fleetd.run("undrain a2d7 --restore").code, Some(0));
+    assert_eq!(fleetd.run("undrain a2d7 --parallel 3").code, Some(2), "without --restore");
+}

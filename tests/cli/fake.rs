@@ -232,6 +232,7 @@ fn described(args: &[String], out: &str) {
         "diff" => Some("PrintedDiffs"),
         "cordon" | "uncordon" => Some("PrintedAskedHosts"),
         "drain" => Some("PrintedDrained"),
+        "undrain" => Some("PrintedUndrained"),
         "forget" => Some("PrintedForgotten"),
         "set-metadata" | "unset-metadata" => Some("PrintedMetadata"),
         "verify" => Some("PrintedFindings"),

@@ -148,3 +148,33 @@ fn a_host_is_drained_under_load_without_a_failed_request() {
     assert_eq!(lab.main_pid(&home, "balancer.service"), balancer, "global units belong to the host");
     assert_eq!(place(&lab, "kept.service"), home);
 }
+
+#[test]
+fn what_has_left_a_drained_host_comes_back() {
+    let lab = Lab::cluster(3);
+    let service = "[Service]\nExecStart=/bin/sleep 1000\n";
+    lab.file("w@.service", &format!("{service}[X-Fleet]\nReplicas=3\n"));
+    lab.file("db.service", service);
+    lab.file("app.service", &format!("{service}[X-Fleet]\nMachineOf=db.service\n"));
+    lab.file("other.service", service);
+    lab.fleetctl(&["start", "w@.service", "db.service", "app.service"]).ok();
+    let home = lab.until_active("db.service", SOON);
+    let members = ["w@1.service", "w@2.service", "w@3.service"];
+    let before: Vec<&str> = members.into_iter().filter(|member| place(&lab, member) == home).collect();
+    assert_eq!(before.len(), 1, "one on each host");
+    lab.fleetctl(&["drain", &home, "--why", "kernel"]).ok();
+    assert_ne!(place(&lab, "app.service"), home);
+    // New ones stay where they are.
+    lab.fleetctl(&["start", "other.service"]).ok();
+    let other = lab.until_active("other.service", SOON);
+    assert_eq!(lab.fleetctl(&["undrain", &home, "--restore", "--plan"]).code, 3);
+    let back = lab.fleetctl(&["undrain", &home, "--restore"]);
+    assert_eq!(back.code, 0, "{}{}", back.stdout, back.stderr);
+    assert!(back.stdout.contains("  app.service  is back"), "{}", back.stdout);
+    assert!(back.stdout.ends_with(&format!("{home}: 3 units back\n")), "{}", back.stdout);
+    for unit in ["db.service", "app.service", before[0]] {
+        assert_eq!(lab.until_active(unit, SOON), home, "{unit}");
+    }
+    assert_eq!(place(&lab, "other.service"), other);
+    assert_eq!(lab.fleetctl(&["undrain", &home]).code, 1, "it isn't drained");
+}

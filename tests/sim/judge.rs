@@ -717,6 +717,9 @@ impl Facts {
             return self.is_drained(host, name, (&drains, before), journal);
         }
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster)) && stays(&gated(cluster))) {
+            if self.is_returned(host, name, before, journal) {
+                return;
+            }
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
         }
     }
@@ -762,17 +765,7 @@ impl Facts {
             return;
         }
         let fits_elsewhere = |cluster: &Cluster| {
-            let cluster = &*effective(cluster);
-            let with: Vec<UnitName> =
-                cluster.schedule.get(host).into_iter().flatten().map(|(name, _)| name.clone()).collect();
-            let others = cluster.machines.keys().filter(|other| *other != host);
-            others.into_iter().any(|other| {
-                cluster.constraints_at(name, other).is_some_and(|constraints| {
-                    let stance = Stance::Arrive;
-                    let question = Question { unit: name, constraints: &constraints, host: other, stance, with: &with };
-                    first_misfit(cluster, &question).is_none()
-                })
-            })
+            cluster.machines.keys().any(|other| other != host && fits_with_all_of(cluster, host, name, other))
         };
         let machine = self.name(Some(host));
         let global =
@@ -781,10 +774,40 @@ impl Facts {
         if !is_forced && !global && !past().any(|cluster| fits_elsewhere(cluster) || fits_elsewhere(&gated(cluster))) {
             journal.violate(format!("{name} is sent away from {machine}, and fits nowhere else"));
         }
-        let Some(set) = name.set() else { return };
         let is_over = drains.iter().any(|drain| journal.now() >= Duration::from_secs(drain.deadline));
-        if is_over || past().any(|cluster| !serves(cluster, name)) {
-            return;
+        // A state without the drain is none from which it was planned.
+        let is_drained = |cluster: &Cluster| cluster.asked_of(host).is_some_and(|asked| asked.drain.is_some());
+        if !is_over && !self.keeps_budget(name, before, &is_drained) {
+            journal.violate(format!("{name} is sent away from {machine}, and too many of its set are away"));
+        }
+    }
+
+    /// A unit is sent away from its host because it, or one that it must be with, returns to the host that a drain took
+    /// it from. This is wrong if that didn't fit it in any state from which the leader may have planned, or if more
+    /// members of its set are away than may be because of it. Returns whether that is why.
+    fn is_returned(&self, host: &MachineId, name: &UnitName, before: usize, journal: &Journal) -> bool {
+        let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
+        let goal = |cluster: &Cluster| goal(cluster, name);
+        let Some(back) = past().find_map(goal) else { return false };
+        let fits_back =
+            |cluster: &Cluster| goal(cluster).is_some_and(|back| fits_with_all_of(cluster, host, name, &back));
+        let (machine, back) = (self.name(Some(host)), self.name(Some(&back)));
+        if !past().any(fits_back) {
+            journal.violate(format!("{name} is sent away from {machine} to return to {back}, which doesn't fit it"));
+        }
+        if !self.keeps_budget(name, before, &|cluster| goal(cluster).is_some()) {
+            journal.violate(format!("{name} is sent away from {machine} to return, and too many of its set are away"));
+        }
+        true
+    }
+
+    /// Whether, in a state from which the leader may have planned, and in which it was `asked` for, no more members of
+    /// the set of `name` were away than may be, or `name` itself served nobody.
+    fn keeps_budget(&self, name: &UnitName, before: usize, asked: &dyn Fn(&Cluster) -> bool) -> bool {
+        let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
+        let Some(set) = name.set() else { return true };
+        if past().any(|cluster| !serves(cluster, name)) {
+            return true;
         }
         let holds = |cluster: &Cluster| {
             let Some(unit) = cluster.units.get(&set).filter(|unit| unit.replicas.is_some()) else { return true };
@@ -802,14 +825,9 @@ impl Facts {
             away < policy.parallel.at_least_one_of(members.len())
         };
         let planned = |cluster: &Cluster| Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() };
-        // What the commit itself leads to is no state from which it was planned, and nor is one without the drain.
-        let is_drained = |cluster: &&Cluster| {
-            let asked = cluster.asked_of(host);
-            cluster.revision < self.cluster.revision && asked.is_some_and(|asked| asked.drain.is_some())
-        };
-        if !past().filter(is_drained).any(|cluster| holds(&planned(cluster))) {
-            journal.violate(format!("{name} is sent away from {machine}, and too many of its set are away"));
-        }
+        // What the commit itself leads to is no state from which it was planned.
+        let is_before = |cluster: &&Cluster| cluster.revision < self.cluster.revision && asked(cluster);
+        past().filter(is_before).any(|cluster| holds(&planned(cluster)))
     }
 
     /// Units may have been given other files.
@@ -1038,6 +1056,34 @@ fn fits(cluster: &Cluster, host: &MachineId, name: &UnitName, stance: Stance) ->
         let question = Question { unit: name, constraints: &constraints, host, stance, with: &[] };
         first_misfit(cluster, &question).is_none()
     })
+}
+
+/// Whether a unit of `home` fits `other`, if all units of its host came along.
+fn fits_with_all_of(cluster: &Cluster, home: &MachineId, name: &UnitName, other: &MachineId) -> bool {
+    let cluster = &*effective(cluster);
+    let with: Vec<UnitName> = cluster.schedule.get(home).into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    cluster.constraints_at(name, other).is_some_and(|constraints| {
+        let stance = Stance::Arrive;
+        let question = Question { unit: name, constraints: &constraints, host: other, stance, with: &with };
+        first_misfit(cluster, &question).is_none()
+    })
+}
+
+/// The host that a unit is to return to after a drain, or with one that it must be with.
+fn goal(cluster: &Cluster, name: &UnitName) -> Option<MachineId> {
+    let mut seen: Vec<String> = vec![name.to_string()];
+    let mut at = 0;
+    while let Some(unit) = seen.get(at).and_then(|unit| unit.parse::<UnitName>().ok()) {
+        let taken = cluster.placements.get(&unit).and_then(|placement| placement.value.taken());
+        if let Some(taken) = taken.filter(|taken| cluster.is_to_return(&unit, taken)) {
+            return Some(taken.host.clone());
+        }
+        let peers = cluster.constraints(&unit).map(|constraints| constraints.machine_of.clone());
+        let peers: Vec<String> = peers.into_iter().flatten().filter(|peer| !seen.contains(peer)).collect();
+        seen.extend(peers);
+        at += 1;
+    }
+    None
 }
 
 /// Whether a host has reported that a unit which runs once has run to its end, as it was asked to last.

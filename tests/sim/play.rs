@@ -339,7 +339,7 @@ impl Game {
         }
     }
 
-    /// Sometimes a host is cordoned or drained, or no longer.
+    /// Sometimes a host is cordoned or drained, or no longer, and sometimes what has left it comes back.
     async fn maintain(&mut self) {
         let Some(random) = &mut self.maintenance else { return };
         if !random.chance(250) {
@@ -354,6 +354,7 @@ impl Game {
         let cluster = self.world.judge.cluster();
         let asked = cluster.asked_of(&self.world.hosts[host].id).cloned().unwrap_or_default();
         let done = match random.within(0..=5) {
+            0..=2 if asked.drain.is_some() => self.world.bring_back(&[host], 2).await,
             _ if asked.drain.is_some() => self.world.drain(&[host], None).await,
             0..=2 => self.world.cordon(host, asked.cordon.is_none()).await,
             kind => {

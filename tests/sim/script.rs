@@ -24,7 +24,7 @@
 //! forget n1…                     a person says that these hosts are really gone
 //! cordon|uncordon n1…            no new unit is placed there; it is placed there again
 //! drain n1… [OPTION…]            units leave these hosts: parallel=3, deadline=60, globals, force
-//! undrain n1…                    they needn't any more
+//! undrain n1… [restore]          they needn't any more; restore: those that have left come back
 //! kill-daemon|stop-daemon|start-daemon n1
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
 //! fail n1 web.service            its process dies
@@ -225,6 +225,10 @@ impl Player {
                     }
                 }
                 self.world.drain(&hosts, Some(options)).await?;
+            }
+            ["undrain", names @ .., "restore"] => {
+                let hosts: Vec<usize> = names.iter().map(|name| self.host(name)).collect::<Result<_, _>>()?;
+                self.world.bring_back(&hosts, 10).await?;
             }
             ["undrain", names @ ..] => {
                 let hosts: Vec<usize> = names.iter().map(|name| self.host(name)).collect::<Result<_, _>>()?;

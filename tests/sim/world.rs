@@ -419,11 +419,20 @@ impl World {
 
     /// A person drains hosts, all in one step, or drains them no longer.
     pub(crate) async fn drain(&self, hosts: &[usize], options: Option<DrainOptions>) -> Result<(), String> {
-        let names: Vec<&str> = hosts.iter().map(|host| self.hosts[*host].name.as_str()).collect();
         let what = if options.is_some() { "drained" } else { "no longer drained" };
+        self.ask_hosts(hosts, what, options.map_or(HostRequest::Undrain { restore: None }, HostRequest::Drain)).await
+    }
+
+    /// A person drains hosts no longer, and what has left comes back, with so many units at a time.
+    pub(crate) async fn bring_back(&self, hosts: &[usize], parallel: u32) -> Result<(), String> {
+        let request = HostRequest::Undrain { restore: Some(parallel) };
+        self.ask_hosts(hosts, "no longer drained, what left comes back", request).await
+    }
+
+    async fn ask_hosts(&self, hosts: &[usize], what: &str, request: HostRequest) -> Result<(), String> {
+        let names: Vec<&str> = hosts.iter().map(|host| self.hosts[*host].name.as_str()).collect();
         self.journal.note(format!("* user: {} {what}", names.join(" ")));
         let ids = hosts.iter().map(|host| self.hosts[*host].id.clone()).collect();
-        let request = options.map_or(HostRequest::Undrain, HostRequest::Drain);
         let asked = maintenance::ask(&self.reader, &ids, &request, &Author::default(), 0).await;
         asked.map(drop).map_err(|refusal| format!("{refusal:?}"))
     }

@@ -351,6 +351,25 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "PrintedUndrained",
+            json!({
+                "description": "What `fleetctl undrain` prints with `--output json`: with `--restore`, when nothing \
+                                more comes back.",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "machine": of("MachineId"),
+                        "hostname": text(),
+                        "back": { "type": "integer", "minimum": 0, "description": "How many units came back." },
+                        "units": all_of(of("ReturningUnit")),
+                    },
+                    "required": ["machine", "hostname", "back", "units"],
+                    "additionalProperties": false,
+                },
+            }),
+        ),
+        (
             "PrintedExport",
             json!({
                 "description": "What `fleetctl export --output json` prints.",

@@ -44,6 +44,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/machines", allow_methods(machines, "GET and POST"))
         .route("/machines/{id}", allow_methods([(Administer, delete(hosts::forget::<S>))], "DELETE"))
         .route("/machines/{id}/drain", allow_methods([(Read, get(drain::get::<S>))], "GET"))
+        .route("/machines/{id}/restore", allow_methods([(Read, get(drain::restore::<S>))], "GET"))
         .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))
         .route("/status", allow_methods([(Read, get(hosts::status::<S>))], "GET"))
         .route("/watch", allow_methods([(Follow, get(watch::get::<S>))], "GET"))

@@ -123,12 +123,12 @@ pub struct AskHosts {
     /// Why, for people: at most 256 bytes. Without a reason, a host that is cordoned already keeps the one that it has.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// How a host is drained.
+    /// How a host is drained, or what was drained is brought back.
     #[serde(flatten)]
     pub options: DrainOptions,
 }
 
-/// v2: how a host is drained.
+/// v2: how a host is drained, or what was drained is brought back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DrainOptions {
@@ -144,6 +144,9 @@ pub struct DrainOptions {
     /// Whether units leave that no other host fits.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// Whether the units that left come back, as far as they fit; of a host that is drained no longer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restore: bool,
 }
 
 /// v2: what can be asked of hosts.

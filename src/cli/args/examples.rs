@@ -160,7 +160,13 @@ const EXAMPLES: &[Examples] = &[
             ("drain n2 --globals --deadline 10m", "global units too, and after ten minutes regardless of budgets"),
         ],
     ),
-    ("undrain", &[("undrain n2", "n2 takes units again")]),
+    (
+        "undrain",
+        &[
+            ("undrain n2", "n2 takes units again"),
+            ("undrain n2 --restore", "the units that left come back too, as far as they still fit"),
+        ],
+    ),
     (
         "forget",
         &[

@@ -96,6 +96,20 @@ pub(in crate::cli) struct Undrain {
     /// Hosts: their names, addresses, ids or the beginnings of ids
     #[arg(value_name = "HOST", required = true)]
     pub(in crate::cli) hosts: Vec<String>,
+    /// Bring back the units that have left, as far as they still fit
+    #[arg(long)]
+    pub(in crate::cli) restore: bool,
+    /// How many units that belong to no set may be on their way to a host at once; without it, 10
+    #[arg(long, value_name = "N", requires = "restore", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(in crate::cli) parallel: Option<u32>,
+    /// Only print what it would lead to; the exit status is 3 if anything would happen
+    #[arg(long)]
+    pub(in crate::cli) plan: bool,
+    /// Don't wait until the units are back
+    #[arg(long)]
+    pub(in crate::cli) no_block: bool,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
 }
 
 /// `forget`.

@@ -1,5 +1,5 @@
-//! `fleetctl drain` and `fleetctl undrain`: units leave hosts, and no new ones come. Owns what is shown of it; the
-//! leader decides who leaves when.
+//! `fleetctl drain`: units leave hosts, and no new ones come. Owns what is shown of it; the leader decides who leaves
+//! when.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::api::client::ClientError;
 use crate::api::wire::{AskHosts, DrainOptions, DrainView, DrainWhat, DrainedUnit, HostAsk, MachineList, MachineView};
-use crate::cli::args::{Drain, Undrain};
+use crate::cli::args::Drain;
 use crate::cli::commands::plan;
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::interrupted;
@@ -20,7 +20,7 @@ use crate::cli::session::Session;
 use crate::model::name::{MachineId, UnitName};
 
 /// How often it is asked how far it is.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// Run `drain`.
 pub(in crate::cli) async fn drain(session: &Session, args: &Drain) -> Result<Exit, Error> {
@@ -41,6 +41,7 @@ pub(in crate::cli) async fn drain(session: &Session, args: &Drain) -> Result<Exi
             deadline: args.deadline.map(|deadline| deadline.as_secs()),
             globals: args.globals,
             force: args.force,
+            restore: false,
         },
     };
     if args.plan {
@@ -59,26 +60,6 @@ pub(in crate::cli) async fn drain(session: &Session, args: &Drain) -> Result<Exi
         session.out.json(&left);
     }
     Ok(exit)
-}
-
-/// Run `undrain`.
-pub(in crate::cli) async fn undrain(session: &Session, args: &Undrain) -> Result<Exit, Error> {
-    let all = session.client.machines().await?;
-    let found =
-        hosts::known(&args.hosts, &all).map_err(|lines| Error::failures(lines).because("nothing was changed"))?;
-    let others = found.iter().filter(|host| host.drain.is_none());
-    let wrong: Vec<String> = others.map(|host| format!("undrain {}: it isn't drained", host.name())).collect();
-    if !wrong.is_empty() {
-        return Err(Error::failures(wrong).because("nothing was changed"));
-    }
-    let ids = found.iter().map(|host| host.id.clone()).collect();
-    let ask = AskHosts { ask: HostAsk::Undrain, hosts: ids, why: String::new(), options: DrainOptions::default() };
-    session.client.ask_hosts(&ask).await?;
-    for host in found {
-        let still = if host.cordon.is_some() { "; it stays cordoned" } else { "" };
-        session.line(&format!("{} is no longer drained{still}", hosts::shown(host)));
-    }
-    Ok(Exit::Ok)
 }
 
 /// Whether no host would take units any more.

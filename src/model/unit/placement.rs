@@ -19,6 +19,9 @@ pub enum Placement {
         host: MachineId,
         /// Since when, ms since the epoch.
         since: u64,
+        /// The host that a drain took it from. Versions that don't know the field ignore it, and lose it when they
+        /// write the record: then it isn't brought back.
+        from: Option<Box<Taken>>,
     },
     /// No host fits.
     Waiting {
@@ -37,6 +40,20 @@ pub enum Placement {
         /// Since when, ms since the epoch.
         since: u64,
     },
+}
+
+/// That a drain took a unit from its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// The host.
+    pub host: MachineId,
+    /// When that drain began, as a revision of the store.
+    pub drain: Revision,
+    /// The generation of the unit. With a greater one, somebody has asked for something else since.
+    pub generation: Revision,
+    /// The generation of the [restore](crate::model::maintenance::Restore) in which it stayed away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stays: Option<Revision>,
 }
 
 /// The run of a unit that has ended well.
@@ -61,6 +78,15 @@ impl Placement {
         }
     }
 
+    /// The host that a drain took the unit from, and that it hasn't come back to.
+    #[must_use]
+    pub fn taken(&self) -> Option<&Taken> {
+        match self {
+            Self::On { from, .. } => from.as_deref(),
+            Self::Waiting { .. } | Self::Done { .. } => None,
+        }
+    }
+
     /// The host on which the unit has run to its end.
     #[must_use]
     pub fn done(&self) -> Option<&Done> {
@@ -79,6 +105,8 @@ enum Stored {
     On {
         host: MachineId,
         since: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Box<Taken>>,
     },
     Waiting {
         why: String,
@@ -93,7 +121,7 @@ enum Stored {
 impl From<Stored> for Placement {
     fn from(stored: Stored) -> Self {
         match stored {
-            Stored::On { host, since } => Self::On { host, since },
+            Stored::On { host, since, from } => Self::On { host, since, from },
             Stored::Waiting { done: Some(done), since, .. } => Self::Done { done, since },
             Stored::Waiting { why, reasons, since, done: None } => Self::Waiting { why, reasons, since },
         }
@@ -103,7 +131,7 @@ impl From<Stored> for Placement {
 impl From<Placement> for Stored {
     fn from(placement: Placement) -> Self {
         match placement {
-            Placement::On { host, since } => Self::On { host, since },
+            Placement::On { host, since, from } => Self::On { host, since, from },
             Placement::Waiting { why, reasons, since } => Self::Waiting { why, reasons, done: None, since },
             Placement::Done { done, since } => {
                 Self::Waiting { why: Placement::DONE.into(), reasons: None, done: Some(done), since }

@@ -1,21 +1,21 @@
 //! How many units may be away at a time: of a set, `Parallel=` of its rollouts, which draw on the same; of other units
-//! on a host, what the drain says. A unit that isn't well serves nobody, and may always go.
+//! from a host or to one, what the drain or the restore says. A unit that isn't well serves nobody, and may always go.
 
 use std::collections::BTreeMap;
 
 use super::super::gate::{instances, is_hook};
 use super::super::pace::MemberState;
 use super::super::rollouts::member_of;
+use super::super::schedule::Scheduler;
 use super::{Timers, Wait};
 use crate::model::cluster::Cluster;
-use crate::model::maintenance::Drain;
 use crate::model::name::{MachineId, UnitName};
 
 /// What is left of the budgets.
 pub(super) struct Budgets<'a> {
     cluster: &'a Cluster,
     sets: BTreeMap<UnitName, SetBudget>,
-    /// The units without a set that are on their way from each host.
+    /// The units without a set that are on their way from each host that is drained, or to one that gets them back.
     moving: BTreeMap<MachineId, usize>,
 }
 
@@ -30,18 +30,18 @@ struct SetBudget {
 }
 
 impl<'a> Budgets<'a> {
-    pub(super) fn of(cluster: &'a Cluster, timers: &Timers) -> Self {
-        Self { cluster, sets: BTreeMap::new(), moving: timers.moving(cluster) }
+    pub(super) fn of(scheduler: &'a Scheduler, timers: &Timers) -> Self {
+        Self { cluster: scheduler.cluster(), sets: BTreeMap::new(), moving: timers.moving(scheduler) }
     }
 
-    /// What `unit`, on `host`, waits for; `None` if it may go.
-    pub(super) fn wait(&mut self, unit: &UnitName, host: &MachineId, drain: &Drain) -> Option<Wait> {
+    /// What `unit` waits for, of those from `host` or to it; `None` if it may go.
+    pub(super) fn wait(&mut self, unit: &UnitName, host: &MachineId, parallel: u32) -> Option<Wait> {
         if is_hook(self.cluster, unit) {
             return Some(Wait::Hook);
         }
         let Some(set) = set_of(self.cluster, unit) else {
             let moving = self.moving.get(host).copied().unwrap_or_default();
-            return (moving >= drain.parallel as usize).then_some(Wait::Parallel(drain.parallel));
+            return (moving >= parallel as usize).then_some(Wait::Parallel(parallel));
         };
         let is_healthy = is_healthy(self.cluster, unit);
         let budget = self.set(&set);
@@ -50,7 +50,7 @@ impl<'a> Budgets<'a> {
         (!is_free).then_some(Wait::Set { unwell, parallel: budget.parallel, set })
     }
 
-    /// `unit` leaves `host`.
+    /// `unit` leaves `host`, or leaves for it.
     pub(super) fn take(&mut self, unit: &UnitName, host: &MachineId) {
         let Some(set) = set_of(self.cluster, unit) else {
             *self.moving.entry(host.clone()).or_default() += 1;

@@ -1,5 +1,7 @@
 //! Who leaves, who waits and who stays, in small clusters with hosts that carry out everything at once.
 
+mod restore;
+
 use super::*;
 use crate::model::cluster::{Change, Versioned};
 use crate::model::file::UnitFile;
@@ -28,8 +30,17 @@ fn name(text: &str) -> UnitName {
 /// A drain of the n-th host, as it is asked for without options.
 fn drain(change: impl FnOnce(&mut Drain)) -> Option<Drain> {
     let (parallel, deadline, why) = (10, 60, String::new());
-    let mut drain =
-        Drain { generation: Revision(7), since: 0, parallel, deadline, globals: false, force: false, why, by: None };
+    let mut drain = Drain {
+        generation: Revision(7),
+        began: None,
+        since: 0,
+        parallel,
+        deadline,
+        globals: false,
+        force: false,
+        why,
+        by: None,
+    };
     change(&mut drain);
     Some(drain)
 }
@@ -64,7 +75,10 @@ impl Bench {
     }
 
     fn drain(&mut self, at: u64, drain: Option<Drain>) {
-        let value = Maintenance { cordon: None, drain: drain.map(Box::new) };
+        self.ask(at, Maintenance { drain: drain.map(Box::new), ..Maintenance::default() });
+    }
+
+    fn ask(&mut self, at: u64, value: Maintenance) {
         let asked = Some(Versioned { value, revision: Revision(1) }).filter(|asked| !asked.value.is_empty());
         self.scheduler.apply(Change::Maintenance(id(at), asked));
     }
@@ -112,7 +126,7 @@ impl Bench {
     }
 
     fn verdict(&self, at: u64, unit: &str) -> Option<Verdict> {
-        look(&self.scheduler, &self.timers, self.now).get(&id(at))?.get(unit).cloned()
+        look(&self.scheduler, &self.timers, self.now).0.get(&id(at))?.get(unit).cloned()
     }
 }
 

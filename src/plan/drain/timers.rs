@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::super::pace::MemberState;
 use super::super::rollouts::member_of;
-use super::under_way;
+use super::super::schedule::Scheduler;
+use super::{coming_back, under_way};
 use crate::model::cluster::Cluster;
 use crate::model::maintenance::Drain;
 use crate::model::name::{MachineId, UnitName};
@@ -17,8 +18,17 @@ use crate::model::unit::{Placement, Target};
 pub struct Timers {
     /// When it saw each drain first, in ms since the epoch, and which.
     began: BTreeMap<MachineId, (Revision, u64)>,
-    /// The units that were told to leave, and the host that they leave.
-    moving: BTreeMap<UnitName, MachineId>,
+    /// The units that were told to leave.
+    moving: BTreeMap<UnitName, Move>,
+}
+
+/// A unit is on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Move {
+    /// The host that it leaves.
+    pub(super) home: MachineId,
+    /// The host whose drain or restore this belongs to.
+    pub(super) budget: MachineId,
 }
 
 impl Timers {
@@ -30,12 +40,12 @@ impl Timers {
         for (host, generation) in drains {
             self.began.entry(host.clone()).or_insert((generation, now));
         }
-        self.moving.retain(|unit, host| is_on_its_way(cluster, unit, host));
+        self.moving.retain(|unit, moved| is_on_its_way(cluster, unit, &moved.home));
     }
 
     /// A unit is told to leave a host.
-    pub fn leaves(&mut self, unit: UnitName, host: MachineId) {
-        self.moving.insert(unit, host);
+    pub(super) fn leaves(&mut self, unit: UnitName, moved: Move) {
+        self.moving.insert(unit, moved);
     }
 
     /// Whether the deadline of a drain has passed.
@@ -54,10 +64,11 @@ impl Timers {
         under_way(cluster).filter_map(|(host, drain)| self.end(host, drain)).filter(|end| *end > now).min()
     }
 
-    /// How many units are on their way from each host.
-    pub(super) fn moving(&self, cluster: &Cluster) -> BTreeMap<MachineId, usize> {
+    /// How many units are on their way because of the drain or the restore of each host.
+    pub(super) fn moving(&self, scheduler: &Scheduler) -> BTreeMap<MachineId, usize> {
+        let cluster = scheduler.cluster();
         let mut moving: BTreeMap<MachineId, usize> = BTreeMap::new();
-        let known = self.moving.values().cloned();
+        let known = self.moving.values().map(|moved| moved.budget.clone());
         // Those that an earlier leader has told to leave.
         let told = under_way(cluster).flat_map(|(host, _)| {
             let leaving = cluster.schedule.get(host).into_iter().flatten().filter(|(unit, told)| {
@@ -65,7 +76,15 @@ impl Timers {
             });
             leaving.map(|_| host.clone())
         });
-        known.chain(told).for_each(|host| *moving.entry(host).or_default() += 1);
+        let back = coming_back(scheduler).filter(|(_, unit)| {
+            let home = cluster.placed_on(unit).and_then(|home| cluster.schedule.get(home));
+            let told = home.and_then(|there| there.get(*unit));
+            told.is_some_and(|told| told.value.target == Target::Removed) && !self.moving.contains_key(*unit)
+        });
+        known
+            .chain(told)
+            .chain(back.map(|(host, _)| host.clone()))
+            .for_each(|host| *moving.entry(host).or_default() += 1);
         moving
     }
 }

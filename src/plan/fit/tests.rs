@@ -126,7 +126,7 @@ fn a_cordoned_host_takes_nobody_who_is_new_there() {
     let mut table = Table::new();
     let by = Some(Box::new(Author { uid: Some(1001), user: "ci".into(), ..Author::default() }));
     let cordon = Some(Cordon { since: 5, why: "kernel".into(), by });
-    let value = Versioned { value: Maintenance { cordon, drain: None }, revision: Revision(1) };
+    let value = Versioned { value: Maintenance { cordon, ..Maintenance::default() }, revision: Revision(1) };
     table.0.maintenance.insert(N1.parse().unwrap(), value);
     table.unit("db.service", "");
     table.unit("equipment.service", "Global=true");

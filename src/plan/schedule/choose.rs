@@ -67,7 +67,7 @@ impl<'a> Indexed<'a> {
     /// The live hosts that run members of `group`, those with the most members first. A unit without an assignment
     /// runs only where the store has lost its record: there it is taken over without a restart, and on any other host
     /// it would run twice.
-    fn running_on(&self, group: &[UnitName]) -> Vec<&'a MachineId> {
+    pub(super) fn running_on(&self, group: &[UnitName]) -> Vec<&'a MachineId> {
         let mut running: BTreeMap<&MachineId, usize> = BTreeMap::new();
         for unit in group {
             let launched = self.cluster.reports(unit).filter(|(_, report)| report.target == Target::Launched);

@@ -142,6 +142,11 @@ pub enum Reason {
         /// Why.
         because: Departure,
     },
+    /// It stays where it is, although others return to the host that a drain took them from.
+    StaysAway {
+        /// That host.
+        from: Host,
+    },
     /// No host fits.
     Waits {
         /// The summary, as in its placement.
@@ -163,6 +168,8 @@ pub enum Reason {
 pub enum Because {
     /// The unit already runs there: the store has lost its record.
     Runs,
+    /// A drain took the unit from there, and it is to return.
+    WasThere,
     /// It has the fewest assignments.
     LeastLoaded {
         /// How many less loaded hosts were skipped because they don't fit.
@@ -201,6 +208,7 @@ impl fmt::Display for Because {
             Self::Spread { key, value: None, there } => {
                 write!(f, "no {key} with a host that fits has fewer of its kind than the hosts without one ({there})")
             }
+            Self::WasThere => write!(f, "it was there before the drain"),
             Self::Preferred { avoided: 0, missed: 0 } => write!(f, "the least loaded host that is as it prefers"),
             Self::Preferred { avoided, missed } => {
                 write!(
@@ -233,6 +241,8 @@ pub enum Departure {
     Unexplained,
     /// The host is drained.
     Drained,
+    /// It is to return to the host that a drain took it from.
+    Returns,
     /// It breaks a rule.
     Misfit(Misfit),
 }
@@ -247,6 +257,7 @@ impl fmt::Display for Departure {
             Self::Destroyed => write!(f, "it was destroyed"),
             Self::Unexplained => write!(f, "its placement says otherwise"),
             Self::Drained => write!(f, "the host is drained"),
+            Self::Returns => write!(f, "it returns to the host that a drain took it from"),
             Self::Misfit(misfit) => misfit.fmt(f),
         }
     }
@@ -268,6 +279,7 @@ impl fmt::Display for Reason {
             Self::Left { host, because } => write!(f, "left {host}: {because}"),
             Self::Waits { why, left: None } => write!(f, "waits: {why}"),
             Self::Waits { why, left: Some((from, because)) } => write!(f, "left {from}: {because}; waits: {why}"),
+            Self::StaysAway { from } => write!(f, "stays away from {from}, which it doesn't fit any more"),
             Self::Done { host } => write!(f, "is done on {host}, and leaves it"),
             Self::Forgotten => write!(f, "needs no placement any more"),
         }

@@ -94,6 +94,10 @@ impl DirtySet {
         std::mem::take(&mut self.hosts)
     }
 
+    pub(super) fn units(&self) -> impl Iterator<Item = &UnitName> {
+        self.units.keys()
+    }
+
     pub(super) fn next_unit(&mut self) -> Option<(UnitName, Rescan)> {
         self.units.pop_first()
     }

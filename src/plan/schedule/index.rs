@@ -9,6 +9,7 @@ pub(super) mod patterns;
 pub(super) mod ports;
 mod references;
 pub(super) mod sets;
+mod taken;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ use patterns::{PatternIds, PatternIndex};
 use ports::{Ports, asked, ports_of};
 use references::References;
 use sets::SetCounts;
+use taken::Taken;
 pub(super) use view::Indexed;
 
 /// All indexes.
@@ -48,6 +50,8 @@ pub(super) struct Index {
     pub(super) ports: Ports,
     /// Units that wait for a host.
     pub(super) waiting: BTreeSet<UnitName>,
+    /// Units that drains took from hosts.
+    pub(super) taken: Taken,
     /// Global units whose desired state puts them on hosts.
     pub(super) globals: BTreeSet<UnitName>,
     /// The templates that files name.
@@ -342,6 +346,7 @@ impl Index {
 
     pub(super) fn placement_changed(&mut self, name: &UnitName, placement: Option<&Placement>) {
         put(&mut self.waiting, name, matches!(placement, Some(Placement::Waiting { .. })));
+        self.taken.changed(name, placement.and_then(Placement::taken).map(|taken| &taken.host));
     }
 
     /// Units with this file.

@@ -26,7 +26,8 @@ impl Round<'_> {
         }
         let view = self.scheduler.view();
         let ready = core.iter().all(|name| view.is_ready(name));
-        let choose = |group: &[UnitName]| view.choose(group, &rescan, &self.infeasible);
+        let choose =
+            |group: &[UnitName]| self.return_to(group).or_else(|| view.choose(group, &rescan, &self.infeasible));
         let (members, found) = match ready.then(|| choose(&whole)).flatten() {
             Some(found) => (whole, Some(found)),
             None if ready && whole.len() > core.len() => {
@@ -50,10 +51,11 @@ impl Round<'_> {
             return;
         };
         let Some(assignment) = self.wanted_assignment(unit, host, &constraints) else { return };
-        let left = self.unplaced.remove(unit).and_then(|unplaced| unplaced.left);
+        let (left, from) = self.unplaced.remove(unit).map(|known| (known.left, known.from)).unwrap_or_default();
+        let from = self.remembered(unit, host, from);
         let left = left.map(|(host, why)| (self.host(&host), why));
         self.set_assignment(unit, host, Some(assignment));
-        self.set_placement(unit, Some(Placement::On { host: host.clone(), since: self.now }));
+        self.set_placement(unit, Some(Placement::On { host: host.clone(), since: self.now, from }));
         self.pending.why(unit, Reason::Placed { host: self.host(host), because: because.clone(), left });
     }
 
@@ -66,8 +68,8 @@ impl Round<'_> {
             return; // only named by a cycle
         }
         // A member of a cycle is retried as long as any of them is.
-        let tried = || Unplaced { rescan: tried.clone(), left: None };
-        let Unplaced { rescan, left } = self.unplaced.remove(unit).unwrap_or_else(tried);
+        let tried = || Unplaced { rescan: tried.clone(), left: None, from: None };
+        let Unplaced { rescan, left, .. } = self.unplaced.remove(unit).unwrap_or_else(tried);
         self.explain_waiting(unit, group, &rescan, left);
     }
 

@@ -15,7 +15,7 @@ use super::super::fit::{Misfit, Question, Stance, first_misfit_indexed, is_wante
 use super::super::{once, wanted};
 use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
-use super::round::Round;
+use super::round::{Round, Unplaced};
 use super::{brake, roster};
 
 /// What a unit that isn't planned waits for.
@@ -72,14 +72,18 @@ impl Round<'_> {
             self.clear(unit, None);
             return;
         }
+        self.stay_away(unit);
+        let from = self.taken(unit);
         let left = self.clear(unit, None);
         let placement = self.scheduler.cluster.placements.get(unit).map(|placement| placement.value.clone());
         let home = placement.as_ref().and_then(Placement::host);
         let mut stays = false;
         for host in self.live_hosts(unit) {
-            if Some(&host) == home && self.scheduler.sent_away.remove(unit) {
+            if Some(&host) == home
+                && let Some(why) = self.scheduler.sent_away.remove(unit)
+            {
                 stays = true;
-                self.leave(unit, &host, Departure::Drained);
+                self.leave(unit, &host, why);
             } else if Some(&host) == home {
                 stays = true;
                 self.stay_or_leave(unit, constraints, &host);
@@ -96,7 +100,7 @@ impl Round<'_> {
                 Some(Placement::Waiting { .. }) if left.is_none() => rescan,
                 _ => Rescan::Explain,
             };
-            self.queue_place(unit, rescan, left);
+            self.queue_place(unit, Unplaced { rescan, left, from });
         }
     }
 

@@ -9,7 +9,7 @@ use crate::model::cluster::Versioned;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
-use crate::model::unit::{Assignment, Placement};
+use crate::model::unit::{Assignment, Placement, Taken};
 
 use super::super::fit::View;
 use super::decision::{Departure, Host, Plan, Report};
@@ -41,6 +41,8 @@ pub(super) struct Unplaced {
     pub(super) rescan: Rescan,
     /// The host that it just left, and why.
     pub(super) left: Option<(MachineId, Departure)>,
+    /// The host that a drain took it from.
+    pub(super) from: Option<Box<Taken>>,
 }
 
 impl<'a> Round<'a> {
@@ -107,14 +109,15 @@ impl<'a> Round<'a> {
         Host { id: id.clone(), name: self.scheduler.cluster.hostname(id).map(str::to_owned) }
     }
 
-    pub(super) fn queue_place(&mut self, unit: &UnitName, rescan: Rescan, left: Option<(MachineId, Departure)>) {
+    pub(super) fn queue_place(&mut self, unit: &UnitName, unplaced: Unplaced) {
         match self.unplaced.get_mut(unit) {
             Some(known) => {
-                known.rescan.widen(rescan);
-                known.left = known.left.take().or(left);
+                known.rescan.widen(unplaced.rescan);
+                known.left = known.left.take().or(unplaced.left);
+                known.from = known.from.take().or(unplaced.from);
             }
             None => {
-                self.unplaced.insert(unit.clone(), Unplaced { rescan, left });
+                self.unplaced.insert(unit.clone(), unplaced);
                 let priorities = &self.scheduler.index.priorities;
                 if !priorities.is_empty() {
                     let priority = priorities.get(unit).copied().unwrap_or_default();

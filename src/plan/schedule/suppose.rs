@@ -9,9 +9,12 @@ use crate::model::unit::{Assignment, Target};
 use super::Scheduler;
 
 impl Scheduler {
-    /// The best host for units that are on `home` together and leave it.
+    /// The best host for units that are on `home` together and leave it: the one that they are to return to, if any.
     #[must_use]
     pub fn elsewhere(&self, group: &[UnitName], home: &MachineId) -> Option<MachineId> {
+        if let Some(host) = self.way_back(group).filter(|host| host != home) {
+            return Some(host);
+        }
         let view = self.view();
         let members = view.members(group);
         let fits = |host: &MachineId| host != home && view.group_violation(&members, host, group).is_none();

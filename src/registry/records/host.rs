@@ -35,6 +35,14 @@ impl Family for Records {
                 r#""why":"kernel","by":{"uid":1001,"user":"ci"}}}"#,
             ),
         ),
+        Form::today(
+            "host/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
+            r#"{"drain":{"generation":7,"began":5,"since":0,"parallel":10,"deadline":3600}}"#,
+        ),
+        Form::today(
+            "host/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
+            r#"{"restore":{"generation":9,"drain":7,"parallel":3,"by":{"uid":1001,"user":"ci"}}}"#,
+        ),
         // With what this version takes for granted.
         Form::old(
             "host/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",

@@ -1,5 +1,5 @@
-//! v2: what becomes of the units on a host that is drained, decided as the leader decides it. Owns how it is shown.
-//! Changes nothing.
+//! v2: what becomes of the units on a host that is drained, or of those that come back to it afterwards, decided as the
+//! leader decides it. Owns how it is shown. Changes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use axum::http::{StatusCode, Uri};
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
 use crate::api::server::views;
-use crate::api::wire::{DrainView, DrainWhat, DrainedUnit, HostReasons};
+use crate::api::wire::{DrainView, DrainWhat, DrainedUnit, HostReasons, RestoreView, ReturnWhat, ReturningUnit};
 use crate::model::cluster::Cluster;
+use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
 use crate::plan::drain::{Timers, Verdict, look};
 use crate::plan::explain::verdicts;
@@ -28,25 +29,51 @@ pub(super) async fn get<S: Store>(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Json<DrainView>, Failure> {
-    no_parameters(&uri)?;
-    let none = || Failure::new(StatusCode::NOT_FOUND, "no such host is drained");
+    let is_drained = |asked: &Maintenance| asked.drain.is_some();
+    let found = looked(&api, (&id, &uri), ("no such host is drained", is_drained), |scheduler, id, now| {
+        let units = look(scheduler, &Timers::default(), now).0.remove(id).unwrap_or_default();
+        view(scheduler.cluster(), id, units)
+    });
+    found.await.map(Json)
+}
+
+pub(super) async fn restore<S: Store>(
+    State(api): State<Api<S>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Json<RestoreView>, Failure> {
+    let is_restored = |asked: &Maintenance| asked.restore.is_some();
+    let found = looked(&api, (&id, &uri), ("no such host gets units back", is_restored), |scheduler, id, now| {
+        let units = look(scheduler, &Timers::default(), now).1.remove(id).unwrap_or_default();
+        returning(scheduler.cluster(), id, units)
+    });
+    found.await.map(Json)
+}
+
+/// A look at a host of which something is asked; otherwise there is `none`.
+async fn looked<S: Store, T: Send + 'static>(
+    api: &Api<S>,
+    (id, uri): (&str, &Uri),
+    (none, is_asked): (&'static str, fn(&Maintenance) -> bool),
+    look: impl FnOnce(&Scheduler, &MachineId, u64) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    no_parameters(uri)?;
+    let none = || Failure::new(StatusCode::NOT_FOUND, none);
     let id: MachineId = id.parse().map_err(|_| none())?;
     // Each takes a copy of the cluster, and time of a processor.
     let turn = Arc::clone(&api.planning).lock_owned().await;
     let mut cluster = present(&api.reader).await.map_err(|error| api.failed(&error))?;
-    if cluster.asked_of(&id).is_none_or(|asked| asked.drain.is_none()) {
+    if !cluster.asked_of(&id).is_some_and(is_asked) {
         return Err(none());
     }
     let now = api.clock.now_ms();
     let work = move || {
         gate::apply(&mut cluster);
-        let scheduler = Scheduler::new(cluster);
-        let units = look(&scheduler, &Timers::default(), now).remove(&id).unwrap_or_default();
-        (view(scheduler.cluster(), &id, units), turn)
+        (look(&Scheduler::new(cluster), &id, now), turn)
     };
     let failed = |error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the look failed: {error}"));
-    let (view, _) = tokio::task::spawn_blocking(work).await.map_err(failed)?;
-    Ok(Json(view))
+    let (found, _) = tokio::task::spawn_blocking(work).await.map_err(failed)?;
+    Ok(found)
 }
 
 fn view(cluster: &Cluster, host: &MachineId, units: BTreeMap<UnitName, Verdict>) -> DrainView {
@@ -54,11 +81,12 @@ fn view(cluster: &Cluster, host: &MachineId, units: BTreeMap<UnitName, Verdict>)
         let (what, why, reasons) = match verdict {
             Verdict::Leaves | Verdict::Leaving => (DrainWhat::Leaves, None, Vec::new()),
             Verdict::Waits(wait) => (DrainWhat::Waits, Some(wait.to_string()), Vec::new()),
-            Verdict::Stays(group) => (DrainWhat::Stays, None, reasons(cluster, host, &name, &group)),
+            Verdict::Stays(group) => (DrainWhat::Stays, None, reasons(cluster, Some(host), &name, &group)),
             Verdict::Bound(unit) => {
                 let why = format!("{unit} belongs to the host (MoveAfterSec=infinity)");
                 (DrainWhat::Stays, Some(why), Vec::new())
             }
+            Verdict::Tied(unit) => (DrainWhat::Stays, Some(tied(&unit)), Vec::new()),
             Verdict::Global => (DrainWhat::Global, None, Vec::new()),
         };
         DrainedUnit { name, what, why, reasons }
@@ -66,12 +94,39 @@ fn view(cluster: &Cluster, host: &MachineId, units: BTreeMap<UnitName, Verdict>)
     DrainView { units: units.into_iter().map(unit).collect() }
 }
 
+fn tied(unit: &UnitName) -> String {
+    format!("it must be with {unit}, which the drain didn't take")
+}
+
+fn returning(cluster: &Cluster, host: &MachineId, units: BTreeMap<UnitName, Verdict>) -> RestoreView {
+    let unit = |(name, verdict): (UnitName, Verdict)| {
+        let (what, why) = match verdict {
+            Verdict::Leaves | Verdict::Leaving => (ReturnWhat::Comes, None),
+            Verdict::Waits(wait) => (ReturnWhat::Waits, Some(wait.to_string())),
+            Verdict::Stays(group) => {
+                let found = reasons(cluster, None, &name, &group).into_iter().find(|found| found.machine.id == *host);
+                let misfits = found.map(|found| found.misfits.join("; ")).filter(|misfits| !misfits.is_empty());
+                (ReturnWhat::Stays, Some(misfits.unwrap_or_else(|| "it doesn't fit there any more".into())))
+            }
+            Verdict::Bound(unit) => {
+                let why = format!("{unit} belongs to its host (MoveAfterSec=infinity)");
+                (ReturnWhat::Stays, Some(why))
+            }
+            Verdict::Tied(unit) => (ReturnWhat::Stays, Some(tied(&unit))),
+            Verdict::Global => (ReturnWhat::Stays, None),
+        };
+        let machine = cluster.placed_on(&name).map(|home| views::machine_ref(cluster, home));
+        ReturningUnit { name, what, why, machine }
+    };
+    RestoreView { units: units.into_iter().map(unit).collect() }
+}
+
 /// Why the other hosts don't fit a unit, or one of those that must be with it, which is named then.
-fn reasons(cluster: &Cluster, home: &MachineId, unit: &UnitName, group: &[UnitName]) -> Vec<HostReasons> {
+fn reasons(cluster: &Cluster, home: Option<&MachineId>, unit: &UnitName, group: &[UnitName]) -> Vec<HostReasons> {
     let mut found: BTreeMap<MachineId, Vec<String>> = BTreeMap::new();
     let others = group.iter().filter(|other| *other != unit);
     for member in std::iter::once(unit).chain(others) {
-        for verdict in verdicts(cluster, member, group).into_iter().filter(|verdict| verdict.id != *home) {
+        for verdict in verdicts(cluster, member, group).into_iter().filter(|verdict| Some(&verdict.id) != home) {
             let whose = if member == unit { String::new() } else { format!("{member}: ") };
             let misfits = verdict.misfits.iter().map(|misfit| format!("{whose}{misfit}"));
             found.entry(verdict.id).or_default().extend(misfits);

@@ -78,14 +78,17 @@ pub(super) fn request(asked: AskHosts) -> Result<(BTreeSet<MachineId>, Request),
         HostAsk::Cordon => Request::Cordon { why },
         HostAsk::Uncordon => Request::Uncordon,
         HostAsk::Drain => Request::Drain(drain_options(options, why)),
-        HostAsk::Undrain => Request::Undrain,
+        HostAsk::Undrain => {
+            let parallel = options.parallel.unwrap_or_else(Drain::parallel).max(1);
+            Request::Undrain { restore: options.restore.then_some(parallel) }
+        }
     };
     Ok((BTreeSet::from_iter(hosts), request))
 }
 
 /// With what holds unless it is said.
 fn drain_options(options: DrainOptions, why: String) -> Options {
-    let DrainOptions { parallel, deadline, globals, force } = options;
+    let DrainOptions { parallel, deadline, globals, force, .. } = options;
     let parallel = parallel.unwrap_or_else(Drain::parallel).max(1);
     Options { parallel, deadline: deadline.unwrap_or_else(Drain::deadline), globals, force, why }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::maintenance::{Cordon, Maintenance};
 
 fn cordon(at: u64, cordoned: bool) -> Change {
-    let asked = cordoned.then(|| Maintenance { cordon: Some(Cordon::default()), drain: None });
+    let asked = cordoned.then(|| Maintenance { cordon: Some(Cordon::default()), ..Maintenance::default() });
     Change::Maintenance(id(at), asked.map(|value| Versioned { value, revision: Revision(1) }))
 }
 
