@@ -1071,6 +1071,8 @@ fn fits_with_all_of(cluster: &Cluster, home: &MachineId, name: &UnitName, other:
 
 /// The host that a unit is to return to after a drain, or with one that it must be with.
 fn goal(cluster: &Cluster, name: &UnitName) -> Option<MachineId> {
+    // What its rollout has yet to let through isn't asked of it so far.
+    let cluster = &*effective(cluster);
     let mut seen: Vec<String> = vec![name.to_string()];
     let mut at = 0;
     while let Some(unit) = seen.get(at).and_then(|unit| unit.parse::<UnitName>().ok()) {
