@@ -110,15 +110,19 @@ pub fn verdicts(cluster: &Cluster, unit: &UnitName, with: &[UnitName]) -> Vec<Ve
     if cluster.constraints(unit).is_none() {
         return Vec::new();
     }
-    let verdict = |(id, machine): (&MachineId, &crate::model::machine::Machine)| {
-        let has_it = super::fit::live_at(cluster, unit.as_str(), id);
-        let stance = if has_it { Stance::Stay } else { Stance::Arrive };
-        let constraints = cluster.constraints_at(unit, id).unwrap_or_default();
-        let question = Question { unit, constraints: &constraints, host: id, stance, with };
-        let misfits = fit(cluster, &question).err().unwrap_or_default();
-        Verdict { id: id.clone(), hostname: machine.hostname.clone(), misfits }
-    };
-    cluster.machines.iter().map(verdict).collect()
+    cluster.machines.keys().filter_map(|host| verdict_of(cluster, unit, host, with)).collect()
+}
+
+/// What this host would say; `None` if it isn't registered.
+#[must_use]
+pub fn verdict_of(cluster: &Cluster, unit: &UnitName, host: &MachineId, with: &[UnitName]) -> Option<Verdict> {
+    let hostname = cluster.machines.get(host)?.hostname.clone();
+    let has_it = super::fit::live_at(cluster, unit.as_str(), host);
+    let stance = if has_it { Stance::Stay } else { Stance::Arrive };
+    let constraints = cluster.constraints_at(unit, host).unwrap_or_default();
+    let question = Question { unit, constraints: &constraints, host, stance, with };
+    let misfits = fit(cluster, &question).err().unwrap_or_default();
+    Some(Verdict { id: host.clone(), hostname, misfits })
 }
 
 /// What would keep a unit from coming to its host, to which it belongs (`MoveAfterSec=infinity`).

@@ -96,6 +96,25 @@ fn overview() -> Value {
     })
 }
 
+/// Hosts, each with how many units went, and what became of the others.
+fn hosts_with(description: &str, (count, how_many): (&str, &str), unit: &str) -> Value {
+    json!({
+        "description": description,
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "machine": of("MachineId"),
+                "hostname": text(),
+                count: { "type": "integer", "minimum": 0, "description": how_many },
+                "units": all_of(of(unit)),
+            },
+            "required": ["machine", "hostname", count, "units"],
+            "additionalProperties": false,
+        },
+    })
+}
+
 /// All of them, by name.
 pub(super) fn schemas() -> Vec<(&'static str, Value)> {
     let (unit, machine, hash) = (of("UnitName"), of("MachineId"), of("UnitHash"));
@@ -334,40 +353,19 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "PrintedDrained",
-            json!({
-                "description": "What `fleetctl drain` prints with `--output json`, when nothing more leaves.",
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "machine": of("MachineId"),
-                        "hostname": text(),
-                        "left": { "type": "integer", "minimum": 0, "description": "How many units left." },
-                        "units": all_of(of("DrainedUnit")),
-                    },
-                    "required": ["machine", "hostname", "left", "units"],
-                    "additionalProperties": false,
-                },
-            }),
+            hosts_with(
+                "What `fleetctl drain` prints with `--output json`, when nothing more leaves.",
+                ("left", "How many units left."),
+                "DrainedUnit",
+            ),
         ),
         (
             "PrintedUndrained",
-            json!({
-                "description": "What `fleetctl undrain` prints with `--output json`: with `--restore`, when nothing \
-                                more comes back.",
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "machine": of("MachineId"),
-                        "hostname": text(),
-                        "back": { "type": "integer", "minimum": 0, "description": "How many units came back." },
-                        "units": all_of(of("ReturningUnit")),
-                    },
-                    "required": ["machine", "hostname", "back", "units"],
-                    "additionalProperties": false,
-                },
-            }),
+            hosts_with(
+                "What `fleetctl undrain` prints with `--output json`: with `--restore`, when nothing more comes back.",
+                ("back", "How many units came back."),
+                "ReturningUnit",
+            ),
         ),
         (
             "PrintedExport",

@@ -74,8 +74,38 @@ struct Watch<'a> {
     hosts: Vec<&'a MachineView>,
     /// Whether global units leave as well.
     globals: bool,
-    /// The units that were on hosts, since when they leave, and what was said of them last.
-    seen: BTreeMap<(MachineId, UnitName), (Option<Instant>, String)>,
+    /// The units that were on hosts.
+    seen: BTreeMap<(MachineId, UnitName), Seen>,
+}
+
+/// What was seen of a unit that leaves a host, or comes back to it.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Since when it goes.
+    since: Option<Instant>,
+    /// What was said last of what it waits for.
+    said: String,
+    /// Whether all is said, and whether it is where it was to go.
+    pub(super) end: Option<bool>,
+}
+
+impl Seen {
+    /// Unit `name` goes now, or `waits` for something, or neither. Returns what there is to say.
+    pub(super) fn look(&mut self, name: &UnitName, goes: bool, waits: Option<&str>) -> Option<&str> {
+        self.end = None;
+        if goes {
+            self.since.get_or_insert_with(Instant::now);
+        }
+        let now = waits.map(|why| format!("  {name}  waits: {why}")).unwrap_or_default();
+        let is_news = self.said != now && !now.is_empty();
+        self.said = now;
+        is_news.then_some(self.said.as_str())
+    }
+
+    /// ` (2.3 s)`, if it is known how long it took.
+    pub(super) fn took(&self) -> String {
+        self.since.map(|since| format!(" ({:.1} s)", since.elapsed().as_secs_f64())).unwrap_or_default()
+    }
 }
 
 impl Watch<'_> {
@@ -127,34 +157,23 @@ impl Watch<'_> {
     /// Say what has happened since the last look.
     async fn tell(&mut self, host: &MachineView, units: &[DrainedUnit]) -> Result<(), Error> {
         for unit in units {
-            let known = self.seen.entry((host.id.clone(), unit.name.clone())).or_default();
-            if unit.what == DrainWhat::Leaves {
-                known.0.get_or_insert_with(Instant::now);
-            }
-            let waits = unit.why.as_ref().filter(|_| unit.what == DrainWhat::Waits);
-            let now = waits.map(|why| format!("  {}  waits: {why}", unit.name)).unwrap_or_default();
-            if known.1 != now && !now.is_empty() {
-                self.session.line(&now);
-            }
-            known.1 = now;
+            let seen = self.seen.entry((host.id.clone(), unit.name.clone())).or_default();
+            let waits = unit.why.as_deref().filter(|_| unit.what == DrainWhat::Waits);
+            let line = seen.look(&unit.name, unit.what == DrainWhat::Leaves, waits);
+            line.into_iter().for_each(|line| self.session.line(line));
         }
         let gone = |(id, name): &(MachineId, UnitName)| *id == host.id && !units.iter().any(|unit| unit.name == *name);
-        let said = |said: &str| said == SAID;
-        let left: Vec<UnitName> = self
-            .seen
-            .iter()
-            .filter(|(key, known)| gone(key) && !said(&known.1))
-            .map(|((_, name), _)| name.clone())
-            .collect();
+        let left = self.seen.iter().filter(|(key, seen)| gone(key) && seen.end.is_none());
+        let left: Vec<UnitName> = left.map(|((_, name), _)| name.clone()).collect();
         if left.is_empty() {
             return Ok(());
         }
         let patterns: Vec<String> = left.iter().map(names::exactly).collect();
         let now = self.session.client.units(&patterns).await?.units;
         for name in left {
-            let Some(known) = self.seen.get_mut(&(host.id.clone(), name.clone())) else { continue };
+            let Some(seen) = self.seen.get_mut(&(host.id.clone(), name.clone())) else { continue };
             let view = now.iter().find(|unit| unit.name == name);
-            let took = known.0.map(|since| format!(" ({:.1} s)", since.elapsed().as_secs_f64())).unwrap_or_default();
+            let took = seen.took();
             let line = match view {
                 Some(view) if view.machine.is_some() => {
                     let to = view.machine.as_ref().map(|machine| machine.name()).unwrap_or_default();
@@ -165,7 +184,7 @@ impl Watch<'_> {
                 Some(view) => format!("  {name}  {}", view.waiting.as_deref().unwrap_or("left")),
                 None => format!("  {name}  destroyed"),
             };
-            known.1 = SAID.into();
+            seen.end = Some(view.is_some());
             self.session.line(&line);
         }
         Ok(())
@@ -178,9 +197,6 @@ fn is_over_with(globals: bool, units: &[DrainedUnit]) -> bool {
     let globals_follow = globals && any(DrainWhat::Global) && !any(DrainWhat::Stays);
     !any(DrainWhat::Leaves) && !any(DrainWhat::Waits) && !globals_follow
 }
-
-/// What is noted of a unit of which all is said.
-const SAID: &str = "said";
 
 /// Why a unit stays, host by host.
 fn reasons(unit: &DrainedUnit) -> Vec<String> {

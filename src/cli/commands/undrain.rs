@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::api::client::ClientError;
 use crate::api::wire::{
     AskHosts, DrainOptions, HostAsk, MachineView, RestoreView, ReturnWhat, ReturningUnit, UnitView,
 };
 use crate::cli::args::Undrain;
-use crate::cli::commands::drain::PAUSE;
+use crate::cli::commands::drain::{PAUSE, Seen};
 use crate::cli::commands::plan;
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::interrupted;
@@ -80,17 +80,6 @@ struct Watch<'a> {
     seen: BTreeMap<(MachineId, UnitName), Seen>,
 }
 
-/// What was seen of a unit.
-#[derive(Default)]
-struct Seen {
-    /// Since when it comes.
-    since: Option<Instant>,
-    /// What was said last.
-    said: String,
-    /// Whether all is said, and whether it came back.
-    end: Option<bool>,
-}
-
 impl Watch<'_> {
     async fn run(mut self) -> Result<(Exit, Vec<Value>), Error> {
         let mut interrupts = signal(SignalKind::interrupt()).ok();
@@ -136,16 +125,9 @@ impl Watch<'_> {
     async fn tell(&mut self, host: &MachineView, units: &[ReturningUnit]) -> Result<bool, Error> {
         for unit in units {
             let seen = self.seen.entry((host.id.clone(), unit.name.clone())).or_default();
-            seen.end = None;
-            if unit.what == ReturnWhat::Comes {
-                seen.since.get_or_insert_with(Instant::now);
-            }
-            let waits = unit.why.as_ref().filter(|_| unit.what == ReturnWhat::Waits);
-            let now = waits.map(|why| format!("  {}  waits: {why}", unit.name)).unwrap_or_default();
-            if seen.said != now && !now.is_empty() {
-                self.session.line(&now);
-            }
-            seen.said = now;
+            let waits = unit.why.as_deref().filter(|_| unit.what == ReturnWhat::Waits);
+            let line = seen.look(&unit.name, unit.what == ReturnWhat::Comes, waits);
+            line.into_iter().for_each(|line| self.session.line(line));
         }
         let is_gone = |name: &UnitName| !units.iter().any(|unit| unit.name == *name);
         let ended =
@@ -165,8 +147,7 @@ impl Watch<'_> {
                 all_said = false;
                 continue;
             };
-            let took = seen.since.map(|since| format!(" ({:.1} s)", since.elapsed().as_secs_f64()));
-            let took = took.filter(|_| is_back).unwrap_or_default();
+            let took = if is_back { seen.took() } else { String::new() };
             seen.end = Some(is_back);
             self.session.line(&format!("  {name}  {what}{took}"));
         }

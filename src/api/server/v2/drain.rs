@@ -16,7 +16,7 @@ use crate::model::cluster::Cluster;
 use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
 use crate::plan::drain::{Timers, Verdict, look};
-use crate::plan::explain::verdicts;
+use crate::plan::explain::{Verdict as Explained, verdict_of, verdicts};
 use crate::plan::gate;
 use crate::plan::schedule::Scheduler;
 use crate::registry::apply::present;
@@ -81,7 +81,7 @@ fn view(cluster: &Cluster, host: &MachineId, units: BTreeMap<UnitName, Verdict>)
         let (what, why, reasons) = match verdict {
             Verdict::Leaves | Verdict::Leaving => (DrainWhat::Leaves, None, Vec::new()),
             Verdict::Waits(wait) => (DrainWhat::Waits, Some(wait.to_string()), Vec::new()),
-            Verdict::Stays(group) => (DrainWhat::Stays, None, reasons(cluster, Some(host), &name, &group)),
+            Verdict::Stays(group) => (DrainWhat::Stays, None, reasons(cluster, host, &name, &group)),
             Verdict::Bound(unit) => {
                 let why = format!("{unit} belongs to the host (MoveAfterSec=infinity)");
                 (DrainWhat::Stays, Some(why), Vec::new())
@@ -104,9 +104,14 @@ fn returning(cluster: &Cluster, host: &MachineId, units: BTreeMap<UnitName, Verd
             Verdict::Leaves | Verdict::Leaving => (ReturnWhat::Comes, None),
             Verdict::Waits(wait) => (ReturnWhat::Waits, Some(wait.to_string())),
             Verdict::Stays(group) => {
-                let found = reasons(cluster, None, &name, &group).into_iter().find(|found| found.machine.id == *host);
-                let misfits = found.map(|found| found.misfits.join("; ")).filter(|misfits| !misfits.is_empty());
-                (ReturnWhat::Stays, Some(misfits.unwrap_or_else(|| "it doesn't fit there any more".into())))
+                let verdict = |(member, whose)| Some((verdict_of(cluster, member, host, &group)?, whose));
+                let misfits: Vec<String> = members(&name, &group)
+                    .filter_map(verdict)
+                    .flat_map(|(verdict, whose)| said(&verdict, &whose))
+                    .collect();
+                // It may fit by now.
+                let none = || "it didn't fit there when the others came back".to_owned();
+                (ReturnWhat::Stays, Some(if misfits.is_empty() { none() } else { misfits.join("; ") }))
             }
             Verdict::Bound(unit) => {
                 let why = format!("{unit} belongs to its host (MoveAfterSec=infinity)");
@@ -121,15 +126,23 @@ fn returning(cluster: &Cluster, host: &MachineId, units: BTreeMap<UnitName, Verd
     RestoreView { units: units.into_iter().map(unit).collect() }
 }
 
+/// A unit, and those that must be with it, each with the words that name it.
+fn members<'a>(unit: &'a UnitName, group: &'a [UnitName]) -> impl Iterator<Item = (&'a UnitName, String)> {
+    let others = group.iter().filter(move |other| *other != unit).map(|other| (other, format!("{other}: ")));
+    std::iter::once((unit, String::new())).chain(others)
+}
+
+/// What a host has against the unit that is `whose`.
+fn said(verdict: &Explained, whose: &str) -> Vec<String> {
+    verdict.misfits.iter().map(|misfit| format!("{whose}{misfit}")).collect()
+}
+
 /// Why the other hosts don't fit a unit, or one of those that must be with it, which is named then.
-fn reasons(cluster: &Cluster, home: Option<&MachineId>, unit: &UnitName, group: &[UnitName]) -> Vec<HostReasons> {
+fn reasons(cluster: &Cluster, home: &MachineId, unit: &UnitName, group: &[UnitName]) -> Vec<HostReasons> {
     let mut found: BTreeMap<MachineId, Vec<String>> = BTreeMap::new();
-    let others = group.iter().filter(|other| *other != unit);
-    for member in std::iter::once(unit).chain(others) {
-        for verdict in verdicts(cluster, member, group).into_iter().filter(|verdict| Some(&verdict.id) != home) {
-            let whose = if member == unit { String::new() } else { format!("{member}: ") };
-            let misfits = verdict.misfits.iter().map(|misfit| format!("{whose}{misfit}"));
-            found.entry(verdict.id).or_default().extend(misfits);
+    for (member, whose) in members(unit, group) {
+        for verdict in verdicts(cluster, member, group).into_iter().filter(|verdict| verdict.id != *home) {
+            found.entry(verdict.id.clone()).or_default().extend(said(&verdict, &whose));
         }
     }
     let of_host = |(id, misfits)| HostReasons { machine: views::machine_ref(cluster, &id), misfits };

@@ -1,4 +1,5 @@
-//! The units that drains took from hosts, by these hosts.
+//! The units that drains took from hosts, by these hosts. Owns that it says what the placements say; must never decide
+//! who comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
