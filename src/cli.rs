@@ -38,7 +38,8 @@ use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
     complete, context, cordon, diff, drain, edit, export, fd_forward, forget, history, import, journal, list, metadata,
-    restart, restore, rollback, rollout, scale, services, show, ssh, status, submit, undrain, units, verify, wait_for,
+    reboot, restart, restore, rollback, rollout, scale, services, show, ssh, status, submit, undrain, units, verify,
+    wait_for,
 };
 use error::{Error, Exit, Line};
 use input::{argv, refused};
@@ -223,6 +224,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Uncordon(args) => cordon::uncordon(session, args).await,
         Command::Drain(args) => drain::drain(session, args).await,
         Command::Undrain(args) => undrain::undrain(session, args).await,
+        Command::Reboot(args) => reboot::reboot(session, args).await,
         Command::Forget(args) => forget::run(session, args).await,
         Command::Export(args) => export::run(session, args).await,
         Command::Restore(args) => restore::run(session, args).await,
@@ -271,6 +273,7 @@ fn format(command: &Command) -> Format {
         Command::Uncordon(args) => args.output.format,
         Command::Drain(args) => args.output.format,
         Command::Undrain(args) => args.output.format,
+        Command::Reboot(args) => args.output.format,
         Command::Forget(args) => args.output.format,
         Command::SetMetadata(args) => args.output.format,
         Command::UnsetMetadata(args) => args.output.format,

@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod probe;
+pub mod reboot;
 pub mod reconcile;
 pub mod registry;
 pub mod remote;

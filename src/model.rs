@@ -22,6 +22,7 @@ pub mod name;
 pub mod placement;
 pub mod probe;
 pub mod progress;
+pub mod reboot;
 pub mod reserved;
 pub mod revision;
 pub mod role;

@@ -35,6 +35,7 @@ pub mod host;
 pub mod once;
 pub mod pace;
 pub mod progress;
+pub mod reboot;
 pub mod rollouts;
 pub mod schedule;
 pub mod sets;

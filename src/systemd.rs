@@ -220,6 +220,13 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// `Unavailable`.
     fn going_down(&self) -> impl Future<Output = Result<bool, Error>> + Send;
 
+    /// Ask the host's login manager to reboot it, as `systemctl reboot` does. Returns before the host goes down, which
+    /// a program that holds an inhibitor lock can delay. Asked again meanwhile, nothing more happens.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Refused`, also if an inhibitor lock forbids it, or if there is no login manager.
+    fn request_reboot(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
     /// Read a small file that lives until the host reboots (`/run/fleet/<key>`), with state that a restarted daemon
     /// needs.
     ///

@@ -27,6 +27,8 @@ mod offline;
 mod plan;
 #[path = "support/port.rs"]
 mod port;
+#[path = "api/reboots.rs"]
+mod reboots;
 #[path = "support/records.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod records;

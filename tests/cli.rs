@@ -28,6 +28,8 @@ mod offline;
 mod plan;
 #[path = "cli/real.rs"]
 mod real;
+#[path = "cli/reboot.rs"]
+mod reboot;
 #[path = "support/records.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod records;

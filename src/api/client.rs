@@ -10,6 +10,7 @@ mod metadata;
 mod offline;
 mod older;
 mod plans;
+mod reboots;
 mod rollouts;
 mod services;
 mod stream;

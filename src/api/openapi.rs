@@ -4,6 +4,7 @@
 
 mod parts;
 mod printed;
+mod reboots;
 mod services;
 
 use serde_json::{Value, json};
@@ -388,7 +389,8 @@ fn description() -> Value {
     ];
     let mut paths = serde_json::Map::new();
     let of_services = services::operations(&mut types);
-    for (path, method, operation) in operations.into_iter().chain(of_services) {
+    let of_reboots = reboots::operations(&mut types);
+    for (path, method, operation) in operations.into_iter().chain(of_services).chain(of_reboots) {
         let path = paths.entry(path).or_insert_with(|| json!({}));
         assert!(path.get(method).is_none(), "an operation twice");
         path[method] = operation.value(&error);

@@ -4,6 +4,7 @@ mod drains;
 mod errors;
 mod machines;
 mod plans;
+mod reboots;
 mod rollouts;
 pub mod services;
 mod status;
@@ -18,6 +19,7 @@ pub use machines::{
     AskHosts, AskedHost, AskedHosts, DrainOptions, HostAsk, MachineList, MachineRef, MachineView, Offline,
 };
 pub use plans::{Plan, PlanAsk, PlanRequest, PlannedEffect, PlannedRollout, PlannedUnit};
+pub use reboots::{AskReboots, AskedReboots, RebootList, RebootStage, RebootView};
 pub use rollouts::{
     AskRollout, AskView, FileOutcomeView, OvertakenView, RidingUnit, RolloutHook, RolloutLine, RolloutList,
     RolloutMember, RolloutRider, RolloutView,

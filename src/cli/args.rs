@@ -24,7 +24,7 @@ pub(super) use backup::{Export, Restore};
 pub(super) use change::{Block, Change, Count, Create, Destroy, PlanOnly, Rollback, Scale, Start, Submit};
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, History, Verify, editor};
-pub(super) use hosts::{Cordon, Drain, Forget, SetMetadata, Ssh, Status, Uncordon, Undrain, UnsetMetadata};
+pub(super) use hosts::{Cordon, Drain, Forget, Reboot, SetMetadata, Ssh, Status, Uncordon, Undrain, UnsetMetadata};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
 pub(super) use legacy::{Legacy, SIGNED};
@@ -127,6 +127,8 @@ pub(super) enum Command {
     Drain(Drain),
     /// Drain hosts no longer
     Undrain(Undrain),
+    /// Reboot hosts, one after the other, each without its units
+    Reboot(Reboot),
     /// Forget hosts that are gone and won't be back
     Forget(Forget),
     /// Write all units into a folder, as a backup

@@ -24,6 +24,7 @@ mod members;
 pub(super) mod metadata;
 mod option_changes;
 mod plan;
+pub(super) mod reboot;
 mod replace;
 pub(super) mod restart;
 pub(super) mod restore;

@@ -1,10 +1,12 @@
-//! The two roles of a daemon, agent and engine: started, watched, and restarted with another configuration while
-//! everything else continues. Owns their order: an engine is a candidate for leadership only while its host is
-//! registered.
+//! The roles of a daemon: agent and engine, and what reboots the host. They are started, watched, and restarted with
+//! another configuration while everything else continues. Owns their order: an engine is a candidate for leadership,
+//! and a host is rebooted, only while it is registered.
 //!
 //! A new agent takes over the lease and the units of the previous one, like the agent of a restarted daemon: neither
 //! units nor presence are interrupted.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,6 +18,7 @@ use crate::clock::Clock;
 use crate::engine::{self, Brake, Engine, Sight};
 use crate::metrics::Metrics;
 use crate::model::machine::Machine;
+use crate::reboot::{self, Rebooter};
 use crate::store::Store;
 use crate::systemd::Systemd;
 
@@ -53,7 +56,7 @@ struct Role {
     task: JoinHandle<()>,
 }
 
-/// The agent and the engine.
+/// All of them.
 pub(super) struct Roles<S, H> {
     store: S,
     host: H,
@@ -61,20 +64,23 @@ pub(super) struct Roles<S, H> {
     config: RoleConfig,
     agent: Option<Role>,
     engine: Option<Role>,
+    rebooter: Option<Role>,
     inspector: Option<Inspector>,
     agent_status: watch::Sender<agent::Status>,
     engine_status: watch::Sender<Option<engine::Status>>,
 }
 
 impl<S: Store, H: Systemd> Roles<S, H> {
-    /// Start both.
+    /// Start all.
     pub(super) fn begin(store: S, host: H, shared: Shared, config: RoleConfig) -> Self {
         let (agent_status, _) = watch::channel(agent::Status::Away { why: "starting".into(), cause: Cause::Starting });
         let (engine_status, _) = watch::channel(None);
-        let (agent, engine, inspector) = (None, None, None);
-        let mut roles = Self { store, host, shared, config, agent, engine, inspector, agent_status, engine_status };
+        let (agent, engine, rebooter, inspector) = (None, None, None, None);
+        let mut roles =
+            Self { store, host, shared, config, agent, engine, rebooter, inspector, agent_status, engine_status };
         roles.begin_agent();
         roles.begin_engine();
+        roles.begin_rebooter();
         roles
     }
 
@@ -122,6 +128,17 @@ impl<S: Store, H: Systemd> Roles<S, H> {
         self.engine = Some(Role { stop, task });
     }
 
+    fn begin_rebooter(&mut self) {
+        let RoleConfig { machine, ttl, .. } = &self.config;
+        let (id, boot, clock) = (machine.id.clone(), machine.boot_id.clone(), self.shared.clock);
+        let options = reboot::Options { id, boot, ttl: *ttl, clock };
+        let (store, host, stop) = (self.store.clone(), self.host.clone(), CancellationToken::new());
+        let (agent, until) = (self.agent_status(), stop.clone());
+        let run = move |until| Rebooter::new(store.clone(), host.clone(), options.clone()).run(until);
+        let task = tokio::spawn(while_registered(agent, until, run));
+        self.rebooter = Some(Role { stop, task });
+    }
+
     /// Apply another configuration. Restarts only the roles that it affects.
     pub(super) async fn reconfigure(&mut self, config: RoleConfig) {
         let before = std::mem::replace(&mut self.config, config);
@@ -145,11 +162,16 @@ impl<S: Store, H: Systemd> Roles<S, H> {
         tokio::select! {
             ended = wait(&mut self.agent) => ("agent", ended),
             ended = wait(&mut self.engine) => ("engine", ended),
+            ended = wait(&mut self.rebooter) => ("role for reboots", ended),
         }
     }
 
-    /// Stop both, the engine first, so that another host leads when this host's units must be placed.
+    /// Stop all, the engine before the agent, so that another host leads when this host's units must be placed.
     pub(super) async fn end(&mut self) {
+        if let Some(role) = self.rebooter.take() {
+            role.stop.cancel();
+            end("role for reboots", role.task, async || true).await;
+        }
         self.end_engine().await;
         self.end_agent().await;
     }
@@ -196,14 +218,35 @@ async fn forward<T, U>(mut from: watch::Receiver<T>, to: watch::Sender<U>, into:
     }
 }
 
-/// The engine becomes a candidate once its host is registered, and stops when the host is refused (its machine id
-/// belongs to another host), since it must not decide for the cluster then. If the host only waits for the store it
-/// stays a candidate: without the store there is no leader anyway.
+/// The engine is a candidate for leadership while its host is registered.
 async fn lead<S: Store>(
     engine: Engine<S>,
-    mut agent: watch::Receiver<agent::Status>,
+    agent: watch::Receiver<agent::Status>,
     watched: Watched,
     stop: CancellationToken,
+) {
+    let engine = Arc::new(engine);
+    let candidate = |until: CancellationToken| {
+        let (engine, watched, stop) = (engine.clone(), watched.clone(), stop.clone());
+        async move {
+            watched.watch("engine", engine.heartbeat());
+            engine.run(until).await;
+            if !stop.is_cancelled() {
+                watched.forget("engine");
+                tracing::warn!("not a candidate for leadership: this host isn't registered");
+            }
+        }
+    };
+    while_registered(agent, stop.clone(), candidate).await;
+}
+
+/// Run `role` once this host is registered, and end it when the host is refused (its machine id belongs to another
+/// host), since it must not decide for the cluster then, nor act for the other. If the host only waits for the store,
+/// the role goes on: without the store it can do nothing anyway.
+async fn while_registered<F: Future<Output = ()> + Send>(
+    mut agent: watch::Receiver<agent::Status>,
+    stop: CancellationToken,
+    role: impl Fn(CancellationToken) -> F,
 ) {
     loop {
         tokio::select! {
@@ -216,7 +259,6 @@ async fn lead<S: Store>(
                 }
             }
         }
-        watched.watch("engine", engine.heartbeat());
         let until = stop.child_token();
         let refused = async {
             let refused =
@@ -224,7 +266,7 @@ async fn lead<S: Store>(
             let _ = agent.wait_for(refused).await;
             until.cancel();
         };
-        tokio::join!(engine.run(until.clone()), async {
+        tokio::join!(role(until.clone()), async {
             tokio::select! {
                 () = refused => {}
                 () = stop.cancelled() => {}
@@ -233,8 +275,6 @@ async fn lead<S: Store>(
         if stop.is_cancelled() {
             return;
         }
-        watched.forget("engine");
-        tracing::warn!("not a candidate for leadership: this host isn't registered");
     }
 }
 

@@ -63,6 +63,9 @@ pub struct Drain {
     /// Whether units leave that no other host fits.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// Whether it is for a reboot, and ends by itself when the host is back. A person's drain doesn't.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reboot: bool,
     /// Why, in the words of whoever asked for it; empty if nothing was said.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,

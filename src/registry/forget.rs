@@ -1,4 +1,5 @@
-//! Forgets hosts that are gone: their records in the `roster/`, `metadata/` and `host/` families. Owns the guard that a
+//! Forgets hosts that are gone: their records in the `roster/`, `metadata/` and `host/` families, and their slots for
+//! reboots. Owns the guard that a
 //! host that is registered keeps them; must never decide which hosts are gone.
 
 use std::collections::BTreeSet;
@@ -9,6 +10,7 @@ use crate::store::{Error, MAX_OPS, Op, Store, Txn};
 use super::keys::{self, Key};
 use super::metadata::Refusal;
 use super::reader::Reader;
+use super::reboots;
 use super::unchanged;
 
 /// What became of a request to forget a host.
@@ -37,6 +39,11 @@ pub async fn forget<S: Store>(reader: &Reader<S>, host: &MachineId) -> Result<Fo
     if found.is_empty() {
         return Ok(Forgotten::Unknown);
     }
+    let still = |refusal| match refusal {
+        reboots::Refusal::Store(error) | reboots::Refusal::Lost(error) => Refusal::Unknown(error),
+        _ => Refusal::Unknown(Error::Unavailable("others change the reboots all the time".into())),
+    };
+    reboots::forget(reader, host, false).await.map_err(still)?;
     // Its record last: if this fails halfway, the host is still there to be forgotten.
     let mut keys: Vec<String> = found.into_iter().map(|kv| kv.key).collect();
     keys.sort_by_key(|key| *key == roster);

@@ -7,6 +7,7 @@ use std::fmt;
 use crate::model::cluster::{Change, Cluster};
 use crate::model::format::ReportKeyForm;
 use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::reboot::Group;
 use crate::model::service::{InstanceName, ServiceName};
 use crate::store::{Event, Kv};
 
@@ -86,6 +87,8 @@ families! {
     Metadata(id: MachineId, key: String), METADATA, metadata;
     /// [`crate::model::maintenance::Maintenance`].
     Host(id: MachineId), HOSTS, host;
+    /// [`crate::model::reboot::Reboots`].
+    Reboots(group: Group), REBOOTS, reboots;
     /// [`crate::model::unit::Placement`].
     Placement(unit: UnitName), PLACEMENTS, placement;
     /// [`crate::model::rollout::Gate`].

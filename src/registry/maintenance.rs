@@ -180,7 +180,7 @@ fn next(before: Option<&Maintenance>, request: &Request, by: &Author, (now, revi
             let wanted = (*parallel, *deadline, *globals, *force);
             let is_same = |drain: &Drain| {
                 let known = (drain.parallel, drain.deadline, drain.globals, drain.force);
-                known == wanted && (why.is_empty() || drain.why == *why)
+                known == wanted && !drain.reboot && (why.is_empty() || drain.why == *why)
             };
             if before.drain.as_deref().is_some_and(is_same) {
                 return before;
@@ -189,7 +189,8 @@ fn next(before: Option<&Maintenance>, request: &Request, by: &Author, (now, revi
             let (parallel, deadline, globals, force) = wanted;
             // What a drain has taken already, and hasn't come back yet, is taken by this one.
             let (generation, began) = (revision, before.drain_began());
-            let drain = Drain { generation, began, since: now, parallel, deadline, globals, force, why, by };
+            let (since, reboot) = (now, false);
+            let drain = Drain { generation, began, since, parallel, deadline, globals, force, reboot, why, by };
             Maintenance { drain: Some(Box::new(drain)), restore: None, ..before }
         }
     }

@@ -14,6 +14,7 @@ pub mod leader;
 pub mod machine;
 pub mod metadata;
 pub mod placement;
+pub mod reboots;
 pub mod report;
 pub mod rollout;
 pub mod roster;
@@ -25,6 +26,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::model::cluster::{Change, Versioned};
 use crate::store::Kv;
@@ -34,7 +36,7 @@ use super::{Corrupt, decode};
 /// The only part of a daemon that writes a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
-    /// The API, at the request of a client.
+    /// The API, at the request of a client, and what carries out such a request step by step (`reboot`).
     Api,
     /// The leader's engine.
     Engine,
@@ -107,6 +109,13 @@ impl<A: FromStr<Err: fmt::Display>, B: FromStr<Err: fmt::Display>> Names for (A,
         let (first, second) = rest.split_once('/').ok_or("half of the key is missing")?;
         Ok((name(first)?, name(second)?))
     }
+}
+
+/// Decode a record all of whose fields have defaults: serde would also take an empty list for one.
+fn decode_fields<T: DeserializeOwned>(kv: &Kv) -> Result<T, Corrupt> {
+    let fields: Map<String, Value> = decode(kv)?;
+    let corrupt = |error: serde_json::Error| Corrupt { key: kv.key.clone(), why: error.to_string() };
+    serde_json::from_value(Value::Object(fields)).map_err(corrupt)
 }
 
 fn name<A: FromStr<Err: fmt::Display>>(text: &str) -> Result<A, String> {

@@ -13,6 +13,7 @@ mod calls;
 mod details;
 mod host_units;
 mod lease;
+mod power;
 mod probes;
 mod proxy;
 mod settings;
@@ -239,12 +240,11 @@ fn has_install(text: &str) -> bool {
 /// The units that failed in a call about files. `Missing` is mapped to `Refused`, since here there is no file to wait
 /// for.
 fn failures_of(outcomes: Outcomes) -> BTreeMap<UnitName, Error> {
-    let failed = outcomes.into_iter().filter_map(|(name, outcome)| match outcome {
-        Ok(()) => None,
-        Err(Error::Missing(sentence)) => Some((name, Error::Refused(sentence))),
-        Err(error) => Some((name, error)),
-    });
-    failed.collect()
+    let refused = |error| match error {
+        Error::Missing(sentence) => Error::Refused(sentence),
+        error => error,
+    };
+    outcomes.into_iter().filter_map(|(name, outcome)| Some((name, refused(outcome.err()?)))).collect()
 }
 
 impl Systemd for Dbus {
@@ -482,6 +482,10 @@ impl Systemd for Dbus {
     async fn going_down(&self) -> Result<bool, Error> {
         let state = self.manager().await?.system_state().await.map_err(|error| classify(&error))?;
         Ok(state == "stopping")
+    }
+
+    async fn request_reboot(&self) -> Result<(), Error> {
+        self.ask_login_manager().await
     }
 
     async fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {

@@ -173,6 +173,12 @@ impl Fake {
         host.settle();
     }
 
+    /// Whether its daemon has asked for a reboot since the last one.
+    #[must_use]
+    pub fn is_to_reboot(&self) -> bool {
+        self.lock().is_to_reboot
+    }
+
     /// While `true`, no file can be written.
     pub fn fill_disk(&self, full: bool) {
         self.lock().disk_full = full;
@@ -465,6 +471,16 @@ impl Systemd for Fake {
     async fn going_down(&self) -> Result<bool, Error> {
         let host = self.lock();
         if host.bus_up { Ok(host.going_down) } else { Err(Error::Unavailable("the bus is down".into())) }
+    }
+
+    /// Only noted: what happens then is up to the test.
+    async fn request_reboot(&self) -> Result<(), Error> {
+        let mut host = self.lock();
+        if !host.bus_up {
+            return Err(Error::Unavailable("the bus is down".into()));
+        }
+        host.is_to_reboot = true;
+        Ok(())
     }
 
     async fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {

@@ -124,6 +124,10 @@ impl<H: Systemd> Systemd for Measured<H> {
         self.host.going_down().await
     }
 
+    async fn request_reboot(&self) -> Result<(), Error> {
+        self.count("request_reboot", self.host.request_reboot()).await
+    }
+
     async fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {
         self.host.read_boot_file(key).await
     }

@@ -40,6 +40,9 @@ async fn every_operation_answers_as_described_and_no_other_does() {
         daemon.write_raw(&format!("roster/{N2}"), br#"{"hostname":"n2"}"#).await;
         let rollout = br#"{"target":"b","from":{"hash":"a"},"phase":"waiting","since":1,"began":1}"#;
         daemon.write_raw("rollout/a.service", rollout).await;
+        let waits = |id: &str| json!({ "host": id, "boot": "b" });
+        let reboots = json!({ "queue": [waits(N1), waits(N2)] });
+        daemon.write_raw("reboot/default", reboots.to_string().as_bytes()).await;
         // Drained no longer, if it is asked what comes back.
         let is_restored = pattern.ends_with("/restore");
         let drained: &[u8] =

@@ -233,6 +233,7 @@ fn described(args: &[String], out: &str) {
         "cordon" | "uncordon" => Some("PrintedAskedHosts"),
         "drain" => Some("PrintedDrained"),
         "undrain" => Some("PrintedUndrained"),
+        "reboot" => Some("PrintedReboots"),
         "forget" => Some("PrintedForgotten"),
         "set-metadata" | "unset-metadata" => Some("PrintedMetadata"),
         "verify" => Some("PrintedFindings"),

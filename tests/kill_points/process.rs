@@ -212,6 +212,10 @@ impl Systemd for Bus {
         self.process.call("going_down", self.host.going_down()).await
     }
 
+    async fn request_reboot(&self) -> Result<(), Error> {
+        self.process.call("request_reboot", self.host.request_reboot()).await
+    }
+
     async fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {
         self.process.call("read_boot_file", self.host.read_boot_file(key)).await
     }

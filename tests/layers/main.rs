@@ -52,6 +52,11 @@ const ROOMS: &[Room] = &[
         modules: &["agent"],
         may_use: &["model", "metrics", "plan", "store", "systemd", "registry", "clock", "reconcile", "probe"],
     },
+    Room {
+        name: "reboot",
+        modules: &["reboot"],
+        may_use: &["model", "plan", "store", "systemd", "registry", "clock", "reconcile"],
+    },
     Room { name: "api/wire", modules: &["api::wire"], may_use: &["model"] },
     Room { name: "api/client", modules: &["api::client"], may_use: &["api/wire", "model", "plan"] },
     Room {
@@ -73,6 +78,7 @@ const ROOMS: &[Room] = &[
             "systemd",
             "engine",
             "agent",
+            "reboot",
             "api/server",
             "clock",
             "config",
@@ -179,7 +185,7 @@ const CORE: Purity = Purity {
 };
 
 /// Rooms whose decisions must not depend on the order of a hash map.
-const DECIDING: &[&str] = &["model", "plan", "engine", "agent"];
+const DECIDING: &[&str] = &["model", "plan", "engine", "agent", "reboot"];
 
 /// Longer functions, with the reason.
 const LONG_FUNCTIONS: &[Exception] = &[

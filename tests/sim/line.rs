@@ -102,6 +102,12 @@ struct Fate {
 }
 
 impl Line {
+    /// The same connection, for a part of the daemon that is neither agent nor engine: what it reads tells these
+    /// nothing.
+    pub(crate) fn beside(&self) -> Self {
+        Self { host: None, ..self.clone() }
+    }
+
     pub(crate) fn new(host: Option<usize>, store: Embedded, judge: Judge, random: Random) -> Self {
         let (weather, cut, watches_end) = (Weather::default(), Cut::No, true);
         let (watches_stall, unreadable, late_commit, dies_after) = Default::default();

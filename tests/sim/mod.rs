@@ -10,6 +10,7 @@
 //! * [`judge`], [`machines`]: what must hold at every revision and at every event of a host;
 //! * [`requests`], [`told`]: what an agent may request of its host, given what it can know;
 //! * [`rollouts`]: who is told to run which file, and how many are away for it;
+//! * [`reboots`]: what must hold when a host reboots;
 //! * [`rolled`]: the units that a seed rolls out;
 //! * [`settled`]: what must hold when all faults have ended;
 //! * [`pool`], [`play`]: the units that a seed uses, and what it does;
@@ -32,6 +33,7 @@ pub(crate) mod play;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod random;
+pub(crate) mod reboots;
 pub(crate) mod requests;
 pub(crate) mod rolled;
 pub(crate) mod rollouts;

@@ -126,6 +126,8 @@ struct Game {
     clocks: Option<Random>,
     /// The generator that decides which host is cordoned or uncordoned and when, if this seed has such hosts.
     maintenance: Option<Random>,
+    /// The generator that decides which hosts are to reboot and when, if this seed has such hosts.
+    reboots: Option<Random>,
     /// The generator that decides which units don't answer to their probes, if this seed has such units.
     sickness: Option<Random>,
     weather: Weather,
@@ -184,6 +186,9 @@ impl Game {
         let rollouts = Some(random.fork("rollouts")).filter(|_| choose.fork("rollouts").chance(500));
         let global_rollouts = Some(random.fork("globals")).filter(|_| choose.fork("globals").chance(300));
         let maintenance = Some(random.fork("maintenance")).filter(|_| choose.fork("maintenance").chance(300));
+        // Two hosts with one machine id are one to whoever reboots them.
+        let may_reboot = !accidents.contains(&Accident::Duplicate);
+        let reboots = Some(random.fork("reboots")).filter(|_| may_reboot && choose.fork("reboots").chance(200));
         let mut slow = choose.fork("planning");
         if slow.chance(300) {
             let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
@@ -211,6 +216,7 @@ impl Game {
             accidents,
             clocks,
             maintenance,
+            reboots,
             sickness,
             weather,
             packaged,
@@ -239,6 +245,7 @@ impl Game {
             self.roll_out().await;
             self.set_clocks();
             self.maintain().await;
+            self.reboot().await;
             self.sicken();
             self.look();
             if self.world.journal.is_violated() {
@@ -337,6 +344,24 @@ impl Game {
         if clocks.chance(150) {
             self.world.set_clock(host, ahead);
         }
+    }
+
+    /// Sometimes hosts are to reboot, or no longer; those that have asked for it do.
+    async fn reboot(&mut self) {
+        let Some(random) = &mut self.reboots else { return };
+        let hosts = u64::try_from(self.world.hosts.len()).unwrap();
+        let host = usize::try_from(random.within(0..=hosts - 1)).unwrap();
+        if random.chance(150) {
+            let others = (0..self.world.hosts.len()).filter(|_| random.chance(300));
+            let these: Vec<usize> = std::iter::once(host).chain(others).collect();
+            let force = random.chance(300);
+            if let Err(error) = self.world.ask_reboots(&these, force).await {
+                self.world.journal.note(format!("* refused: {error}"));
+            }
+        } else if random.chance(60) {
+            let _ = self.world.cancel_reboot(host).await;
+        }
+        self.world.carry_out_reboots().await;
     }
 
     /// Sometimes a host is cordoned or drained, or no longer, and sometimes what has left it comes back.
@@ -588,6 +613,11 @@ impl Game {
                 self.world.power_off(host).await;
             } else {
                 self.world.power_on(host);
+            }
+        }
+        if self.reboots.is_some() {
+            for host in 0..self.world.hosts.len() {
+                let _ = self.world.cancel_reboot(host).await;
             }
         }
         // A host that is cordoned or drained to the end would let whole batches wait.

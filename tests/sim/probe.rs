@@ -235,6 +235,10 @@ impl Systemd for Probe {
         self.fake.going_down().await
     }
 
+    async fn request_reboot(&self) -> Result<(), Error> {
+        self.fake.request_reboot().await
+    }
+
     async fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {
         self.fake.read_boot_file(key).await
     }

@@ -25,6 +25,9 @@
 //! cordon|uncordon n1…            no new unit is placed there; it is placed there again
 //! drain n1… [OPTION…]            units leave these hosts: parallel=3, deadline=60, globals, force
 //! undrain n1… [restore]          they needn't any more; restore: those that have left come back
+//! reboot n1… [force]             these hosts reboot, one after the other; force: without units that fit nowhere else
+//! reboot-cancel n1               it is to reboot no longer
+//! reboots 60s                    let so much time pass, in which the hosts reboot that have asked their systemd for it
 //! kill-daemon|stop-daemon|start-daemon n1
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
 //! fail n1 web.service            its process dies
@@ -233,6 +236,20 @@ impl Player {
             ["undrain", names @ ..] => {
                 let hosts: Vec<usize> = names.iter().map(|name| self.host(name)).collect::<Result<_, _>>()?;
                 self.world.drain(&hosts, None).await?;
+            }
+            ["reboot", words @ ..] => {
+                let force = words.last() == Some(&"force");
+                let names = words.iter().filter(|word| **word != "force");
+                let hosts: Vec<usize> = names.map(|name| self.host(name)).collect::<Result<_, _>>()?;
+                return Ok(refusal(self.world.ask_reboots(&hosts, force).await.err()));
+            }
+            ["reboot-cancel", name] => self.world.cancel_reboot(self.host(name)?).await?,
+            ["reboots", time] => {
+                let end = self.world.journal.now() + seconds(time)?;
+                while self.world.journal.now() < end {
+                    sleep(Duration::from_secs(1)).await;
+                    self.world.carry_out_reboots().await;
+                }
             }
             ["kill-daemon", name] => self.world.kill_daemon(self.host(name)?).await,
             ["stop-daemon", name] => self.world.stop_daemon(self.host(name)?).await,

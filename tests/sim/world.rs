@@ -15,12 +15,14 @@ use flotilla::model::machine::{Machine, Metadata};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::rollout::Request;
 use flotilla::model::unit::Desired;
+use flotilla::reboot::{self, Rebooter};
 use flotilla::registry::apply::{Applied, Why, apply};
 use flotilla::registry::ask;
 use flotilla::registry::forget::forget;
 use flotilla::registry::keys::{Key, STATES};
 use flotilla::registry::maintenance::{self, Options as DrainOptions, Request as HostRequest};
 use flotilla::registry::reader::Reader;
+use flotilla::registry::reboots;
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
 use flotilla::registry::{delete, point, put};
 use flotilla::store::embedded::{Backup, Counter, Embedded, History};
@@ -57,6 +59,9 @@ pub(crate) const EPOCH: Duration = Duration::from_secs(10_000 * 24 * 3600);
 /// The longest time that a bus call takes while PID 1 is slow.
 pub(crate) const SLOW_BUS: Duration = Duration::from_millis(300);
 
+/// How long a host takes to come up again.
+const BOOT: Duration = Duration::from_secs(3);
+
 /// The boot file from which a daemon knows that the store was restored.
 const HORIZON: &str = "horizon.json";
 
@@ -82,6 +87,8 @@ pub(crate) struct World {
     forged: Mutex<Vec<Forged>>,
     /// The last backup of the store.
     backup: Option<Backup>,
+    /// Whether daemons carry out what is asked of reboots. Unless anything is, they needn't look.
+    reboots: bool,
 }
 
 /// A record that somebody has written past the daemons.
@@ -115,6 +122,7 @@ struct Daemon {
     stop: CancellationToken,
     agent: JoinHandle<()>,
     engine: JoinHandle<()>,
+    rebooter: Option<JoinHandle<()>>,
     agent_status: tokio::sync::watch::Receiver<agent::Status>,
 }
 
@@ -149,6 +157,7 @@ impl World {
             computing: Duration::ZERO,
             forged: Mutex::default(),
             backup: None,
+            reboots: false,
         }
     }
 
@@ -237,14 +246,71 @@ impl World {
         let agent = tokio::spawn(me.line.freeze.clone().pausing(agent.run(stop.clone())));
         let until = stop.clone();
         let engine = tokio::spawn(me.line.freeze.clone().pausing(async move { engine.run(until).await }));
-        me.daemon = Some(Daemon { stop, agent, engine, agent_status });
+        me.daemon = Some(Daemon { stop, agent, engine, rebooter: None, agent_status });
+        if self.reboots {
+            self.start_rebooter(host);
+        }
+    }
+
+    /// From now on, daemons carry out what is asked of reboots.
+    pub(crate) fn allow_reboots(&mut self) {
+        if !std::mem::replace(&mut self.reboots, true) {
+            (0..self.hosts.len()).for_each(|host| self.start_rebooter(host));
+        }
+    }
+
+    fn start_rebooter(&mut self, host: usize) {
+        let me = &mut self.hosts[host];
+        let Some(daemon) = &mut me.daemon else { return };
+        let clock = self.clock.set_by(me.ahead).started();
+        let options = reboot::Options { id: me.id.clone(), boot: me.boot.to_string(), ttl: TTL, clock };
+        let rebooter = Rebooter::new(me.line.beside(), me.probe.clone(), options);
+        let (stop, mut status) = (daemon.stop.clone(), daemon.agent_status.clone());
+        let when_registered = async move {
+            let registered = status.wait_for(|status| matches!(status, agent::Status::Present { .. })).await.is_ok();
+            if registered {
+                rebooter.run(stop).await;
+            }
+        };
+        daemon.rebooter = Some(tokio::spawn(me.line.freeze.clone().pausing(when_registered)));
+    }
+
+    /// A person asks hosts to reboot, in this order.
+    pub(crate) async fn ask_reboots(&mut self, hosts: &[usize], force: bool) -> Result<(), String> {
+        self.allow_reboots();
+        let names: Vec<&str> = hosts.iter().map(|host| self.hosts[*host].name.as_str()).collect();
+        self.journal.note(format!("* user: {} is to reboot", names.join(" ")));
+        let ids: Vec<MachineId> = hosts.iter().map(|host| self.hosts[*host].id.clone()).collect();
+        let options = reboots::Options { parallel: 10, deadline: 3600, force, why: "kernel".into() };
+        let asked = reboots::ask(&self.reader, &ids, &options, &Author::default(), self.clock.now_ms()).await;
+        asked.map(drop).map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    /// A person says that a host is to reboot no longer.
+    pub(crate) async fn cancel_reboot(&self, host: usize) -> Result<(), String> {
+        self.journal.note(format!("* user: {} is to reboot no longer", self.hosts[host].name));
+        let cancelled = reboots::forget(&self.reader, &self.hosts[host].id, true).await;
+        cancelled.map(drop).map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    /// The hosts that have asked their systemd for it are shut down, and come up again after a while.
+    pub(crate) async fn carry_out_reboots(&mut self) {
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].on && self.hosts[host].fake.is_to_reboot() {
+                let Host { name, id, .. } = &self.hosts[host];
+                self.judge.reboots(name, id, &self.store).await;
+                self.shut_down(host, false).await;
+                sleep(BOOT).await;
+                self.power_on(host);
+            }
+        }
     }
 
     /// As `kill -9`.
     pub(crate) async fn kill_daemon(&mut self, host: usize) {
         let Some(daemon) = self.hosts[host].daemon.take() else { return };
         self.journal.note(format!("* daemon of {} is killed", self.hosts[host].name));
-        for task in [daemon.agent, daemon.engine] {
+        for task in [daemon.agent, daemon.engine].into_iter().chain(daemon.rebooter) {
             task.abort();
             self.ended(host, task.await);
         }
@@ -259,7 +325,7 @@ impl World {
         // systemd continues what it stops.
         self.thaw(host);
         daemon.stop.cancel();
-        for mut task in [daemon.agent, daemon.engine] {
+        for mut task in [daemon.agent, daemon.engine].into_iter().chain(daemon.rebooter) {
             match tokio::time::timeout(TTL, &mut task).await {
                 Ok(ended) => self.ended(host, ended),
                 Err(_) => {
@@ -299,7 +365,11 @@ impl World {
     /// Report daemons that have ended by themselves, which must not happen.
     pub(crate) fn look_after_daemons(&self) {
         for host in &self.hosts {
-            if host.daemon.as_ref().is_some_and(|daemon| daemon.agent.is_finished() || daemon.engine.is_finished()) {
+            let is_over = |daemon: &Daemon| {
+                let tasks = [&daemon.agent, &daemon.engine];
+                tasks.into_iter().chain(&daemon.rebooter).any(JoinHandle::is_finished)
+            };
+            if host.daemon.as_ref().is_some_and(is_over) {
                 self.journal.violate(format!("a task of the daemon of {} has ended by itself", host.name));
             }
         }

@@ -50,6 +50,7 @@ fn overview() -> Value {
         "unready",
         "reverted",
         "gone",
+        "reboot",
         "clock",
         "waiting",
         "paused",
@@ -366,6 +367,24 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                 ("back", "How many units came back."),
                 "ReturningUnit",
             ),
+        ),
+        (
+            "PrintedReboots",
+            json!({
+                "description": "What `fleetctl reboot` prints with `--output json`, when no host goes on.",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "machine": of("MachineId"),
+                        "hostname": text(),
+                        "state": { "enum": ["done", "stays", "cancelled"] },
+                        "why": or_null(text()),
+                    },
+                    "required": ["machine", "hostname", "state", "why"],
+                    "additionalProperties": false,
+                },
+            }),
         ),
         (
             "PrintedExport",

@@ -8,6 +8,7 @@ mod hosts;
 mod lines;
 mod offline;
 mod plan;
+mod reboots;
 mod rollouts;
 mod services;
 mod sets;
@@ -26,9 +27,13 @@ use super::error::Failure;
 use super::extract::{allow_methods, query};
 use super::state::Api;
 
+/// The longest reason for which something is asked of hosts, in bytes.
+const MAX_WHY: usize = 256;
+
 pub(super) fn routes<S: Store>() -> Router<Api<S>> {
     let units = [(Read, get(units::list::<S>)), (Operate, post(apply::post::<S>))];
     let machines = [(Discover, get(hosts::list::<S>)), (Administer, post(hosts::ask::<S>))];
+    let reboots = [(Read, get(reboots::list::<S>)), (Administer, post(reboots::post::<S>))];
     let metadata = [(Administer, delete(hosts::forget_metadata::<S>))];
     let instance = [(Announce, put(services::put::<S>)), (Announce, delete(services::delete::<S>))];
     let keep_alive = [(Announce, post(services::keep_alive::<S>))];
@@ -46,6 +51,8 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/machines/{id}/drain", allow_methods([(Read, get(drain::get::<S>))], "GET"))
         .route("/machines/{id}/restore", allow_methods([(Read, get(drain::restore::<S>))], "GET"))
         .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))
+        .route("/reboots", allow_methods(reboots, "GET and POST"))
+        .route("/reboots/{id}", allow_methods([(Administer, delete(reboots::cancel::<S>))], "DELETE"))
         .route("/status", allow_methods([(Read, get(hosts::status::<S>))], "GET"))
         .route("/watch", allow_methods([(Follow, get(watch::get::<S>))], "GET"))
         .route("/services", allow_methods([(Discover, get(services::list::<S>))], "GET"))
@@ -93,4 +100,13 @@ fn no_parameters(uri: &Uri) -> Result<(), Failure> {
 
 fn unknown(key: &str, hint: &str) -> Failure {
     Failure::bad_request(format!("unknown query parameter `{key}`{hint}"))
+}
+
+/// The words of a person, who gives a reason.
+fn check_why(why: &str) -> Result<(), Failure> {
+    if why.len() > MAX_WHY || why.contains(char::is_control) {
+        let message = format!("`why` has at most {MAX_WHY} bytes, without line ends and control characters");
+        return Err(Failure::bad_request(message));
+    }
+    Ok(())
 }

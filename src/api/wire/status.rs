@@ -6,6 +6,7 @@ use crate::model::name::UnitName;
 use crate::model::rollout::Phase;
 
 use super::machines::{MachineList, MachineRef};
+use super::reboots::RebootView;
 use super::units::{DamagedUnit, UnitView};
 
 /// v2: the whole cluster at one revision. `GET /fleet/v2/status` answers it.
@@ -27,6 +28,9 @@ pub struct ClusterView {
     /// Earlier versions don't send them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rollouts: Vec<OpenRollout>,
+    /// The hosts that are to reboot. Earlier versions don't send them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reboots: Vec<RebootView>,
 }
 
 /// v2: a rollout that isn't done, in short. `GET /fleet/v2/rollouts/NAME` answers all of it.

@@ -168,6 +168,14 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     (
+        "reboot",
+        &[
+            ("reboot n2 --why kernel", "drain n2, reboot it, and bring its units back"),
+            ("reboot --all", "all hosts, one after the other; the first that doesn't come back stops the rest"),
+            ("reboot n3 --cancel", "n3 is to reboot no longer"),
+        ],
+    ),
+    (
         "forget",
         &[
             ("forget n2", "n2 is gone and won't be back: don't list it any more"),

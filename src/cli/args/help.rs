@@ -19,9 +19,9 @@ const GROUPS: &[(&str, &[&str])] = &[
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
 /// where `forget` helps, `status` says so, and who takes hosts out of service, announces services, has several
-/// clusters, or hosts of several kinds, reads about `cordon`, `drain`, `list-services`, `service`, `context` and
-/// `set-metadata` there.
-const LEFT_OUT: [&str; 12] = [
+/// clusters, or hosts of several kinds, reads about `cordon`, `drain`, `reboot`, `list-services`, `service`, `context`
+/// and `set-metadata` there.
+const LEFT_OUT: [&str; 13] = [
     "version",
     "import",
     "forget",
@@ -29,6 +29,7 @@ const LEFT_OUT: [&str; 12] = [
     "uncordon",
     "drain",
     "undrain",
+    "reboot",
     "list-services",
     "service",
     "context",

@@ -1,5 +1,5 @@
 //! The options of the commands about hosts, or that go to hosts: `status`, `ssh`, `cordon`, `uncordon`, `drain`,
-//! `undrain`, `set-metadata`, `unset-metadata` and `forget`.
+//! `undrain`, `reboot`, `set-metadata`, `unset-metadata` and `forget`.
 
 use std::time::Duration;
 
@@ -108,6 +108,40 @@ pub(in crate::cli) struct Undrain {
     /// Don't wait until the units are back
     #[arg(long)]
     pub(in crate::cli) no_block: bool,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `reboot`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Reboot {
+    /// Hosts, in the order in which they are to reboot: their names, addresses, ids or the beginnings of ids
+    #[arg(value_name = "HOST", required_unless_present = "all")]
+    pub(in crate::cli) hosts: Vec<String>,
+    /// All hosts that are registered, by name
+    #[arg(long, conflicts_with = "hosts")]
+    pub(in crate::cli) all: bool,
+    /// Why, for those who ask later
+    #[arg(long, value_name = "TEXT", conflicts_with = "cancel")]
+    pub(in crate::cli) why: Option<String>,
+    /// How many units that belong to no set may be on their way from a host at once; without it, 10
+    #[arg(long, value_name = "N", conflicts_with = "cancel", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(in crate::cli) parallel: Option<u32>,
+    /// After this time, move what can be moved regardless of --parallel and of Parallel=; without it, 60m
+    #[arg(long, value_name = "TIME", conflicts_with = "cancel", value_parser = super::change::time)]
+    pub(in crate::cli) deadline: Option<Duration>,
+    /// Stop also units that fit no other host
+    #[arg(long, conflicts_with = "cancel")]
+    pub(in crate::cli) force: bool,
+    /// Only print which units would leave; the exit status is 3 if any would
+    #[arg(long, conflicts_with = "cancel")]
+    pub(in crate::cli) plan: bool,
+    /// Don't wait until the hosts are back
+    #[arg(long)]
+    pub(in crate::cli) no_block: bool,
+    /// The hosts are to reboot no longer; one that is drained for it takes its units back
+    #[arg(long)]
+    pub(in crate::cli) cancel: bool,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
 }

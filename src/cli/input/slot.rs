@@ -144,7 +144,7 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "scale" if before.is_empty() => Some(Values::Scalable),
         "list-sets" => Some(Values::Sets),
         "rollout" if before.is_empty() => units(true, false),
-        "list-machines" | "cordon" | "drain" => Some(Values::Hosts),
+        "list-machines" | "cordon" | "drain" | "reboot" => Some(Values::Hosts),
         "uncordon" => Some(Values::CordonedHosts),
         "undrain" => Some(Values::DrainedHosts),
         "forget" => Some(Values::GoneHosts),

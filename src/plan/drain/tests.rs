@@ -38,6 +38,7 @@ fn drain(change: impl FnOnce(&mut Drain)) -> Option<Drain> {
         deadline,
         globals: false,
         force: false,
+        reboot: false,
         why,
         by: None,
     };

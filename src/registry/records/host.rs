@@ -1,7 +1,5 @@
 //! `host/<id>`: what people have asked of a host. Exists until they take it back, also while the host is gone.
 
-use serde_json::{Map, Value};
-
 use crate::model::cluster::{Change, Versioned};
 use crate::model::maintenance::Maintenance;
 use crate::model::name::MachineId;
@@ -10,7 +8,7 @@ use crate::store::Kv;
 use super::machine::printable;
 #[cfg(test)]
 use super::tests::Form;
-use super::{Corrupt, Family, Writer, decode};
+use super::{Corrupt, Family, Writer, decode_fields};
 
 /// The family.
 pub enum Records {}
@@ -37,7 +35,7 @@ impl Family for Records {
         ),
         Form::today(
             "host/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
-            r#"{"drain":{"generation":7,"began":5,"since":0,"parallel":10,"deadline":3600}}"#,
+            r#"{"drain":{"generation":7,"began":5,"since":0,"parallel":10,"deadline":3600,"reboot":true}}"#,
         ),
         Form::today(
             "host/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
@@ -58,12 +56,8 @@ impl Family for Records {
         Ok(asked)
     }
 
-    /// Every field has a default, so that serde would also take an empty list for a record.
     fn read(kv: &Kv) -> Result<Maintenance, Corrupt> {
-        let fields: Map<String, Value> = decode(kv)?;
-        let corrupt = |why: String| Corrupt { key: kv.key.clone(), why };
-        let asked = serde_json::from_value(Value::Object(fields)).map_err(|error| corrupt(error.to_string()))?;
-        Self::admit(asked).map_err(corrupt)
+        Self::admit(decode_fields(kv)?).map_err(|why| Corrupt { key: kv.key.clone(), why })
     }
 
     fn change((id,): (MachineId,), record: Option<Versioned<Maintenance>>) -> Result<Option<Change>, String> {

@@ -140,6 +140,8 @@ pub(super) struct Host {
     pub(super) next_pid: u32,
     pub(super) bus_up: bool,
     pub(super) going_down: bool,
+    /// Whether a reboot was asked for.
+    pub(super) is_to_reboot: bool,
     pub(super) signals_lost: bool,
     pub(super) refuses_reloads: bool,
     pub(super) busy_until: Instant,
@@ -170,6 +172,7 @@ impl Host {
             next_pid: 100,
             bus_up: true,
             going_down: false,
+            is_to_reboot: false,
             signals_lost: false,
             refuses_reloads: false,
             busy_until: now,
@@ -387,6 +390,7 @@ impl Host {
         self.hold_lease(false);
         self.bus_up = true;
         self.going_down = false;
+        self.is_to_reboot = false;
         self.signals_lost = false;
         self.busy_until = Instant::now();
     }

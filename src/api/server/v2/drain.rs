@@ -15,11 +15,9 @@ use crate::api::wire::{DrainView, DrainWhat, DrainedUnit, HostReasons, RestoreVi
 use crate::model::cluster::Cluster;
 use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
-use crate::plan::drain::{Timers, Verdict, look};
+use crate::plan::drain::{Verdict, Verdicts};
 use crate::plan::explain::{Verdict as Explained, verdict_of, verdicts};
-use crate::plan::gate;
-use crate::plan::schedule::Scheduler;
-use crate::registry::apply::present;
+use crate::registry::drains;
 use crate::store::Store;
 
 use super::no_parameters;
@@ -30,9 +28,8 @@ pub(super) async fn get<S: Store>(
     uri: Uri,
 ) -> Result<Json<DrainView>, Failure> {
     let is_drained = |asked: &Maintenance| asked.drain.is_some();
-    let found = looked(&api, (&id, &uri), ("no such host is drained", is_drained), |scheduler, id, now| {
-        let units = look(scheduler, &Timers::default(), now).0.remove(id).unwrap_or_default();
-        view(scheduler.cluster(), id, units)
+    let found = looked(&api, (&id, &uri), ("no such host is drained", is_drained), |cluster, (mut drained, _), id| {
+        view(cluster, id, drained.remove(id).unwrap_or_default())
     });
     found.await.map(Json)
 }
@@ -43,9 +40,9 @@ pub(super) async fn restore<S: Store>(
     uri: Uri,
 ) -> Result<Json<RestoreView>, Failure> {
     let is_restored = |asked: &Maintenance| asked.restore.is_some();
-    let found = looked(&api, (&id, &uri), ("no such host gets units back", is_restored), |scheduler, id, now| {
-        let units = look(scheduler, &Timers::default(), now).1.remove(id).unwrap_or_default();
-        returning(scheduler.cluster(), id, units)
+    let none = "no such host gets units back";
+    let found = looked(&api, (&id, &uri), (none, is_restored), |cluster, (_, mut coming), id| {
+        returning(cluster, id, coming.remove(id).unwrap_or_default())
     });
     found.await.map(Json)
 }
@@ -55,25 +52,21 @@ async fn looked<S: Store, T: Send + 'static>(
     api: &Api<S>,
     (id, uri): (&str, &Uri),
     (none, is_asked): (&'static str, fn(&Maintenance) -> bool),
-    look: impl FnOnce(&Scheduler, &MachineId, u64) -> T + Send + 'static,
+    look: impl FnOnce(&Cluster, (Verdicts, Verdicts), &MachineId) -> T + Send + 'static,
 ) -> Result<T, Failure> {
     no_parameters(uri)?;
     let none = || Failure::new(StatusCode::NOT_FOUND, none);
     let id: MachineId = id.parse().map_err(|_| none())?;
     // Each takes a copy of the cluster, and time of a processor.
     let turn = Arc::clone(&api.planning).lock_owned().await;
-    let mut cluster = present(&api.reader).await.map_err(|error| api.failed(&error))?;
-    if !cluster.asked_of(&id).is_some_and(is_asked) {
-        return Err(none());
-    }
-    let now = api.clock.now_ms();
-    let work = move || {
-        gate::apply(&mut cluster);
-        (look(&Scheduler::new(cluster), &id, now), turn)
+    let is_asked = |cluster: &Cluster| cluster.asked_of(&id).is_some_and(is_asked);
+    let look = move |cluster: &Cluster, verdicts: (Verdicts, Verdicts), id: &MachineId| {
+        let found = look(cluster, verdicts, id);
+        drop(turn);
+        found
     };
-    let failed = |error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the look failed: {error}"));
-    let (found, _) = tokio::task::spawn_blocking(work).await.map_err(failed)?;
-    Ok(found)
+    let found = drains::looked(&api.reader, &id, api.clock.now_ms(), is_asked, look).await;
+    found.map_err(|error| api.failed(&error))?.ok_or_else(none)
 }
 
 fn view(cluster: &Cluster, host: &MachineId, units: BTreeMap<UnitName, Verdict>) -> DrainView {

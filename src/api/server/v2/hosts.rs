@@ -26,10 +26,7 @@ use crate::registry::{decode, keys, metadata, point};
 use crate::store::{Error, MAX_OPS, Store};
 
 use super::units::joined;
-use super::{no_parameters, offline, split_offline, unknown};
-
-/// The longest reason for which something is asked of hosts, in bytes.
-const MAX_WHY: usize = 256;
+use super::{check_why, no_parameters, offline, reboots, split_offline, unknown};
 
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<MachineList>, Failure> {
     let (offline, rest) = split_offline(&uri)?;
@@ -70,10 +67,7 @@ pub(super) async fn ask<S: Store>(
 /// What is asked of which hosts.
 pub(super) fn request(asked: AskHosts) -> Result<(BTreeSet<MachineId>, Request), Failure> {
     let AskHosts { ask, hosts, why, options } = asked;
-    if why.len() > MAX_WHY || why.contains(char::is_control) {
-        let message = format!("`why` has at most {MAX_WHY} bytes, without line ends and control characters");
-        return Err(Failure::bad_request(message));
-    }
+    check_why(&why)?;
     let request = match ask {
         HostAsk::Cordon => Request::Cordon { why },
         HostAsk::Uncordon => Request::Uncordon,
@@ -164,7 +158,8 @@ pub(super) async fn status<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Res
     let leader = leader.map(views::leader);
     let damaged = views::damaged(&cluster, damaged);
     let rollouts = views::open_rollouts(&cluster, &summaries);
-    Ok(Json(ClusterView { hosts: machines(&api, &cluster), leader, units, damaged, rollouts }))
+    let reboots = reboots::shown(&api, &cluster).await.map_err(|error| api.failed(&error))?;
+    Ok(Json(ClusterView { hosts: machines(&api, &cluster), leader, units, damaged, rollouts, reboots }))
 }
 
 async fn whole<S: Store>(api: &Api<S>) -> Result<(Cluster, Option<LeaderRecord>, FileSummaries, Damaged), Error> {

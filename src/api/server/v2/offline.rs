@@ -65,7 +65,8 @@ pub(super) async fn status<S: Store>(api: &Api<S>) -> Result<ClusterView, Failur
     let (machines, gone) = (views::machines(&known.cluster), views::gone(&known.cluster));
     let hosts = MachineList { here: api.here().0, machines, gone, offline: Some(known.mark) };
     let rollouts = views::open_rollouts(&known.cluster, &known.summaries);
-    Ok(ClusterView { hosts, leader: api.last_leader().map(views::leader), units, damaged: Vec::new(), rollouts })
+    let leader = api.last_leader().map(views::leader);
+    Ok(ClusterView { hosts, leader, units, damaged: Vec::new(), rollouts, reboots: Vec::new() })
 }
 
 async fn known<S: Store>(api: &Api<S>, scope: &Scope) -> Result<Known, Failure> {

@@ -1,6 +1,8 @@
 //! The cluster on one screen: what `fleetctl status` shows without a unit. Pure: the cluster's answer in, counts and
 //! findings out. Owns what needs a person, and what is worst; the words for states are `condition`'s.
 
+mod rebooting;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -58,6 +60,8 @@ pub(super) enum Problem {
     Reverted,
     /// A host is gone.
     Gone,
+    /// A host is to reboot, and can't, or is away: no other one reboots meanwhile.
+    Reboot,
     /// The clock of a host is ahead.
     Clock,
     /// A unit fits no host.
@@ -84,7 +88,7 @@ enum About {
 impl Problem {
     fn about(self) -> About {
         match self {
-            Self::Leaderless | Self::MassLoss | Self::Gone | Self::Clock => About::Hosts,
+            Self::Leaderless | Self::MassLoss | Self::Gone | Self::Reboot | Self::Clock => About::Hosts,
             Self::Damaged | Self::Failed | Self::Dead | Self::Restarting | Self::Unready | Self::Waiting => {
                 About::Units
             }
@@ -98,7 +102,7 @@ impl Problem {
             Self::Damaged | Self::Failed | Self::Stuck => (Kind::Failed.mark(), Tone::Bad),
             Self::Reverted => ("!", Tone::Bad),
             Self::Dead => (Kind::Dead.mark(), Tone::Bad),
-            Self::Clock => ("!", Tone::Busy),
+            Self::Reboot | Self::Clock => ("!", Tone::Busy),
             Self::Restarting => (Kind::Restarting.mark(), Tone::Busy),
             Self::Unready => (Kind::Unready.mark(), Tone::Busy),
             Self::Waiting | Self::Paused | Self::Unpromoted | Self::Slow => (Kind::Waiting.mark(), Tone::Busy),
@@ -118,6 +122,7 @@ impl Problem {
             Self::Unready => "unready",
             Self::Reverted => "reverted",
             Self::Gone => "gone",
+            Self::Reboot => "reboot",
             Self::Clock => "clock",
             Self::Waiting => "waiting",
             Self::Paused => "paused",
@@ -131,7 +136,7 @@ impl Problem {
         match self {
             Self::Failed => "list-units --failed",
             Self::Dead => "list-units --state=dead",
-            Self::MassLoss | Self::Gone | Self::Clock => "list-machines",
+            Self::MassLoss | Self::Gone | Self::Reboot | Self::Clock => "list-machines",
             Self::Waiting => "list-units --state=waiting",
             Self::Unready => "list-units --state=unready",
             Self::Stuck | Self::Reverted | Self::Paused | Self::Unpromoted | Self::Slow => "rollout",
@@ -210,7 +215,7 @@ pub(super) struct Overview {
 impl Overview {
     /// What `cluster` shows at `now`, in ms since the epoch.
     pub(super) fn of(cluster: ClusterView, now: u64) -> Self {
-        let ClusterView { hosts, leader, units, damaged, rollouts } = cluster;
+        let ClusterView { hosts, leader, units, damaged, rollouts, reboots } = cluster;
         let units: Vec<UnitFile> = units.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
         let (mut kinds, mut findings) = (Vec::new(), Vec::new());
         for unit in &units {
@@ -221,6 +226,7 @@ impl Overview {
         }
         findings.extend(rollouts.iter().filter_map(|rollout| of_rollout(rollout, now)));
         findings.extend(hosts.gone.iter().map(gone));
+        findings.extend(rebooting::findings(&reboots, now));
         findings.extend(clocks(&hosts.machines, &units, now));
         if let Some(loss) = MassLoss::of(&hosts) {
             let (name, host, text) = ("-".into(), String::new(), loss.sentence());
@@ -529,6 +535,7 @@ mod tests {
             units,
             damaged: vec![],
             rollouts: vec![],
+            reboots: vec![],
         }
     }
 

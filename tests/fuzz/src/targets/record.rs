@@ -5,8 +5,8 @@
 use flotilla::model::revision::Revision;
 use flotilla::registry::keys::{self, Key};
 use flotilla::registry::records::{
-    Family, assignment, file, gate, history, host, leader, machine, metadata, placement, report, rollout, roster,
-    service, unit,
+    Family, assignment, file, gate, history, host, leader, machine, metadata, placement, reboots, report, rollout,
+    roster, service, unit,
 };
 use flotilla::registry::{Corrupt, decode};
 use flotilla::store::{Event, Kv};
@@ -32,6 +32,7 @@ pub fn target(data: &[u8]) {
         Key::Roster(_) => rewrite::<roster::Records>(&kv),
         Key::Metadata(..) => rewrite::<metadata::Records>(&kv),
         Key::Host(_) => rewrite::<host::Records>(&kv),
+        Key::Reboots(_) => rewrite::<reboots::Records>(&kv),
         Key::Gate(_) => rewrite::<gate::Records>(&kv),
         Key::Rollout(_) => rewrite::<rollout::Records>(&kv),
         Key::Placement(_) => rewrite::<placement::Records>(&kv),

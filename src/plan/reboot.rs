@@ -1,0 +1,228 @@
+//! When a host may reboot: whose turn it is, and what comes next of a reboot that a person has asked for. Pure. Must
+//! never know time, nor how a host is rebooted.
+//!
+//! A host that is to reboot takes a slot and is drained, reboots once nothing is left on it that another host could
+//! run, takes its units back, and gives up its slot.
+
+use std::collections::BTreeMap;
+
+use super::drain::Verdict;
+use crate::model::maintenance::Maintenance;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::reboot::{Holder, Reboots};
+
+/// How many hosts of a group may reboot at once.
+pub const SLOTS: usize = 1;
+
+/// Whether a host may take a slot now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// It may.
+    Now,
+    /// These have all slots.
+    Full(Vec<MachineId>),
+    /// This one is to take it first.
+    After(MachineId),
+}
+
+/// Whether `host` may take one of `slots`: those that people have asked for come first, in their order. One of them
+/// that isn't registered waits until it is back, and holds nobody up.
+#[must_use]
+pub fn turn(all: &Reboots, host: &MachineId, slots: usize, is_registered: impl Fn(&MachineId) -> bool) -> Turn {
+    if all.holders.len() >= slots {
+        return Turn::Full(all.holders.iter().map(|holder| holder.host.clone()).collect());
+    }
+    let before = all.queue.iter().map(|request| &request.host).take_while(|other| *other != host);
+    match before.into_iter().find(|other| is_registered(other)) {
+        Some(other) => Turn::After(other.clone()),
+        None => Turn::Now,
+    }
+}
+
+/// The hosts that come before `host` if it waits; otherwise all that wait.
+pub fn before<'a>(all: &'a Reboots, host: &MachineId) -> impl Iterator<Item = &'a MachineId> {
+    all.queue.iter().map(|request| &request.host).take_while(move |other| *other != host)
+}
+
+/// What comes next of a reboot that a person has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing is asked of the host, or it isn't this daemon's to go on with.
+    Nothing,
+    /// It waits for its turn.
+    Take,
+    /// Nothing is left to do: the host gives up its slot, or waits no more.
+    Release(Release),
+    /// Units leave the host; when they have, it reboots.
+    Reboot,
+    /// It is back, and takes its units back.
+    BringBack,
+    /// Its units are coming back; when they are there, it gives up its slot.
+    Settle,
+}
+
+/// Why a host gives up its slot, or waits no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// It has rebooted while it waited.
+    RebootedBefore,
+    /// A person has undrained it before it was rebooted.
+    Undrained,
+    /// It is back, and so are its units.
+    Done,
+}
+
+/// What comes next for `host`, in its boot `boot`, of which `asked` is asked.
+#[must_use]
+pub fn next(all: &Reboots, (host, boot): (&MachineId, &str), asked: &Maintenance) -> Step {
+    if let Some(request) = all.queued(host) {
+        let is_same = request.boot == boot;
+        return if is_same { Step::Take } else { Step::Release(Release::RebootedBefore) };
+    }
+    // Without a request, it is the program's that has asked for the slot.
+    let Some(Holder { request: Some(request), .. }) = all.holder(host) else { return Step::Nothing };
+    let drain = asked.drain.as_ref();
+    match request.boot == boot {
+        true if drain.is_none() => Step::Release(Release::Undrained),
+        true => Step::Reboot,
+        false if drain.is_some_and(|drain| drain.reboot) => Step::BringBack,
+        false if asked.restore.is_some() => Step::Settle,
+        false => Step::Release(Release::Done),
+    }
+}
+
+/// What is left on a host that is drained for its reboot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing that a reboot could do without: global units, and those that belong to the host.
+    Nothing,
+    /// So many units leave, or could.
+    Leaving(usize),
+    /// These fit no other host.
+    Stuck(Vec<UnitName>),
+}
+
+/// What is left, by what becomes of the units on the host.
+#[must_use]
+pub fn left(verdicts: &BTreeMap<UnitName, Verdict>) -> Left {
+    let leaving = |verdict: &&Verdict| matches!(verdict, Verdict::Leaves | Verdict::Leaving | Verdict::Waits(_));
+    let leaving = verdicts.values().filter(leaving).count();
+    let stays = |verdict: &Verdict| matches!(verdict, Verdict::Stays(_) | Verdict::Tied(_));
+    let stuck: Vec<UnitName> =
+        verdicts.iter().filter(|(_, verdict)| stays(verdict)).map(|(unit, _)| unit.clone()).collect();
+    match (leaving, stuck.is_empty()) {
+        (0, true) => Left::Nothing,
+        (0, false) => Left::Stuck(stuck),
+        (leaving, _) => Left::Leaving(leaving),
+    }
+}
+
+/// Whether nothing more comes back to a host, by what becomes of the units that are to.
+#[must_use]
+pub fn is_settled(returning: &BTreeMap<UnitName, Verdict>) -> bool {
+    !returning.values().any(|verdict| matches!(verdict, Verdict::Leaves | Verdict::Leaving | Verdict::Waits(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::maintenance::Restore;
+    use crate::model::reboot::Request;
+    use crate::model::revision::Revision;
+    use crate::plan::drain::Wait;
+
+    fn id(number: u8) -> MachineId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    /// Of the n-th host, in its first boot.
+    fn request(number: u8) -> Request {
+        let (boot, generation) = ("first".into(), Revision(3));
+        let (parallel, deadline, force, why, by) = (10, 60, false, String::new(), None);
+        Request { host: id(number), boot, generation, since: 1, parallel, deadline, force, why, by }
+    }
+
+    fn holder(number: u8, by_a_person: bool) -> Holder {
+        let request = by_a_person.then(|| Box::new(request(number)));
+        Holder { host: id(number), since: 2, request, client: String::new(), error: String::new() }
+    }
+
+    fn reboots(holders: &[u8], queue: &[u8]) -> Reboots {
+        let holders = holders.iter().map(|number| holder(*number, true)).collect();
+        Reboots { holders, queue: queue.iter().map(|number| request(*number)).collect() }
+    }
+
+    #[test]
+    fn slots_go_in_the_order_of_the_requests_and_hosts_that_are_away_hold_nobody_up() {
+        for (holders, queue, slots, away, expected) in [
+            (&[][..], &[1, 2][..], 1, &[][..], Turn::After(id(1))),
+            (&[], &[1, 2], 1, &[1], Turn::Now),
+            (&[], &[2, 1], 1, &[], Turn::Now),
+            (&[1], &[2], 1, &[], Turn::Full(vec![id(1)])),
+            // Its holder is away: it keeps the slot.
+            (&[1], &[2], 1, &[1], Turn::Full(vec![id(1)])),
+            (&[1], &[2], 2, &[], Turn::Now),
+            (&[1], &[3, 2], 2, &[], Turn::After(id(3))),
+            // It has asked by itself: whom people have asked comes first.
+            (&[], &[1], 1, &[], Turn::After(id(1))),
+            (&[], &[], 1, &[], Turn::Now),
+            (&[], &[], 0, &[], Turn::Full(vec![])),
+        ] {
+            let is_registered = |host: &MachineId| !away.iter().any(|number| id(*number) == *host);
+            let found = turn(&reboots(holders, queue), &id(2), slots, is_registered);
+            assert_eq!(found, expected, "{holders:?} {queue:?} {slots} {away:?}");
+        }
+    }
+
+    #[test]
+    fn a_reboot_goes_on_step_by_step() {
+        let drain = |reboot| {
+            let drain = request(2).drain(None, (5, Revision(7)));
+            Maintenance { drain: Some(Box::new(crate::model::maintenance::Drain { reboot, ..drain })), ..none() }
+        };
+        let restore = Restore { generation: Revision(9), drain: Revision(7), parallel: 10, by: None };
+        let back = Maintenance { restore: Some(Box::new(restore)), ..none() };
+        let fleetlock = Reboots { holders: vec![holder(2, false)], queue: Vec::new() };
+        let (queued, held, others) = (reboots(&[1], &[2]), reboots(&[2], &[]), reboots(&[1], &[3]));
+        for (all, boot, asked, expected) in [
+            (&others, "first", none(), Step::Nothing),
+            (&queued, "first", none(), Step::Take),
+            (&queued, "second", none(), Step::Release(Release::RebootedBefore)),
+            (&held, "first", drain(true), Step::Reboot),
+            (&held, "first", drain(false), Step::Reboot),
+            (&held, "first", none(), Step::Release(Release::Undrained)),
+            (&held, "second", drain(true), Step::BringBack),
+            (&held, "second", back, Step::Settle),
+            // A person drains it, and goes on doing so.
+            (&held, "second", drain(false), Step::Release(Release::Done)),
+            (&held, "second", none(), Step::Release(Release::Done)),
+            (&fleetlock, "first", drain(true), Step::Nothing),
+            (&fleetlock, "second", drain(true), Step::Nothing),
+        ] {
+            assert_eq!(next(all, (&id(2), boot), &asked), expected, "{all:?} {boot} {asked:?}");
+        }
+    }
+
+    fn none() -> Maintenance {
+        Maintenance::default()
+    }
+
+    #[test]
+    fn a_host_reboots_when_only_what_belongs_to_it_is_left() {
+        let unit = |name: &str| -> UnitName { name.parse().unwrap() };
+        let (a, b) = (|| unit("a.service"), || unit("b.service"));
+        let stays = || Verdict::Stays(vec![b()]);
+        for (verdicts, expected) in [
+            (vec![], Left::Nothing),
+            (vec![(a(), Verdict::Global), (b(), Verdict::Bound(b()))], Left::Nothing),
+            (vec![(a(), Verdict::Leaving), (b(), stays())], Left::Leaving(1)),
+            (vec![(a(), Verdict::Waits(Wait::Hook)), (b(), Verdict::Leaves)], Left::Leaving(2)),
+            (vec![(a(), Verdict::Global), (b(), stays())], Left::Stuck(vec![b()])),
+        ] {
+            let found = left(&verdicts.iter().cloned().collect());
+            assert_eq!(found, expected, "{verdicts:?}");
+            let is_over = !matches!(expected, Left::Leaving(_));
+            assert_eq!(is_settled(&verdicts.into_iter().collect()), is_over);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The reboots of this host that people ask for: it takes a slot, waits until its units have left, reboots, takes its
+//! units back, and gives up its slot. Owns how often is looked, and what is logged; `plan::reboot` decides what comes
+//! next, and the leader who leaves when. Must never reboot a host that has no slot.
+//!
+//! All that it knows is in the store: a daemon that is restarted goes on where it was. Each step reads that again, so
+//! that what a person asks meanwhile counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::model::cluster::Cluster;
+use crate::model::maintenance::Maintenance;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::reboot::{Group, Holder, Reboots};
+use crate::model::revision::Revision;
+use crate::plan::drain::Verdicts;
+use crate::plan::reboot::{Left, Release, SLOTS, Step, Turn, before, is_settled, left, next, turn};
+use crate::reconcile::Backoff;
+use crate::registry::drains::looked;
+use crate::registry::keys::{self, Key};
+use crate::registry::mirror::{Mirror, Update};
+use crate::registry::reader::Reader;
+use crate::registry::reboots::{self, Refusal};
+use crate::registry::records::{Family as _, host};
+use crate::store::{Error, Event, Store};
+use crate::systemd::Systemd;
+
+/// How often a host with a slot looks at its units.
+const LOOK: Duration = Duration::from_secs(2);
+/// A look at a large cluster takes time, of which looks take a fifth at most.
+const SHARE: u32 = 4;
+/// How long a host waits that isn't next, for each host before it, and at most.
+const TURN: Duration = Duration::from_secs(2);
+const LONGEST_TURN: Duration = Duration::from_secs(60);
+/// How long after a reboot was asked for it is asked for again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// This host.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its id.
+    pub id: MachineId,
+    /// Its present boot.
+    pub boot: String,
+    /// The TTL of its lease.
+    pub ttl: Duration,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
+/// What goes on with the reboots of one host.
+pub struct Rebooter<S, H> {
+    reader: Reader<S>,
+    host: H,
+    options: Options,
+    /// The reboots of all groups.
+    groups: BTreeMap<Group, Reboots>,
+    /// Whether nothing was left on the host when it was looked at last.
+    was_empty: bool,
+}
+
+/// Why a step was not completed.
+enum Trouble {
+    /// The store: it is tried again.
+    Store(Error),
+    /// The record can't be read, or others change it all the time.
+    Other(String),
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Store(error) | Refusal::Lost(error) => Self::Store(error),
+            Refusal::Damaged(corrupt) => Self::Other(corrupt.to_string()),
+            Refusal::Away(_) | Refusal::TooMany | Refusal::Contended => {
+                Self::Other("others change the reboots all the time".into())
+            }
+        }
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl<S: Store, H: Systemd> Rebooter<S, H> {
+    /// For the host on which it runs.
+    #[must_use]
+    pub fn new(store: S, host: H, options: Options) -> Self {
+        Self { reader: Reader::new(store), host, options, groups: BTreeMap::new(), was_empty: false }
+    }
+
+    /// Go on with what is asked of this host, until stopped.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut mirror = Mirror::new(self.reader.store().clone(), keys::REBOOTS);
+        let mut backoff = Backoff::new(self.options.ttl, self.options.id.as_str());
+        // When something is to be done without a change.
+        let mut due = None;
+        loop {
+            let changed = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                update = mirror.next() => update.map(|update| self.learn(update)).map_err(Trouble::Store),
+                () = until(due) => Ok(()),
+            };
+            let done = match changed {
+                Ok(()) => self.step().await,
+                Err(trouble) => Err(trouble),
+            };
+            let pause = match done {
+                Ok(pause) => {
+                    backoff.reset();
+                    pause
+                }
+                // The agent, which needs the store as well, says so.
+                Err(Trouble::Store(error)) => {
+                    let pause = backoff.next_wait();
+                    tracing::debug!(%error, "the reboot of this host waits for the store");
+                    tokio::time::sleep(pause).await;
+                    Some(Duration::ZERO)
+                }
+                Err(Trouble::Other(why)) => {
+                    tracing::warn!("the reboot of this host doesn't go on: {why}");
+                    Some(AGAIN)
+                }
+            };
+            due = pause.map(|pause| Instant::now() + pause);
+        }
+    }
+
+    /// Take in what has changed.
+    fn learn(&mut self, update: Update) {
+        match update {
+            Update::Reset { kvs, .. } => self.groups = reboots::groups(&self.reader, &kvs).into_iter().collect(),
+            Update::Batch(batch) => {
+                for event in batch.events {
+                    match event {
+                        Event::Put(kv) => self.groups.extend(reboots::groups(&self.reader, &[kv])),
+                        Event::Delete(key) => {
+                            self.groups.retain(|group, _| Key::Reboots(group.clone()).to_string() != key)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Do what comes next. Returns when to do so again without a change; `None` if nothing is asked of the host.
+    async fn step(&mut self) -> Result<Option<Duration>, Trouble> {
+        let Options { id, boot, .. } = self.options.clone();
+        let is_here = |all: &Reboots| all.holder(&id).is_some() || all.queued(&id).is_some();
+        let found = self.groups.iter().find(|(_, all)| is_here(all));
+        let Some((group, all)) = found.map(|(group, all)| (group.clone(), all.clone())) else { return Ok(None) };
+        match next(&all, (&id, &boot), &self.asked().await?) {
+            Step::Nothing => Ok(None),
+            Step::Take => self.take(&group, &all).await.map(Some),
+            Step::Release(why) => self.release(&group, why).await,
+            Step::Reboot => self.reboot(&group, &all).await.map(Some),
+            Step::BringBack => {
+                tracing::info!("this host has rebooted, and takes its units back");
+                reboots::bring_back(&self.reader, &group, &id).await?;
+                Ok(Some(LOOK))
+            }
+            Step::Settle => self.settle(&group).await,
+        }
+    }
+
+    /// What is asked of this host.
+    async fn asked(&self) -> Result<Maintenance, Trouble> {
+        let key = Key::Host(self.options.id.clone()).to_string();
+        let (_, found) = self.reader.points(&BTreeSet::from([key])).await?;
+        let read =
+            found.first().map(|kv| host::Records::read(kv).map_err(|corrupt| Trouble::Other(corrupt.to_string())));
+        Ok(read.transpose()?.unwrap_or_default())
+    }
+
+    async fn take(&self, group: &Group, all: &Reboots) -> Result<Duration, Trouble> {
+        let me = &self.options.id;
+        // Usually, the first of them is registered.
+        let mut registered = None;
+        for other in before(all, me) {
+            let key = Key::Machine(other.clone()).to_string();
+            if !self.reader.points(&BTreeSet::from([key])).await?.1.is_empty() {
+                registered = Some(other.clone());
+                break;
+            }
+        }
+        let slots = SLOTS;
+        if turn(all, me, slots, |host| registered.as_ref() == Some(host)) != Turn::Now {
+            let turns = u32::try_from(before(all, me).count() + 1).unwrap_or(u32::MAX);
+            return Ok(TURN.saturating_mul(turns).min(LONGEST_TURN));
+        }
+        let now = self.options.clock.now_ms();
+        let claim = |all: &Reboots, began: Option<Revision>, revision: Revision| {
+            // It may have been cancelled meanwhile.
+            let request = all.queued(me)?;
+            let (client, error) = (String::new(), String::new());
+            let holder =
+                Holder { host: me.clone(), since: now, request: Some(Box::new(request.clone())), client, error };
+            Some((holder, request.drain(began, (now, revision))))
+        };
+        if reboots::take(&self.reader, (group, me), (slots, claim)).await? {
+            tracing::info!("this host is to reboot, and is drained");
+        }
+        Ok(LOOK)
+    }
+
+    async fn release(&self, group: &Group, why: Release) -> Result<Option<Duration>, Trouble> {
+        reboots::release(&self.reader, group, &self.options.id, false).await?;
+        match why {
+            Release::RebootedBefore => tracing::info!("this host was to reboot, and has done so by itself"),
+            Release::Undrained => tracing::warn!("this host was to reboot, but isn't drained any more: it stays up"),
+            Release::Done => tracing::info!("this host was to reboot, and has"),
+        }
+        Ok(None)
+    }
+
+    async fn reboot(&mut self, group: &Group, all: &Reboots) -> Result<Duration, Trouble> {
+        let began = Instant::now();
+        let is_drained = |asked: &Maintenance| asked.drain.is_some();
+        let found = self.look(is_drained, |(mut drained, _), id| left(&drained.remove(id).unwrap_or_default())).await?;
+        // What was decided before the leader knew of the drain may yet arrive.
+        let was_empty = std::mem::replace(&mut self.was_empty, found == Some(Left::Nothing));
+        let error = match found {
+            Some(Left::Nothing) if was_empty => match self.host.request_reboot().await {
+                Ok(()) => {
+                    tracing::info!("no unit is left that could run elsewhere: this host reboots");
+                    return Ok(AGAIN);
+                }
+                Err(error) => format!("it can't be rebooted: {error}"),
+            },
+            Some(Left::Stuck(units)) => stuck(&units),
+            _ => String::new(),
+        };
+        if all.holder(&self.options.id).is_some_and(|holder| holder.error != error) {
+            if !error.is_empty() {
+                tracing::warn!("the reboot of this host doesn't go on: {error}");
+            }
+            reboots::note(&self.reader, group, &self.options.id, &error).await?;
+        }
+        Ok(LOOK.max(began.elapsed() * SHARE))
+    }
+
+    async fn settle(&self, group: &Group) -> Result<Option<Duration>, Trouble> {
+        let began = Instant::now();
+        let is_restored = |asked: &Maintenance| asked.restore.is_some();
+        let settled = self.look(is_restored, |(_, returning), id| returning.get(id).is_none_or(is_settled)).await?;
+        if settled.unwrap_or(true) {
+            return self.release(group, Release::Done).await;
+        }
+        Ok(Some(LOOK.max(began.elapsed() * SHARE)))
+    }
+
+    /// A look at this host, if this is asked of it.
+    async fn look<T: Send + 'static>(
+        &self,
+        is_asked: fn(&Maintenance) -> bool,
+        of: impl FnOnce((Verdicts, Verdicts), &MachineId) -> T + Send + 'static,
+    ) -> Result<Option<T>, Trouble> {
+        let (id, now) = (&self.options.id, self.options.clock.now_ms());
+        let is_asked = |cluster: &Cluster| cluster.asked_of(id).is_some_and(is_asked);
+        Ok(looked(&self.reader, id, now, is_asked, |_, found, id| of(found, id)).await?)
+    }
+}
+
+/// `gpu.service fits no other host`
+fn stuck(units: &[UnitName]) -> String {
+    match units {
+        [unit] => format!("{unit} fits no other host"),
+        [unit, rest @ ..] => format!("{unit} and {} more fit no other host", rest.len()),
+        [] => String::new(),
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

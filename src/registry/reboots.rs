@@ -1,0 +1,294 @@
+//! Who may reboot, and who waits: the transactions on `reboot/` records, each together with the `host/` record of the
+//! host concerned. Owns that no more hosts have a slot than there are, and that a drain for a reboot begins with the
+//! slot; must never decide whose turn it is (`plan::reboot` does).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::model::author::Author;
+use crate::model::machine::Machine;
+use crate::model::maintenance::{Drain, Maintenance, Restore};
+use crate::model::name::MachineId;
+use crate::model::reboot::{Group, Holder, MAX_QUEUE, Reboots, Request};
+use crate::model::revision::Revision;
+use crate::store::{Error, Kv, Op, Store, Txn};
+
+use super::keys::{self, Key};
+use super::reader::Reader;
+use super::records::{Family as _, host, machine, reboots};
+use super::{Corrupt, put, unchanged};
+
+/// How often it is tried while others change the same records, and the pause before the first of these.
+const MAX_ATTEMPTS: u32 = 8;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+
+/// How hosts are to reboot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// As in [`Request`].
+    pub parallel: u32,
+    /// As in [`Request`], in seconds.
+    pub deadline: u64,
+    /// As in [`Request`].
+    pub force: bool,
+    /// As in [`Request`].
+    pub why: String,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// This host isn't registered.
+    Away(MachineId),
+    /// More hosts would wait than [`MAX_QUEUE`].
+    TooMany,
+    /// The record can't be read, and so it isn't known who has a slot. [`release`] replaces it.
+    Damaged(Corrupt),
+    /// Others change the same all the time.
+    Contended,
+    /// The store failed before the commit.
+    Store(Error),
+    /// The store failed during the commit, which may have taken effect.
+    Lost(Error),
+}
+
+/// Ask all of `hosts` to reboot, one after the other in this order, or none of them, at `now`, in ms since the epoch.
+/// Returns those that weren't asked already.
+///
+/// # Errors
+/// See [`Refusal`].
+pub async fn ask<S: Store>(
+    reader: &Reader<S>,
+    hosts: &[MachineId],
+    options: &Options,
+    by: &Author,
+    now: u64,
+) -> Result<BTreeSet<MachineId>, Refusal> {
+    let group = Key::Reboots(Group::default());
+    let machines = hosts.iter().map(|id| Key::Machine(id.clone()).to_string());
+    let wanted: BTreeSet<String> = machines.chain([group.to_string()]).collect();
+    for attempt in 1..=MAX_ATTEMPTS {
+        let (revision, found) = reader.points(&wanted).await.map_err(Refusal::Store)?;
+        let find = |key: String| found.iter().find(|kv| kv.key == key);
+        let mut all = find(group.to_string()).map_or(Ok(Reboots::default()), reboots::Records::read);
+        let all = all.as_mut().map_err(|corrupt| Refusal::Damaged(corrupt.clone()))?;
+        let mut new = BTreeSet::new();
+        for host in hosts {
+            let machine = find(Key::Machine(host.clone()).to_string()).and_then(|kv| machine::Records::read(kv).ok());
+            let Machine { boot_id: boot, .. } = machine.ok_or_else(|| Refusal::Away(host.clone()))?;
+            if all.holder(host).is_some() || all.queued(host).is_some() || new.contains(host) {
+                continue;
+            }
+            let Options { parallel, deadline, force, why } = options.clone();
+            let (host, by) = (host.clone(), Some(Box::new(by.clone())));
+            new.insert(host.clone());
+            all.queue.push(Request {
+                host,
+                boot,
+                generation: revision,
+                since: now,
+                parallel,
+                deadline,
+                force,
+                why,
+                by,
+            });
+        }
+        if all.queue.len() > MAX_QUEUE {
+            return Err(Refusal::TooMany);
+        }
+        if new.is_empty() {
+            return Ok(new);
+        }
+        let mut txn = Txn { guards: Vec::new(), ops: Vec::new() };
+        write(&mut txn, &group, find(group.to_string()), (all, false));
+        if commit(reader, txn, attempt).await? {
+            return Ok(new);
+        }
+    }
+    Err(Refusal::Contended)
+}
+
+/// A slot for `host`, if one of `slots` is free, and with it the drain of the host, unless a person drains it. Returns
+/// whether the host has a slot now.
+///
+/// # Errors
+/// See [`Refusal`].
+pub async fn take<S: Store>(
+    reader: &Reader<S>,
+    (group, host): (&Group, &MachineId),
+    (slots, drain): (usize, impl Fn(&Reboots, Option<Revision>, Revision) -> Option<(Holder, Drain)>),
+) -> Result<bool, Refusal> {
+    let taken = edit(reader, (group, host), false, |(all, asked), revision| {
+        if all.holder(host).is_some() || all.holders.len() >= slots {
+            return None;
+        }
+        let (holder, drain) = drain(all, asked.drain_began(), revision)?;
+        let mut all = all.clone().without(host);
+        all.holders.push(holder);
+        let asked = match asked.drain {
+            Some(_) => asked.clone(),
+            None => Maintenance { drain: Some(Box::new(drain)), restore: None, ..asked.clone() },
+        };
+        Some((all, asked))
+    });
+    taken.await.map(|(all, _)| all.holder(host).is_some())
+}
+
+/// The host takes units again, and those come back that its drain for the reboot took. A drain of a person goes on.
+///
+/// # Errors
+/// See [`Refusal`].
+pub async fn bring_back<S: Store>(reader: &Reader<S>, group: &Group, host: &MachineId) -> Result<(), Refusal> {
+    let back = edit(reader, (group, host), false, |(all, asked), revision| {
+        let asked = restored(asked, revision)?;
+        Some((all.clone(), asked))
+    });
+    back.await.map(drop)
+}
+
+/// The host gives up its slot, or waits no more. With `undrain`, also its drain for the reboot ends. Returns whether it
+/// had either.
+///
+/// # Errors
+/// See [`Refusal`].
+pub async fn release<S: Store>(
+    reader: &Reader<S>,
+    group: &Group,
+    host: &MachineId,
+    undrain: bool,
+) -> Result<bool, Refusal> {
+    let mut had = false;
+    let released = edit(reader, (group, host), true, |(all, asked), revision| {
+        let is_there = all.holder(host).is_some() || all.queued(host).is_some();
+        let restored = restored(asked, revision).filter(|_| undrain);
+        had |= is_there;
+        let asked = restored.unwrap_or_else(|| asked.clone());
+        // A record that can't be read, and so is taken for an empty one, is deleted.
+        (is_there || all.is_empty()).then(|| (all.clone().without(host), asked))
+    });
+    released.await?;
+    Ok(had)
+}
+
+/// As [`release`], in whatever group the host is.
+///
+/// # Errors
+/// See [`Refusal`].
+pub async fn forget<S: Store>(reader: &Reader<S>, host: &MachineId, undrain: bool) -> Result<bool, Refusal> {
+    let mut had = false;
+    // Those that can't be read may have the host: they are replaced.
+    let (_, found) = reader.ranges(BTreeSet::from([keys::REBOOTS.to_owned()])).await.map_err(Refusal::Store)?;
+    for kv in found {
+        let has = |all: &Reboots| all.holder(host).is_some() || all.queued(host).is_some();
+        if let Ok(Key::Reboots(group)) = Key::parse(&kv.key)
+            && read(reader, &kv).as_ref().is_none_or(has)
+        {
+            had |= release(reader, &group, host, undrain).await?;
+        }
+    }
+    Ok(had)
+}
+
+/// Why the reboot of a host can't go on; empty if it can.
+///
+/// # Errors
+/// See [`Refusal`].
+pub async fn note<S: Store>(reader: &Reader<S>, group: &Group, host: &MachineId, error: &str) -> Result<(), Refusal> {
+    let noted = edit(reader, (group, host), false, |(all, asked), _| {
+        let mut all = all.clone();
+        let holder = all.holders.iter_mut().find(|holder| holder.host == *host)?;
+        let is_news = holder.error != error;
+        holder.error = error.into();
+        is_news.then(|| (all, asked.clone()))
+    });
+    noted.await.map(drop)
+}
+
+/// The reboots of all groups, and the revision that was read.
+///
+/// # Errors
+/// As [`Store::range`].
+pub async fn all<S: Store>(reader: &Reader<S>) -> Result<(Revision, Vec<(Group, Reboots)>), Error> {
+    let (revision, found) = reader.ranges(BTreeSet::from([keys::REBOOTS.to_owned()])).await?;
+    Ok((revision, groups(reader, &found)))
+}
+
+/// Those of these records that can be read.
+pub fn groups<S: Store>(reader: &Reader<S>, found: &[Kv]) -> Vec<(Group, Reboots)> {
+    let group = |kv: &Kv| match Key::parse(&kv.key) {
+        Ok(Key::Reboots(group)) => Some((group, read(reader, kv)?)),
+        _ => None,
+    };
+    found.iter().filter_map(group).collect()
+}
+
+/// What is asked of a host now that it is back: nothing, if its drain isn't for a reboot.
+fn restored(asked: &Maintenance, revision: Revision) -> Option<Maintenance> {
+    let drain = asked.drain.as_ref().filter(|drain| drain.reboot)?;
+    let (parallel, by) = (drain.parallel, drain.by.clone());
+    let restore = Restore { generation: revision, drain: drain.began(), parallel, by };
+    Some(Maintenance { drain: None, restore: Some(Box::new(restore)), ..asked.clone() })
+}
+
+/// Change the reboots of a group together with what is asked of a host, until nobody else changes them meanwhile.
+/// Returns what both are then. With `repair`, a record that can't be read is replaced.
+async fn edit<S: Store>(
+    reader: &Reader<S>,
+    (group, host): (&Group, &MachineId),
+    repair: bool,
+    mut change: impl FnMut((&Reboots, &Maintenance), Revision) -> Option<(Reboots, Maintenance)>,
+) -> Result<(Reboots, Maintenance), Refusal> {
+    let (group, host) = (Key::Reboots(group.clone()), Key::Host(host.clone()));
+    let wanted = BTreeSet::from([group.to_string(), host.to_string()]);
+    for attempt in 1..=MAX_ATTEMPTS {
+        let (revision, found) = reader.points(&wanted).await.map_err(Refusal::Store)?;
+        let find = |key: &Key| found.iter().find(|kv| kv.key == key.to_string());
+        let all = match find(&group).map_or(Ok(Reboots::default()), reboots::Records::read) {
+            Err(corrupt) if !repair => return Err(Refusal::Damaged(corrupt)),
+            read => read.unwrap_or_default(),
+        };
+        let asked = find(&host).and_then(|kv| host::Records::read(kv).inspect_err(|error| reader.warn(error)).ok());
+        let asked = asked.unwrap_or_default();
+        let Some((all_after, asked_after)) = change((&all, &asked), revision) else { return Ok((all, asked)) };
+        let mut txn = Txn { guards: Vec::new(), ops: Vec::new() };
+        write(&mut txn, &group, find(&group), (&all_after, all_after.is_empty()));
+        write(&mut txn, &host, find(&host), (&asked_after, asked_after.is_empty()));
+        if txn.ops.is_empty() {
+            return Ok((all_after, asked_after));
+        }
+        if commit(reader, txn, attempt).await? {
+            return Ok((all_after, asked_after));
+        }
+    }
+    Err(Refusal::Contended)
+}
+
+fn read<S: Store>(reader: &Reader<S>, kv: &Kv) -> Option<Reboots> {
+    reboots::Records::read(kv).inspect_err(|corrupt| reader.warn(corrupt)).ok()
+}
+
+/// Write a record instead of what is `stored`, or delete that.
+fn write<T: serde::Serialize>(txn: &mut Txn, key: &Key, stored: Option<&Kv>, (record, is_empty): (&T, bool)) {
+    txn.guards.push(unchanged(key, stored.map(|kv| kv.revision)));
+    match (stored, is_empty) {
+        (None, true) => {}
+        (Some(_), true) => txn.ops.push(Op::Delete(key.to_string())),
+        (_, false) => txn.ops.push(put(key, record, None)),
+    }
+}
+
+/// Returns whether it took effect; otherwise it is to be tried again.
+async fn commit<S: Store>(reader: &Reader<S>, txn: Txn, attempt: u32) -> Result<bool, Refusal> {
+    match reader.store().commit(txn).await {
+        Ok(_) => Ok(true),
+        Err(Error::Conflict) => {
+            tokio::time::sleep(CONFLICT_PAUSE * attempt).await;
+            Ok(false)
+        }
+        Err(error) => Err(Refusal::Lost(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
