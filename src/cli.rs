@@ -38,8 +38,8 @@ use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
     complete, context, cordon, diff, drain, edit, export, fd_forward, forget, history, import, journal, list, metadata,
-    reboot, restart, restore, rollback, rollout, scale, services, show, ssh, status, submit, undrain, units, verify,
-    wait_for,
+    reboot, reset_failed, restart, restore, rollback, rollout, scale, services, show, ssh, status, submit, undrain,
+    units, verify, wait_for,
 };
 use error::{Error, Exit, Line};
 use input::{argv, refused};
@@ -203,6 +203,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Load(args) => submit::create(session, args, Operation::Load, None).await,
         Command::Start(Start { create, watch }) => submit::create(session, create, Operation::Start, *watch).await,
         Command::Restart(args) => restart::run(session, args).await,
+        Command::ResetFailed(args) => reset_failed::run(session, args).await,
         Command::Stop(args) => units::change(session, args, Operation::Stop).await,
         Command::Unload(args) => units::change(session, args, Operation::Unload).await,
         Command::Destroy(args) => units::destroy(session, args).await,
@@ -250,6 +251,7 @@ fn format(command: &Command) -> Format {
         | Command::Load(Create { output, .. })
         | Command::Start(Start { create: Create { output, .. }, .. })
         | Command::Restart(Change { output, .. })
+        | Command::ResetFailed(Change { output, .. })
         | Command::Stop(Change { output, .. })
         | Command::Unload(Change { output, .. })
         | Command::Destroy(Destroy { change: Change { output, .. }, .. }) => output.format,

@@ -58,6 +58,26 @@ impl Task {
     }
 }
 
+/// What became of a unit that had failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rescheduled {
+    /// It moves to another host.
+    Move,
+    /// It is started again where it is.
+    Start,
+}
+
+impl Rescheduled {
+    const ALL: [Self; 2] = [Self::Move, Self::Start];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Move => "move",
+            Self::Start => "start",
+        }
+    }
+}
+
 /// The two leases that a daemon may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseOf {
@@ -181,6 +201,11 @@ impl Metrics {
     pub fn tasks(&self, task: Task, number: usize, done: bool) {
         let family = if done { &self.0.tasks } else { &self.0.task_failures };
         family.get_or_create(&[("type", task.name())]).inc_by(number as u64);
+    }
+
+    /// A unit that had failed was told to move to another host, or is started again where it is.
+    pub fn rescheduled(&self, what: Rescheduled) {
+        self.0.rescheduled.get_or_create(&[("type", what.name())]).inc();
     }
 
     // --- agent

@@ -23,6 +23,7 @@ pub mod placement;
 pub mod probe;
 pub mod progress;
 pub mod reboot;
+pub mod reschedule;
 pub mod reserved;
 pub mod revision;
 pub mod role;

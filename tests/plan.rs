@@ -28,7 +28,7 @@ use flotilla::model::rollout::hosts::HeldFile;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use flotilla::plan::check::{always, check};
 use flotilla::plan::fit::{Question, Stance, View as _, fit};
-use flotilla::plan::schedule::{Brake, Decision, Plan, Scheduler, Write};
+use flotilla::plan::schedule::{Brake, Decision, Departure, Plan, Reason, Scheduler, Write};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
@@ -342,7 +342,7 @@ impl World {
             }
             Edit::NoPlacement(unit) => Change::Placement(unit_name(*unit), None),
             Edit::On(at, unit) => {
-                let value = Placement::On { host: host(*at), since: 0, from: None };
+                let value = Placement::On { host: host(*at), since: 0, from: None, tried: None };
                 Change::Placement(unit_name(*unit), Some(Versioned { value, revision }))
             }
             Edit::Waiting(unit) => {
@@ -461,6 +461,9 @@ impl World {
             if !constraints.global && home != Some(host) {
                 continue; // unexplained
             }
+            if matches!(decision.why, Reason::Leaves { because: Departure::Failed { .. }, .. }) {
+                continue; // as the property asked for
+            }
             let question = Question { unit, constraints: &constraints, host, stance: Stance::Stay, with: &[] };
             assert!(fit(before, &question).is_err() || fit(after, &question).is_err(), "{decision}, yet it fits");
         }
@@ -523,15 +526,15 @@ fn write_ends(write: &Write<Assignment>) -> bool {
     write.after.is_none()
 }
 
-/// The host that a new unit should go to, found without any index. Of those that fit, by what tells them apart first:
-/// the fewest units on all hosts with the same value of its `Spread=`; the fewest members of its set, if it belongs to
-/// one, and units that it avoids; the first line of its `MachinePrefers=` that holds; the fewest assignments; the
-/// smallest id.
-fn best_host(cluster: &Cluster, unit: &UnitName) -> Option<MachineId> {
+/// The host that a new unit should go to, found without any index. Of those that fit and that it may go to, by what
+/// tells them apart first: the fewest units on all hosts with the same value of its `Spread=`; the fewest members of
+/// its set, if it belongs to one, and units that it avoids; the first line of its `MachinePrefers=` that holds; the
+/// fewest assignments; the smallest id.
+fn best_host(cluster: &Cluster, unit: &UnitName, without: &BTreeSet<MachineId>) -> Option<MachineId> {
     let constraints = cluster.constraints(unit)?;
     let fits = |host: &&MachineId| {
         let question = Question { unit, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
-        fit(cluster, &question).is_ok()
+        !without.contains(*host) && fit(cluster, &question).is_ok()
     };
     let set = unit.template().filter(|template| {
         unit.number().is_some() && cluster.units.get(template).is_some_and(|template| template.replicas.is_some())
@@ -609,7 +612,7 @@ fn hosts_of_several_metadata_values_are_ranked_together() {
     [(0, 1), (1, 2), (2, 0), (3, 0), (4, 0)].iter().for_each(|(at, zone)| world.act(&Op::Machine(*at, *zone)));
     for (unit, section, expected) in [(0, "MachineMetadata=zone=a", 0), (1, "MachineMetadata=zone=a zone=b", 1)] {
         world.act(&Op::Unit(unit, file(section), Desired::Launched));
-        let best = best_host(&world.store, &unit_name(unit));
+        let best = best_host(&world.store, &unit_name(unit), &BTreeSet::new());
         world.act(&Op::Plan);
         let placement = &world.store.placements[&unit_name(unit)].value;
         assert!(matches!(placement, Placement::On { host: on, .. } if *on == host(expected)), "{placement:?}");
@@ -625,7 +628,7 @@ fn members_of_a_set_avoid_each_other() {
     world.act(&Op::Unit(9, 1, Desired::Inactive));
     for (unit, expected) in [(5, 0), (0, 1), (1, 2), (2, 0), (3, 1), (6, 2), (7, 1), (8, 0)] {
         world.act(&Op::Unit(unit, 0, Desired::Launched));
-        let best = best_host(&world.store, &unit_name(unit));
+        let best = best_host(&world.store, &unit_name(unit), &BTreeSet::new());
         world.act(&Op::Plan);
         let chosen = world.store.placed_on(&unit_name(unit)).cloned();
         assert_eq!((chosen, best), (Some(host(expected)), Some(host(expected))), "{}", unit_name(unit));
@@ -759,7 +762,7 @@ proptest! {
         if FILES[of].contains("Global") || world.store.units.keys().any(names_it) {
             return Ok(());
         }
-        let best = best_host(&world.store, &name);
+        let best = best_host(&world.store, &name, &BTreeSet::new());
         let placed = |world: &World| {
             let others = world.store.placements.iter().filter(|(other, _)| **other != name);
             others.filter_map(|(other, placement)| Some((other.clone(), placement.value.host()?.clone()))).collect()
@@ -775,6 +778,63 @@ proptest! {
             _ => None,
         };
         prop_assert_eq!(chosen, best.as_ref());
+    }
+
+    /// After any history, a unit that has failed again and again is moved to the best of the hosts that it fits and
+    /// where it hasn't failed, as long as there is one.
+    #[test]
+    fn a_failed_unit_goes_to_the_best_host_where_it_has_not(
+        ops in proptest::collection::vec(op(), 1..40),
+        of in 0..FILES.len(),
+        new in prop_oneof![Just(3_usize), Just(8)],
+    ) {
+        let mut world = World::new();
+        ops.iter().for_each(|op| world.act(op));
+        world.act(&Op::Unit(new, of, Desired::Launched));
+        let name = unit_name(new);
+        let is_tied = |world: &World| {
+            let names_it = |unit: &UnitName| {
+                world.store.constraints(unit).is_some_and(|constraints| constraints.machine_of.contains(name.as_str()))
+            };
+            world.store.units.keys().any(names_it)
+        };
+        if FILES[of].contains("Global") || FILES[of].contains("MachineOf") || is_tied(&world) {
+            return Ok(());
+        }
+        let mut failed = BTreeSet::new();
+        for times in 1.. {
+            world.settle();
+            let known = |world: &World| world.store.tried(&name).map(|tried| tried.hosts.iter().cloned().collect());
+            let Some(home) = world.store.placed_on(&name).cloned() else { break };
+            // Evicted meanwhile, it has waited, and begins anew.
+            if known(&world).unwrap_or_default() != failed {
+                break;
+            }
+            prop_assert!(failed.insert(home.clone()) && times <= HOSTS, "it is where it has failed before");
+            let fits = best_host(&world.store, &name, &failed).is_some();
+            let group = std::slice::from_ref(&name);
+            prop_assert_eq!(world.scheduler.untried(group, &home).is_some(), fits);
+            if !fits {
+                break;
+            }
+            world.scheduler.move_away(group, &name);
+            world.plan_and_commit(usize::MAX);
+            prop_assert_eq!(known(&world), Some(failed.clone()));
+            world.hosts(|_| true);
+            let best = best_host(&world.store, &name, &failed);
+            let placed = |world: &World| {
+                let others = world.store.placements.iter().filter(|(other, _)| **other != name);
+                others.map(|(other, placement)| (other.clone(), placement.value.clone())).collect()
+            };
+            let before: BTreeMap<UnitName, Placement> = placed(&world);
+            world.plan_and_commit(usize::MAX);
+            // Others may be placed first, where it was.
+            if placed(&world) != before {
+                break;
+            }
+            prop_assert_eq!(world.store.placed_on(&name), best.as_ref());
+        }
+        world.hold_to_everything();
     }
 
     /// Without `Replaces=`, cordoning a host moves no unit, and neither does uncordoning it; after that, no unit waits

@@ -27,6 +27,6 @@ pub use rollouts::{
 pub use status::{ClusterView, LeaderView, OpenRollout};
 pub use units::{
     Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons,
-    PresentRevision, ReplacingBatch, SetList, SetView, StateView, UnitDetail, UnitHistory, UnitList, UnitView,
-    WatchLine,
+    PresentRevision, ReplacingBatch, RetryView, SetList, SetView, StateView, UnitDetail, UnitHistory, UnitList,
+    UnitView, WatchLine,
 };

@@ -91,6 +91,8 @@ pub(super) enum Command {
     Start(Start),
     /// Restart units on their hosts, one after another
     Restart(Change),
+    /// Start units again that have failed, and forget where they failed before
+    ResetFailed(Change),
     /// Stop units; they stay on their hosts
     Stop(Change),
     /// Stop units and take them off their hosts

@@ -26,6 +26,7 @@ mod option_changes;
 mod plan;
 pub(super) mod reboot;
 mod replace;
+pub(super) mod reset_failed;
 pub(super) mod restart;
 pub(super) mod restore;
 pub(super) mod rollback;

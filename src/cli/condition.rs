@@ -1,8 +1,9 @@
 //! The state of a unit in one word, with its reason: what the tables and the overview show to people. Pure. Owns the
 //! words and which states need attention; what systemd and the cluster say of a unit is the API's.
 
-use crate::api::wire::{MachineRef, StateView, UnitView};
+use crate::api::wire::{MachineRef, RetryView, StateView, UnitView};
 use crate::cli::output::fitted::Tone;
+use crate::cli::output::people::ago;
 use crate::model::systemd::{ActiveState, JobKind, JobResult};
 use crate::model::unit::Desired;
 
@@ -157,6 +158,27 @@ impl Condition {
     }
 }
 
+impl Condition {
+    /// The same at `now`, in ms since the epoch, of a unit that is tried again by itself: when.
+    pub(super) fn tried_again(self, unit: &UnitView, now: u64) -> Self {
+        let Some(RetryView { at, failed_on, stays }) = unit.retry.as_deref().filter(|_| self.kind == Kind::Failed)
+        else {
+            return self;
+        };
+        let next = if *at > now { format!("next try in {}", ago(now, *at)) } else { "next try soon".into() };
+        let hosts: Vec<String> = failed_on.iter().map(MachineRef::name).collect();
+        let text = match (stays, hosts.split_last()) {
+            (true, Some((last, others))) if !others.is_empty() => {
+                let hosts = format!("{} and {last}", others.join(", "));
+                let reset = format!("fleetctl reset-failed {} for now", unit.name);
+                format!("failed on {hosts}: not moved any more; {next} ({reset})")
+            }
+            _ => format!("{}; {next}", self.text),
+        };
+        Self { text, ..self }
+    }
+}
+
 /// `running, 29 restarts`: a crash loop looks like one whenever it is looked at.
 fn restarted(word: &str, restarts: u32) -> String {
     match restarts {
@@ -226,6 +248,7 @@ pub(super) mod tests {
             done: None,
             hosts: Vec::new(),
             waiting: None,
+            retry: None,
             states,
             progress: None,
         }
@@ -291,6 +314,27 @@ pub(super) mod tests {
         assert_eq!(Condition::without_report(&unit).text, "waiting: 2 of 2 hosts: conflict");
         unit.desired = Desired::Inactive;
         assert_eq!(Condition::without_report(&unit).kind, Kind::Inactive);
+    }
+
+    #[test]
+    fn what_is_tried_again_says_when() {
+        let machine = |name: &str| host(name, &[]).machine;
+        let said = |hosts: &[&str], stays, at| {
+            let failed_on = hosts.iter().map(|name| machine(name)).collect();
+            let retry = Some(Box::new(RetryView { at, failed_on, stays }));
+            let unit = UnitView { retry, ..unit("web@1.service", Desired::Launched, &["n1 failed failed exit=1"]) };
+            Condition::reported(Some(unit.desired), &unit.states[0]).tried_again(&unit, 100_000).text
+        };
+        assert_eq!(said(&["n1"], false, 112_000), "failed: exit status 1; next try in 12 s");
+        assert_eq!(said(&["n2", "n1"], false, 99_000), "failed: exit status 1; next try soon");
+        assert_eq!(
+            said(&["n1", "n2", "n3"], true, 3_580_000),
+            "failed on n1, n2 and n3: not moved any more; next try in 58 min (fleetctl reset-failed web@1.service for \
+             now)"
+        );
+        let plain = unit("a.service", Desired::Launched, &["n1 failed failed"]);
+        let condition = Condition::reported(Some(plain.desired), &plain.states[0]);
+        assert_eq!(condition.clone().tried_again(&plain, 0), condition);
     }
 
     #[test]

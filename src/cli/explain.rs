@@ -61,6 +61,10 @@ pub(super) fn failed(name: &UnitName, view: Option<&UnitView>, why: &str, before
         lines.push(Line::hint(format!(
             "`fleetctl journal {name}` shows more; `fleetctl status {name}` what systemd knows"
         )));
+        if view.is_some_and(|view| view.retry.is_some()) {
+            let hint = "it is tried again by itself (Reschedule=on-failure); `fleetctl status` says when";
+            lines.push(Line::hint(hint));
+        }
         if before {
             lines.push(Line::hint(format!("it was to run already; `fleetctl restart {name}` tries again at once")));
         }
@@ -184,6 +188,7 @@ mod tests {
             done: None,
             hosts: Vec::new(),
             waiting: None,
+            retry: None,
             progress: None,
             states: vec![],
         }

@@ -167,6 +167,7 @@ fn only_named(name: UnitName, machine: MachineRef) -> UnitView {
         done: None,
         hosts: Vec::new(),
         waiting: None,
+        retry: None,
         states: Vec::new(),
         progress: None,
     }

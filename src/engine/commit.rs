@@ -1,13 +1,13 @@
 //! Turns a plan into transactions. Owns which guards protect a decision's writes; must never decide anything.
 
-use crate::metrics::Task;
+use crate::metrics::{Rescheduled, Task};
 use crate::model::author::Author;
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target};
 use crate::plan::rollouts::{GateWrite, RolloutWrite, Writes};
-use crate::plan::schedule::{Decision, HostDecision, HostEvent, Plan, Reason, Write};
+use crate::plan::schedule::{Decision, Departure, HostDecision, HostEvent, Plan, Reason, Write};
 use crate::registry::commit::batch::{Expected, Group, Packed, Step, pack};
 use crate::registry::keys::Key;
 use crate::registry::records::{assignment, placement};
@@ -47,6 +47,15 @@ pub(super) enum Completed {
 }
 
 impl Completed {
+    /// What became of a unit that had failed, if it is about one.
+    pub(super) fn rescheduled(&self) -> Option<Rescheduled> {
+        match self {
+            Self::Unit(_, Reason::Leaves { because: Departure::Failed { with: None }, .. }) => Some(Rescheduled::Move),
+            Self::Unit(_, Reason::Again { .. }) => Some(Rescheduled::Start),
+            _ => None,
+        }
+    }
+
     /// Log it. A host that is gone is a warning: a person has to look at it.
     pub(super) fn log(&self) {
         match self {

@@ -355,6 +355,7 @@ impl<'a, S: Store> Term<'a, S> {
             last = Some(done?);
             for completed in tags.into_iter().flat_map(|step| step.completes) {
                 completed.log();
+                completed.rescheduled().into_iter().for_each(|what| self.engine.metrics.rescheduled(what));
             }
         }
         for collection in planned.collections {

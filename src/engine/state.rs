@@ -11,6 +11,7 @@ use crate::model::revision::{Moment, Revision};
 use crate::model::rollout::Phase;
 use crate::model::unit::{Assignment, Placement, Target, Unit};
 use crate::plan::drain::{self, Timers};
+use crate::plan::reschedule;
 use crate::plan::rollouts::{Rollouts, Writes};
 use crate::plan::schedule::{Brake, Plan, Scheduler};
 use crate::registry::commit::batch::{Group, Packed, Step, pack};
@@ -36,6 +37,8 @@ pub(super) struct LeaderState {
     happened: bool,
     /// When drains are to be looked at again: the next deadline of one passes, in ms since the epoch.
     drain_due: Option<u64>,
+    /// What was seen of units that have failed.
+    failures: reschedule::Timers,
     /// How the members of sets stand.
     sets: Sets,
     /// What has been followed so far.
@@ -78,13 +81,13 @@ impl LeaderState {
         let Some(scheduler) = &self.scheduler else { return false };
         let drains = self.happened && drain::is_under_way(scheduler);
         let due = scheduler.due().into_iter().chain(self.drain_due).any(|due| due <= now_ms);
-        drains || due || scheduler.is_dirty() || self.rollouts.is_dirty(now_ms)
+        drains || due || self.failures.is_dirty(now_ms) || scheduler.is_dirty() || self.rollouts.is_dirty(now_ms)
     }
 
     /// When there is something to do although nothing has happened, in ms since the epoch.
     pub(super) fn due(&self) -> Option<u64> {
         let holds = self.scheduler.as_ref().and_then(Scheduler::due);
-        holds.into_iter().chain(self.rollouts.due()).chain(self.drain_due).min()
+        holds.into_iter().chain(self.rollouts.due()).chain(self.drain_due).chain(self.failures.due()).min()
     }
 
     /// How many rollouts are in this phase.
@@ -101,6 +104,7 @@ impl LeaderState {
     pub(super) fn is_timing(&self, now_ms: u64) -> bool {
         self.rollouts.due().is_some()
             || self.drain_due.is_some()
+            || self.failures.due().is_some()
             || self.scheduler.as_ref().is_none_or(|scheduler| scheduler.is_timing(now_ms))
     }
 
@@ -110,6 +114,7 @@ impl LeaderState {
         let rollouts = self.rollouts.step(scheduler, now_ms);
         let again = drain::step(scheduler, &mut self.drains, now_ms).then_some(now_ms);
         self.drain_due = again.or_else(|| self.drains.due(scheduler.cluster(), now_ms));
+        reschedule::step(scheduler, &mut self.failures, now_ms);
         self.happened = false;
         Some((rollouts, scheduler.plan(now_ms)))
     }
@@ -166,7 +171,9 @@ impl LeaderState {
                                     self.suspect.consider(Cost::of(scheduler.cluster(), name, &unit.hash));
                                 }
                                 self.sets.see(&change);
+                                let about = reschedule::about(&change);
                                 self.rollouts.apply(scheduler, change);
+                                about.into_iter().for_each(|unit| self.failures.happened(scheduler.cluster(), unit));
                             }
                         }
                         Err(Some(
@@ -215,6 +222,7 @@ impl LeaderState {
         let mut scheduler = Scheduler::leaving_out(cluster, self.left_out.clone());
         self.rollouts.hold_files(&mut scheduler);
         self.sets.listed(scheduler.cluster());
+        self.failures.listed(scheduler.cluster());
         self.happened = true;
         self.scheduler = Some(scheduler.with_brake(self.brake.unwrap_or_else(Brake::off)));
     }
@@ -244,7 +252,7 @@ impl LeaderState {
                 Key::Unit(name) => cluster.preserve(name),
                 Key::Placement(name) => match cluster.first_assigned(name).map(|(host, _)| host.clone()) {
                     Some(host) => {
-                        let value = Placement::On { host, since: 0, from: None };
+                        let value = Placement::On { host, since: 0, from: None, tried: None };
                         self.repairs.push(repair().put(key.clone(), &value));
                         cluster.apply(Change::Placement(name.clone(), Some(Versioned { value, revision })));
                     }

@@ -167,6 +167,7 @@ mod tests {
             done: None,
             hosts: Vec::new(),
             waiting: None,
+            retry: None,
             progress: None,
             states: states.iter().map(state).collect(),
         }

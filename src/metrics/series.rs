@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
-use super::{LeaseOf, Task};
+use super::{LeaseOf, Rescheduled, Task};
 
 type One = [(&'static str, &'static str); 1];
 type Two = [(&'static str, &'static str); 2];
@@ -55,6 +55,7 @@ pub(super) struct Series {
     pub(super) engine_changes: Histogram,
     pub(super) tasks: Counters<One>,
     pub(super) task_failures: Counters<One>,
+    pub(super) rescheduled: Counters<One>,
     pub(super) reconciles: Counter,
     pub(super) reconcile_seconds: Histogram,
     pub(super) reconcile_failures: Counters<One>,
@@ -138,6 +139,12 @@ impl Series {
                 &mut r,
                 "engine_task_failure_count",
                 "Tasks whose commit failed or has an unknown outcome; the leader reads and plans again",
+                Family::default(),
+            ),
+            rescheduled: add(
+                &mut r,
+                "engine_reschedule_count",
+                "Units that had failed and were moved to another host, or started again where they were",
                 Family::default(),
             ),
             reconciles: add(&mut r, "engine_reconcile_count", "Rounds of the engine as leader", Counter::default()),
@@ -229,6 +236,9 @@ impl Series {
         for task in Task::ALL {
             drop(self.tasks.get_or_create(&[("type", task.name())]));
             drop(self.task_failures.get_or_create(&[("type", task.name())]));
+        }
+        for what in Rescheduled::ALL {
+            drop(self.rescheduled.get_or_create(&[("type", what.name())]));
         }
         for class in ["conflict", "unavailable"] {
             drop(self.reconcile_failures.get_or_create(&[("type", class)]));

@@ -13,7 +13,7 @@ use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
 use super::revision::Revision;
 use super::rollout::{Gate, Rollout};
-use super::unit::{Assignment, Desired, Done, Placement, Taken, Target, Unit, UnitReport};
+use super::unit::{Assignment, Desired, Done, Placement, Taken, Target, Tried, Unit, UnitReport};
 
 /// A value and the commit that wrote it, for guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,6 +197,13 @@ impl Cluster {
         (unit.desired == Desired::Launched && unit.generation <= done.generation).then_some((done, *since))
     }
 
+    /// What became of a unit after it had failed, unless somebody has asked for it since.
+    #[must_use]
+    pub fn tried(&self, name: &UnitName) -> Option<&Tried> {
+        let tried = self.placements.get(name)?.value.tried()?;
+        self.units.get(name).is_some_and(|unit| unit.generation == tried.generation).then_some(tried)
+    }
+
     /// What a host reports of a unit.
     #[must_use]
     pub fn report(&self, name: &UnitName, host: &MachineId) -> Option<&UnitReport> {
@@ -220,6 +227,8 @@ impl Cluster {
     pub fn named_hosts(&self) -> impl Iterator<Item = &MachineId> {
         let placed = self.placements.values().map(|placement| &placement.value);
         let placed = placed.filter_map(|placement| placement.host().or(placement.done().map(|done| &done.host)));
+        let tried = self.placements.values().filter_map(|placement| placement.value.tried());
+        let placed = placed.chain(tried.flat_map(|tried| &tried.hosts));
         placed.chain(self.states.values().flat_map(|reports| reports.keys()))
     }
 
@@ -240,14 +249,18 @@ impl Cluster {
         Some(held.map_or(&unit.hash, |held| held.hash))
     }
 
-    /// The record by which a unit is scheduled on a host: its own, or that of a global unit with the file with which
-    /// its gate holds it back there.
+    /// The record by which a unit is scheduled on a host: its own; that of a global unit with the file with which its
+    /// gate holds it back there; or that of a unit that failed there and was started again, with a generation for this.
     #[must_use]
     pub fn record_on(&self, name: &UnitName, host: &MachineId) -> Option<Cow<'_, Unit>> {
         let unit = self.units.get(name)?;
         let gate = self.gates.get(name).map(|gate| &gate.value);
-        let held = gate.and_then(|gate| Some((gate.held_on(host)?, gate.asked)));
-        Some(held.map_or(Cow::Borrowed(unit), |(held, asked)| Cow::Owned(unit.with(held, asked))))
+        if let Some((held, asked)) = gate.and_then(|gate| Some((gate.held_on(host)?, gate.asked))) {
+            return Some(Cow::Owned(unit.with(held, asked)));
+        }
+        let again = self.tried(name).filter(|_| self.placed_on(name) == Some(host)).and_then(|tried| tried.again);
+        let again = again.filter(|again| *again > unit.generation);
+        Some(again.map_or(Cow::Borrowed(unit), |generation| Cow::Owned(Unit { generation, ..unit.clone() })))
     }
 
     /// Whether the hosts of a global unit may have different files, because its gate says so.

@@ -16,6 +16,7 @@ use super::glob::Glob;
 use super::instance::NamedInstances;
 use super::move_after::{self, MoveAfter};
 use super::name::UnitName;
+use super::reschedule::{self, Reschedule};
 use super::rollout::policy::Policy;
 use super::section::{FLEET, Problem, Section, boolean};
 use condition::Word;
@@ -46,6 +47,9 @@ const OPTIONS: Section = Section {
         "MachinePrefers",
         "Priority",
         port::OPTION,
+        reschedule::OPTIONS[0],
+        reschedule::OPTIONS[1],
+        reschedule::OPTIONS[2],
     ],
     legacy: &[
         "X-ConditionMachineID",
@@ -82,6 +86,8 @@ pub struct Constraints {
     pub on_disconnect: OnDisconnect,
     /// `MoveAfterSec=`: how long its host may be gone before it is placed elsewhere.
     pub move_after: MoveAfter,
+    /// `Reschedule=` and its times, if the file has any of them.
+    pub reschedule: Option<Box<Reschedule>>,
     /// `Replicas=`: how many members the template has, which is then a set. In the file of an instance it says nothing
     /// of that instance.
     pub replicas: Option<Replicas>,
@@ -138,6 +144,12 @@ impl Constraints {
     #[must_use]
     pub fn belongs_to_its_host(&self) -> bool {
         self.move_after == MoveAfter::NEVER
+    }
+
+    /// `Reschedule=on-failure` and its times.
+    #[must_use]
+    pub fn reschedule(&self) -> Option<&Reschedule> {
+        self.reschedule.as_deref().filter(|reschedule| reschedule.on_failure)
     }
 
     /// Read `file`. What is wrong with its `[X-Rollout]` doesn't count ([`Policy::stored`]).
@@ -197,6 +209,7 @@ impl Constraints {
             global: constraints.global,
             on_disconnect: constraints.on_disconnect,
             move_after: constraints.move_after,
+            reschedule: constraints.reschedule.clone(),
             replicas: constraints.replicas.clone(),
             run_once: constraints.run_once,
             preferences: constraints.preferences.as_ref().map(|preferences| Box::new(preferences.resolve(name))),
@@ -256,6 +269,9 @@ impl Constraints {
             disconnect::OPTION => value.parse().map(|on_disconnect| self.on_disconnect = on_disconnect),
             move_after::OPTION => value.parse().map(|move_after| self.move_after = move_after),
             "Replicas" => self.take_replicas(value),
+            option if reschedule::OPTIONS.contains(&option) => {
+                self.reschedule.get_or_insert_default().take(option, value)
+            }
             option if preference::OPTIONS.contains(&option) => {
                 self.preferences.get_or_insert_default().take(option, value)
             }
@@ -357,6 +373,9 @@ impl Constraints {
         let mut found: Vec<Problem> = rules.into_iter().filter(|(broken, ..)| *broken).map(problem).collect();
         let preferred = self.preferences.iter().flat_map(|preferred| preferred.contradictions(pinned, self.global));
         found.extend(preferred.map(|(option, what)| Problem { line: line(option), what }));
+        let (peer, bound) = (self.machine_of.first(), self.belongs_to_its_host());
+        let rescheduled = self.reschedule.iter().flat_map(|it| it.contradictions(self.global, peer, bound));
+        found.extend(rescheduled.map(|(option, what)| Problem { line: line(option), what }));
         for peer in &self.machine_of {
             for (globs, what) in [(&self.conflicts, "conflict"), (&self.replaces, "replace")] {
                 let matching = globs.iter().filter(|glob| glob.matches(peer));

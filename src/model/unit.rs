@@ -15,7 +15,7 @@ use super::revision::Revision;
 use super::rollout::hosts::Held;
 use super::rollout::{Ask, Gate};
 use super::systemd::{ActiveState, JobKind, JobResult, LoadState};
-pub use placement::{Done, Placement, Taken};
+pub use placement::{Done, Placement, Taken, Tried};
 
 /// What the user wants of a unit. Each includes the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 //! stopped in vain, unless the drain says so (`force`).
 
 mod budget;
-mod group;
+pub(super) mod group;
 mod restore;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,8 @@ pub fn has_ended<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a Machi
     let unit = cluster.units.get(name).filter(|unit| unit.desired == Desired::Launched)?;
     let file = &cluster.files.get(&unit.hash)?.value;
     let told = &cluster.schedule.get(host)?.get(name)?.value;
-    let is_told = told.target == Target::Launched && told.generation == unit.generation && told.hash == unit.hash;
+    let asked = cluster.record_on(name, host)?.generation;
+    let is_told = told.target == Target::Launched && told.generation == asked && told.hash == unit.hash;
     let is_about = report.target == Target::Launched
         && report.generation >= told.generation
         && report.hash == told.hash
@@ -66,7 +67,7 @@ mod tests {
         cluster.apply(Change::Unit(name.clone(), Some(unit)));
         cluster.apply(Change::Placement(
             name.clone(),
-            Some(read(Placement::On { host: host.clone(), since: 0, from: None })),
+            Some(read(Placement::On { host: host.clone(), since: 0, from: None, tried: None })),
         ));
         cluster.apply(Change::Assignment(host.clone(), name.clone(), Some(read(told))));
         cluster.apply(Change::Report(name.clone(), host.clone(), ReportKeyForm::HostFirst, Some(read(report))));

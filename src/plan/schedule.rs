@@ -30,6 +30,7 @@ mod suppose;
 mod taken;
 #[cfg(test)]
 mod tests;
+mod tried;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,7 @@ pub use brake::{Brake, Braked};
 pub use decision::{Because, Decision, Departure, Fate, Host, HostDecision, HostEvent, Plan, Reason, Report, Write};
 use dirty::{DirtySet, Rescan};
 use index::{Index, Indexed};
+use tried::Retry;
 
 use super::absence;
 use super::check::{Violation, always};
@@ -73,6 +75,8 @@ pub struct Scheduler {
     sent_away: BTreeMap<UnitName, Departure>,
     /// Units that drains took, and that stay where they are although others are brought back, from the next round on.
     kept_away: BTreeSet<UnitName>,
+    /// Units that have failed, or had, and what becomes of them in the next round.
+    retried: BTreeMap<UnitName, Retry>,
     /// Units about which a record has changed since they were taken, while there are rollouts, and on which host.
     touched: Touched,
 }
@@ -100,8 +104,9 @@ impl Scheduler {
             dirty.host(&cluster, host);
         }
         let (cluster, brake) = (Arc::new(cluster), Brake::off());
-        let (left, sent_away, kept_away, touched) = Default::default();
-        let mut scheduler = Self { cluster, index, dirty, brake, left, due: None, sent_away, kept_away, touched };
+        let (left, sent_away, kept_away, retried, touched) = Default::default();
+        let due = None;
+        let mut scheduler = Self { cluster, index, dirty, brake, left, due, sent_away, kept_away, retried, touched };
         scheduler.holds_changed(0);
         scheduler
     }
@@ -182,6 +187,7 @@ impl Scheduler {
         let plan = round::Round::new(self, now_ms).run();
         self.sent_away.clear();
         self.kept_away.clear();
+        self.retried.clear();
         if is_due || !plan.hosts.is_empty() {
             self.holds_changed(now_ms);
         }

@@ -155,6 +155,49 @@ fn restart_waits_for_each_unit_before_the_next() {
     assert_eq!(order, ["GET /fleet/v2/units", post, watch, post, watch]);
 }
 
+/// Whatever runs is left alone, and what can't be named is an error; the cluster decides what is really down.
+#[test]
+fn what_has_failed_is_started_again() {
+    let failed = |name: &str| unit(name, "launched", Some(N1), &[state(N1, "6 failed failed result=failed")]);
+    let known = [failed("a.service"), running("b.service", N2), failed("c.service")];
+    let fake = Fake::new(Script {
+        applied: [applied(&[("a.service", "changed"), ("c.service", "changed")])].into(),
+        ..script(&known, vec![snapshot(&[running("a.service", N1), running("c.service", N1)])])
+    });
+    let out = "Unit a.service launched on a2d7e4a6.../10.88.0.11\nUnit c.service launched on a2d7e4a6.../10.88.0.11\n";
+    fake.expect("reset-failed *", 0, out, "");
+    let sent = json!([{ "name": "a.service", "desired": "launched" }, { "name": "c.service", "desired": "launched" }]);
+    assert_eq!(fake.sent(), [sent]);
+
+    let fake = Fake::new(script(&[running("b.service", N2)], Vec::new()));
+    fake.expect("reset-failed b", 0, "", "b.service hasn't failed\n");
+    let Ran { code, err, .. } = fake.run("reset-failed b x");
+    assert_eq!((code, err.starts_with("Unit x.service not found\n")), (Some(1), true), "{err}");
+    assert!(fake.sent().is_empty());
+}
+
+/// The daemon knows from the file when that is, and from the placement how often it was tried.
+#[test]
+fn what_is_tried_again_by_itself_says_when() {
+    let fleetd = Real::new();
+    fleetd.host(N1);
+    let text = OK.to_owned() + "[X-Fleet]\nReschedule=on-failure\n";
+    let hash = flotilla::model::file::UnitFile::parse(text.as_bytes()).unwrap().hash();
+    std::fs::write(fleetd.dir.path().join("a.service"), &text).unwrap();
+    fleetd.run("start --no-block a.service");
+    fleetd.place("a.service", N1, "failed");
+    let state = json!({
+        "generation": 2, "target": "launched", "hash": hash, "load": "loaded", "active": "failed", "sub": "failed",
+        "since": 5,
+    });
+    fleetd.record(&format!("state/{N1}/a.service"), &state);
+    let said = || fleetd.run("status").out;
+    assert!(said().contains("\tfailed; next try soon\n"), "{}", said());
+    // Of a failure before somebody has asked for it again, nothing is said.
+    fleetd.run("restart --no-block a.service");
+    assert!(said().contains("\tfailed\n") && !said().contains("next try"), "{}", said());
+}
+
 #[test]
 fn what_doesnt_come_back_keeps_the_others_running() {
     let failed = unit("a.service", "launched", Some(N1), &[state(N1, "7 failed failed result=failed error=exit-code")]);

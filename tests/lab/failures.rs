@@ -504,3 +504,40 @@ fn all_units_are_back_from_an_export_after_the_loss_of_etcds_data_and_none_is_re
     let (host, _) = &before["u@1.service"];
     assert_ne!(lab.run(host, &["systemctl", "is-active", "u@1.service"]).stdout.trim(), "active");
 }
+
+/// A unit that works on one host only finds it by itself; the leader's journal says why it has moved. When it works
+/// nowhere any more, it has failed on all hosts, and `reset-failed` starts it again.
+#[test]
+fn a_unit_that_fails_on_one_host_comes_up_on_another() {
+    let lab = Lab::cluster(2);
+    lab.sh("n2", "touch /run/only-here").ok();
+    // n1 has fewer units.
+    lab.file("there.service", "[Service]\nExecStart=/bin/sleep 10000\n[X-Fleet]\nMachineMetadata=disk=ssd");
+    lab.fleetctl(&["set-metadata", "n2", "disk=ssd"]).ok();
+    lab.fleetctl(&["start", "there.service"]).ok();
+    lab.file(
+        "picky.service",
+        "[Service]\nExecStart=/bin/sh -c 'test -e /run/only-here && exec /bin/sleep 10000'\n[X-Fleet]\n\
+         Reschedule=on-failure\nRescheduleSec=5\nRescheduleMaxDelaySec=1h",
+    );
+    let started = lab.fleetctl(&["start", "picky.service"]);
+    assert!(started.code == 1 && started.stderr.contains("picky.service failed on n1: exit status 1"), "{started:?}");
+    assert!(started.stderr.contains("it is tried again by itself (Reschedule=on-failure)"), "{started:?}");
+    eventually(Duration::from_secs(15), "picky.service runs on n2", || {
+        let runs = lab.sh("n2", "systemctl is-active --quiet picky.service");
+        if runs.code == 0 { Ok(()) } else { Err(lab.fleetctl(&["list-units"]).stdout) }
+    });
+    assert_ne!(lab.sh("n1", "systemctl cat picky.service").code, 0, "n1 has nothing of it any more");
+    let moved = "journalctl -u fleetd -o cat | grep -c 'leaves n1 .*it has failed there (Reschedule=on-failure)'";
+    let lines: usize = ["n1", "n2"].iter().map(|host| lab.sh(host, moved).stdout.trim().parse().unwrap_or(0)).sum();
+    assert_eq!(lines, 1);
+
+    lab.sh("n2", "rm /run/only-here; systemctl kill picky.service").ok();
+    eventually(Duration::from_secs(5), "it has failed on n2 too, and n1 isn't tried again", || {
+        let status = lab.fleetctl(&["status"]).stdout;
+        if status.contains("; next try in ") { Ok(()) } else { Err(status) }
+    });
+    lab.sh("n2", "touch /run/only-here").ok();
+    lab.fleetctl(&["reset-failed", "picky.service"]).ok();
+    assert_eq!(lab.sh("n2", "systemctl is-active --quiet picky.service").code, 0);
+}

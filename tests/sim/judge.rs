@@ -38,6 +38,7 @@ use super::health::Answers;
 use super::journal::Journal;
 use super::machines::Machines;
 use super::marks::JUDGE;
+use super::retries::{self, Retries};
 use super::rollouts;
 use super::told::{Point, Reader};
 use super::world::{MASS_LOSS_GRACE, MASS_LOSS_SHARE, TTL};
@@ -70,6 +71,8 @@ struct Facts {
     ended: BTreeSet<(UnitName, Revision)>,
     /// The hosts that carry out nothing, while there are rollouts.
     silence: rollouts::Silence,
+    /// The units that have failed, or are well.
+    retries: Retries,
     /// When each host that isn't registered was last.
     lost: BTreeMap<MachineId, Duration>,
     /// When each host vanished last that was remembered as present: since then it is gone, as far as a leader can know.
@@ -559,7 +562,16 @@ impl Facts {
                 }
             }
             Change::Gate(..) | Change::Rollout(..) => {}
-            Change::History(..) | Change::Metadata(..) | Change::Maintenance(..) | Change::Placement(..) => {}
+            Change::History(..) | Change::Metadata(..) | Change::Maintenance(..) => {}
+            Change::Placement(name, placement) => {
+                let placement = placement.as_ref().map(|placement| &placement.value);
+                let oldest = self.writer.planned_from.unwrap_or(self.point());
+                let planned = self.past.iter().rev().find(|(_, at, _)| *at <= oldest).map_or(now, |(at, ..)| *at);
+                let found = self.retries.placed(&self.cluster, name, placement, (planned, now));
+                if let Some(what) = found.filter(|_| !self.restoring && !self.forging) {
+                    journal.violate(what);
+                }
+            }
             Change::Machine(id, machine) => {
                 if let (Some(before), Some(machine)) = (self.cluster.machines.get(id), machine)
                     && !self.restoring
@@ -614,6 +626,8 @@ impl Facts {
                 // A rollout goes on by what is reported of its members, and a unit may come to a host that is cordoned
                 // if that reports it.
                 plans = !self.cluster.rollouts.is_empty() || !self.cluster.maintenance.is_empty();
+                plans |= retries::asks(&effective(&self.cluster), name);
+                self.retries.reported(name, host, state.as_ref().map(|state| &state.value), now);
                 self.ended.extend(state.as_ref().and_then(|state| rollouts::ended(name, &state.value)));
                 let known = self.cluster.states.get(name).and_then(|reports| reports.get(host));
                 let state = state.as_ref().map(|state| &state.value);
@@ -717,7 +731,7 @@ impl Facts {
             return self.is_drained(host, name, (&drains, before), journal);
         }
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster)) && stays(&gated(cluster))) {
-            if self.is_returned(host, name, before, journal) {
+            if self.is_rescheduled(host, name, before, journal) || self.is_returned(host, name, before, journal) {
                 return;
             }
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
@@ -780,6 +794,27 @@ impl Facts {
         if !is_over && !self.keeps_budget(name, before, &is_drained) {
             journal.violate(format!("{name} is sent away from {machine}, and too many of its set are away"));
         }
+    }
+
+    /// A unit is sent away from its host because it, or one that it must be with, has failed there. This is wrong if no
+    /// host fitted it where that hadn't failed, in any state from which the leader may have planned. Returns whether
+    /// that is why.
+    fn is_rescheduled(&self, host: &MachineId, name: &UnitName, before: usize, journal: &Journal) -> bool {
+        let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
+        if past().all(|cluster| retries::failing(cluster, host, name).is_none()) {
+            return false;
+        }
+        let fits_elsewhere = |cluster: &Cluster| {
+            let Some(failing) = retries::failing(cluster, host, name) else { return false };
+            let (avoided, may_move) = retries::avoided(cluster, host, &failing);
+            let mut others = cluster.machines.keys().filter(|other| *other != host && !avoided.contains(other));
+            may_move && others.any(|other| fits_with_all_of(cluster, host, name, other))
+        };
+        if !past().any(fits_elsewhere) {
+            let machine = self.name(Some(host));
+            journal.violate(format!("{name} is sent away from {machine} after a failure, and fits nowhere else"));
+        }
+        true
     }
 
     /// A unit is sent away from its host because it, or one that it must be with, returns to the host that a drain took

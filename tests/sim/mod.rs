@@ -11,6 +11,7 @@
 //! * [`requests`], [`told`]: what an agent may request of its host, given what it can know;
 //! * [`rollouts`]: who is told to run which file, and how many are away for it;
 //! * [`reboots`]: what must hold when a host reboots;
+//! * [`retries`]: who is moved or started again because it has failed, and when;
 //! * [`rolled`]: the units that a seed rolls out;
 //! * [`settled`]: what must hold when all faults have ended;
 //! * [`pool`], [`play`]: the units that a seed uses, and what it does;
@@ -35,6 +36,7 @@ pub(crate) mod probe;
 pub(crate) mod random;
 pub(crate) mod reboots;
 pub(crate) mod requests;
+pub(crate) mod retries;
 pub(crate) mod rolled;
 pub(crate) mod rollouts;
 pub(crate) mod script;

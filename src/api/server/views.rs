@@ -13,12 +13,15 @@ use crate::model::systemd::JobResult;
 use crate::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
 use crate::plan::gate::is_previewed;
 use crate::plan::progress::{Expectation, progress};
+use crate::plan::reschedule::{Outlook, outlook};
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Damaged;
 use crate::registry::records::leader::LeaderRecord;
 use crate::registry::summaries::FileSummary;
 
-use crate::api::wire::{DamagedUnit, HostOrder, LeaderView, MachineRef, MachineView, OpenRollout, StateView, UnitView};
+use crate::api::wire::{
+    DamagedUnit, HostOrder, LeaderView, MachineRef, MachineView, OpenRollout, RetryView, StateView, UnitView,
+};
 
 /// The families of keys from which a [`UnitView`] is made. It names hosts as well, and tells of the rollouts that units
 /// behind gates wait for.
@@ -62,9 +65,15 @@ pub(super) fn unit(
             Placement::Waiting { why, .. } => Some(why.clone()),
             Placement::On { .. } | Placement::Done { .. } => None,
         }),
+        retry: summary.and_then(|summary| outlook(cluster, name, &summary.constraints)).map(|it| retry(cluster, &it)),
         states: cluster.reports(name).map(|(host, state)| state_view(cluster, name, host, state)).collect(),
         progress: Some(progress(cluster, &Expectation { unit: name, operation, global })),
     }
+}
+
+fn retry(cluster: &Cluster, outlook: &Outlook) -> Box<RetryView> {
+    let failed_on = outlook.hosts.iter().map(|host| machine_ref(cluster, host)).collect();
+    Box::new(RetryView { at: outlook.at, failed_on, stays: outlook.stays() })
 }
 
 /// Units whose records can't be decoded: what other records say about them.

@@ -48,6 +48,19 @@ pub struct HostOrder {
     pub target: Target,
 }
 
+/// v2: when a unit that has failed is tried again by itself (`Reschedule=on-failure`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RetryView {
+    /// When, in ms since the epoch, by the clock of its host. A leader that began to lead after it had failed waits
+    /// longer.
+    pub at: u64,
+    /// The hosts on which it has failed, the one that it is on last.
+    pub failed_on: Vec<MachineRef>,
+    /// Whether it isn't moved any more, and is started again where it is.
+    pub stays: bool,
+}
+
 /// v2: a unit in the whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -87,6 +100,9 @@ pub struct UnitView {
     /// Why it isn't placed, in short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
+    /// When it is tried again by itself, if it has failed and its file says so (`Reschedule=on-failure`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Box<RetryView>>,
     /// The reports of the hosts, sorted by machine id. A host that has stopped and removed the unit has none.
     #[serde(default)]
     pub states: Vec<StateView>,

@@ -1,5 +1,5 @@
-//! The options of the commands that change units: `submit`, `load`, `start`, `restart`, `stop`, `unload`, `destroy`,
-//! `scale` and `rollback`.
+//! The options of the commands that change units: `submit`, `load`, `start`, `restart`, `reset-failed`, `stop`,
+//! `unload`, `destroy`, `scale` and `rollback`.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ pub(in crate::cli) struct Create {
     pub(in crate::cli) output: OutputFormat,
 }
 
-/// `restart`, `stop` and `unload`; `destroy` has more.
+/// `restart`, `reset-failed`, `stop` and `unload`; `destroy` has more.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Change {
     /// Names of units, or quoted patterns of names: 'web@*'

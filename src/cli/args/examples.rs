@@ -45,6 +45,13 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     ("restart", &[("restart 'web@*'", "restart all instances of web@, one after another")]),
+    (
+        "reset-failed",
+        &[
+            ("reset-failed web@1", "start it again now, and move it again if it fails (Reschedule=on-failure)"),
+            ("reset-failed '*'", "start all units again that have failed"),
+        ],
+    ),
     ("stop", &[("stop web.service", "stop it; it stays on its host")]),
     ("unload", &[("unload web.service", "stop it and take it off its host; it stays submitted")]),
     (

@@ -18,13 +18,14 @@ const GROUPS: &[(&str, &[&str])] = &[
 ];
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
-/// where `forget` helps, `status` says so, and who takes hosts out of service, announces services, has several
-/// clusters, or hosts of several kinds, reads about `cordon`, `drain`, `reboot`, `list-services`, `service`, `context`
-/// and `set-metadata` there.
-const LEFT_OUT: [&str; 13] = [
+/// where `forget` or `reset-failed` helps, `status` says so, and who takes hosts out of service, announces services,
+/// has several clusters, or hosts of several kinds, reads about `cordon`, `drain`, `reboot`, `list-services`,
+/// `service`, `context` and `set-metadata` there.
+const LEFT_OUT: [&str; 14] = [
     "version",
     "import",
     "forget",
+    "reset-failed",
     "cordon",
     "uncordon",
     "drain",

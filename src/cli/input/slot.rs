@@ -137,7 +137,7 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "submit" => units(true, true),
         "load" | "start" => Some(Values::Units { templates: false, instances: true, files: true }),
         "verify" | "diff" => units(true, true),
-        "restart" | "stop" | "unload" | "status" | "wait" | "list-units" => units(false, false),
+        "restart" | "reset-failed" | "stop" | "unload" | "status" | "wait" | "list-units" => units(false, false),
         "destroy" | "journal" | "list-unit-files" => units(true, false),
         "cat" | "edit" if before.is_empty() => units(true, false),
         "ssh" if before.is_empty() => Some(Values::HostsAndUnits),

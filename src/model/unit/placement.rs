@@ -8,6 +8,8 @@ use crate::model::name::MachineId;
 use crate::model::revision::Revision;
 use crate::model::rule::Reasons;
 
+use super::is_zero;
+
 /// The host of a non-global unit, or why it has none (`placement/<unit>`; written by the engine). A global unit has a
 /// placement only while it fits no host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,9 @@ pub enum Placement {
         /// The host that a drain took it from. Versions that don't know the field ignore it, and lose it when they
         /// write the record: then it isn't brought back.
         from: Option<Box<Taken>>,
+        /// Where it has failed, if the leader has moved it or started it again for that. Versions that don't know the
+        /// field ignore it, and lose it when they write the record: then its tries are counted anew.
+        tried: Option<Box<Tried>>,
     },
     /// No host fits.
     Waiting {
@@ -56,6 +61,22 @@ pub struct Taken {
     pub stays: Option<Revision>,
 }
 
+/// What became of a unit that has failed (`Reschedule=`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The hosts on which it failed, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<MachineId>,
+    /// How often it was moved or started again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub times: u32,
+    /// The generation of the unit. With a greater one, somebody has asked for it since, and all of this is over.
+    pub generation: Revision,
+    /// The generation of its assignment since it was last started again on the host that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Revision>,
+}
+
 /// The run of a unit that has ended well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
@@ -87,6 +108,15 @@ impl Placement {
         }
     }
 
+    /// What became of it after it had failed.
+    #[must_use]
+    pub fn tried(&self) -> Option<&Tried> {
+        match self {
+            Self::On { tried, .. } => tried.as_deref(),
+            Self::Waiting { .. } | Self::Done { .. } => None,
+        }
+    }
+
     /// The host on which the unit has run to its end.
     #[must_use]
     pub fn done(&self) -> Option<&Done> {
@@ -107,6 +137,8 @@ enum Stored {
         since: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<Box<Taken>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tried: Option<Box<Tried>>,
     },
     Waiting {
         why: String,
@@ -121,7 +153,7 @@ enum Stored {
 impl From<Stored> for Placement {
     fn from(stored: Stored) -> Self {
         match stored {
-            Stored::On { host, since, from } => Self::On { host, since, from },
+            Stored::On { host, since, from, tried } => Self::On { host, since, from, tried },
             Stored::Waiting { done: Some(done), since, .. } => Self::Done { done, since },
             Stored::Waiting { why, reasons, since, done: None } => Self::Waiting { why, reasons, since },
         }
@@ -131,7 +163,7 @@ impl From<Stored> for Placement {
 impl From<Placement> for Stored {
     fn from(placement: Placement) -> Self {
         match placement {
-            Placement::On { host, since, from } => Self::On { host, since, from },
+            Placement::On { host, since, from, tried } => Self::On { host, since, from, tried },
             Placement::Waiting { why, reasons, since } => Self::Waiting { why, reasons, done: None, since },
             Placement::Done { done, since } => {
                 Self::Waiting { why: Placement::DONE.into(), reasons: None, done: Some(done), since }

@@ -3,7 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::Cluster;
-use crate::model::name::UnitName;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::unit::Target;
+
+/// `unit`, which is placed on `home`, and those that leave it together with it.
+pub(in crate::plan) fn group_of(cluster: &Cluster, home: &MachineId, unit: &UnitName) -> Vec<UnitName> {
+    let found = groups(cluster, lives(cluster, home)).into_iter().find(|group| group.contains(unit));
+    found.unwrap_or_else(|| vec![unit.clone()])
+}
+
+/// The units that are placed on `home` and aren't leaving it.
+pub(super) fn lives(cluster: &Cluster, home: &MachineId) -> Vec<UnitName> {
+    let there = cluster.schedule.get(home).into_iter().flatten().filter(|(unit, told)| {
+        let is_there = told.value.target != Target::Removed && !told.value.global;
+        is_there && cluster.placed_on(unit) == Some(home)
+    });
+    there.map(|(unit, _)| unit.clone()).collect()
+}
 
 /// `units`, which are on one host, by group; each in order, and the groups in the order of their first units.
 pub(super) fn groups(cluster: &Cluster, units: Vec<UnitName>) -> Vec<Vec<UnitName>> {

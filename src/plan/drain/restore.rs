@@ -26,13 +26,7 @@ pub(super) fn look(
     for (host, restore) in asked_back(scheduler.cluster()) {
         let mut look = Look { cluster: scheduler.cluster(), host, restore, found: BTreeMap::new() };
         for (home, units) in look.by_home(scheduler, drained) {
-            let there = look.cluster.schedule.get(&home).into_iter().flatten();
-            let lives = there.filter(|(unit, told)| {
-                let is_there = told.value.target != Target::Removed && !told.value.global;
-                is_there && look.cluster.placed_on(unit) == Some(&home)
-            });
-            let lives: Vec<UnitName> = lives.map(|(unit, _)| unit.clone()).collect();
-            for group in group::groups(look.cluster, lives) {
+            for group in group::groups(look.cluster, group::lives(look.cluster, &home)) {
                 if group.iter().any(|unit| units.contains(unit)) {
                     look.judge((&group, &units), supposed, budgets);
                 }

@@ -37,7 +37,12 @@ impl Trace {
         let left = match &decision.why {
             Reason::Leaves { because, .. } | Reason::Left { because, .. } => Some(because),
             Reason::Placed { left, .. } | Reason::Waits { left, .. } => left.as_ref().map(|(_, because)| because),
-            Reason::Updated { .. } | Reason::StaysAway { .. } | Reason::Done { .. } | Reason::Forgotten => None,
+            Reason::Updated { .. }
+            | Reason::StaysAway { .. }
+            | Reason::Again { .. }
+            | Reason::Recovered { .. }
+            | Reason::Done { .. }
+            | Reason::Forgotten => None,
         };
         // That a host has stopped it is no reason for it.
         if let Some(because) = left.filter(|because| **because != Departure::Stopped) {

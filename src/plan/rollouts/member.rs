@@ -64,7 +64,9 @@ pub(in crate::plan) fn unit(cluster: &Cluster, name: &UnitName) -> Member {
     let host = launched(cluster, name).map(|(host, _)| host);
     let state = match (host, cluster.units.get(name)) {
         (Some(host), _) if !cluster.machines.contains_key(host) => MemberState::Away,
-        (Some(host), Some(unit)) => state(cluster, name, unit, host),
+        (Some(host), Some(_)) => {
+            cluster.record_on(name, host).map_or(MemberState::Away, |record| state(cluster, name, &record, host))
+        }
         _ if leaves(cluster, name) => MemberState::Assigned(None),
         _ => MemberState::Unplaced,
     };

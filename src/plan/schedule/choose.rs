@@ -2,7 +2,7 @@
 //! `fit`, using the index where it can answer. Owns this optimization; must never give another answer than `fit`.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::model::name::{MachineId, UnitName};
@@ -20,21 +20,26 @@ use super::wishes::{Candidates, Ranked, Wishes};
 
 impl<'a> Indexed<'a> {
     /// The best host where all of `group` fit, and why it is the best: one where they already run; or else the one that
-    /// is most as they prefer; or else the least loaded.
+    /// is most as they prefer; or else the least loaded. One that is to be `avoided` only if no other fits.
     pub(super) fn choose(
         &self,
         group: &[UnitName],
         rescan: &Rescan,
         infeasible: &InfeasibleCache,
+        avoided: &BTreeSet<MachineId>,
     ) -> Option<(MachineId, Because)> {
         let members = self.members(group);
         let fits = |host: &MachineId| self.group_violation(&members, host, group).is_none();
+        let avoids = !avoided.is_empty();
+        let others = |host: &MachineId| !avoided.contains(host) && fits(host);
         if let Rescan::Hosts(hosts) = rescan {
             let mut running = self.running_on(group).into_iter().filter(|host| hosts.contains(*host));
             let ranking = self.ranked(hosts.iter());
             let ranked = || -> Candidates<'_> { (ranking.len(), Box::new(ranking.iter().map(|score| &score.host))) };
             let found = running.find(|host| fits(host)).map(runs);
-            let found = found.or_else(|| self.preferred(group, &members, &ranked, &fits));
+            let found = found
+                .or_else(|| avoids.then(|| self.preferred(group, &members, &ranked, &others)).flatten())
+                .or_else(|| self.preferred(group, &members, &ranked, &fits));
             return found.filter(|_| !self.exclude_each_other(group));
         }
         let fit_nowhere = members.iter().any(|member| infeasible.contains(*self, *member));
@@ -43,7 +48,9 @@ impl<'a> Indexed<'a> {
         }
         let ranked = || self.candidates(&members, group);
         let running = self.running_on(group).into_iter().find(|host| fits(host)).map(runs);
-        running.or_else(|| self.preferred(group, &members, &ranked, &fits))
+        running
+            .or_else(|| avoids.then(|| self.preferred(group, &members, &ranked, &others)).flatten())
+            .or_else(|| self.preferred(group, &members, &ranked, &fits))
     }
 
     /// Of the hosts that `fit`, the one that is most as `group` prefers; the least loaded one, if it prefers nothing.

@@ -147,6 +147,18 @@ pub enum Reason {
         /// That host.
         from: Host,
     },
+    /// It has failed there, and is started again.
+    Again {
+        /// The host.
+        host: Host,
+        /// How often it was moved or started again, with this time.
+        times: u32,
+    },
+    /// It has been well for a while, so that a failure is its first one again.
+    Recovered {
+        /// The host.
+        host: Host,
+    },
     /// No host fits.
     Waits {
         /// The summary, as in its placement.
@@ -243,6 +255,11 @@ pub enum Departure {
     Drained,
     /// It is to return to the host that a drain took it from.
     Returns,
+    /// It has failed there.
+    Failed {
+        /// The unit that has, if it is one that this one must be with.
+        with: Option<UnitName>,
+    },
     /// It breaks a rule.
     Misfit(Misfit),
 }
@@ -258,6 +275,8 @@ impl fmt::Display for Departure {
             Self::Unexplained => write!(f, "its placement says otherwise"),
             Self::Drained => write!(f, "the host is drained"),
             Self::Returns => write!(f, "it returns to the host that a drain took it from"),
+            Self::Failed { with: None } => write!(f, "it has failed there (Reschedule=on-failure)"),
+            Self::Failed { with: Some(unit) } => write!(f, "it moves with {unit}, which has failed there"),
             Self::Misfit(misfit) => misfit.fmt(f),
         }
     }
@@ -280,6 +299,8 @@ impl fmt::Display for Reason {
             Self::Waits { why, left: None } => write!(f, "waits: {why}"),
             Self::Waits { why, left: Some((from, because)) } => write!(f, "left {from}: {because}; waits: {why}"),
             Self::StaysAway { from } => write!(f, "stays away from {from}, which it doesn't fit any more"),
+            Self::Again { host, times } => write!(f, "has failed on {host}, and is started again there (try {times})"),
+            Self::Recovered { host } => write!(f, "has been well on {host} for a while: its failures are forgotten"),
             Self::Done { host } => write!(f, "is done on {host}, and leaves it"),
             Self::Forgotten => write!(f, "needs no placement any more"),
         }

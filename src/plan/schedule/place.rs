@@ -11,6 +11,7 @@ use super::decision::{Because, Departure, Reason};
 use super::dirty::Rescan;
 use super::group::{Group, Groups};
 use super::round::{Round, Unplaced};
+use super::tried::carried;
 
 impl Round<'_> {
     /// Place one unit: its colocation targets before it, its dependents together with it.
@@ -26,8 +27,11 @@ impl Round<'_> {
         }
         let view = self.scheduler.view();
         let ready = core.iter().all(|name| view.is_ready(name));
-        let choose =
-            |group: &[UnitName]| self.return_to(group).or_else(|| view.choose(group, &rescan, &self.infeasible));
+        let choose = |group: &[UnitName]| {
+            let avoided = self.avoided(group);
+            let back = self.return_to(group).filter(|(host, _)| !avoided.contains(host));
+            back.or_else(|| view.choose(group, &rescan, &self.infeasible, &avoided))
+        };
         let (members, found) = match ready.then(|| choose(&whole)).flatten() {
             Some(found) => (whole, Some(found)),
             None if ready && whole.len() > core.len() => {
@@ -51,11 +55,15 @@ impl Round<'_> {
             return;
         };
         let Some(assignment) = self.wanted_assignment(unit, host, &constraints) else { return };
-        let (left, from) = self.unplaced.remove(unit).map(|known| (known.left, known.from)).unwrap_or_default();
+        let known = self.unplaced.remove(unit).map(|known| (known.left, known.from, known.tried));
+        let (left, from, tried) = known.unwrap_or_default();
         let from = self.remembered(unit, host, from);
         let left = left.map(|(host, why)| (self.host(&host), why));
         self.set_assignment(unit, host, Some(assignment));
-        self.set_placement(unit, Some(Placement::On { host: host.clone(), since: self.now, from }));
+        self.set_placement(
+            unit,
+            Some(Placement::On { host: host.clone(), since: self.now, from, tried: carried(tried) }),
+        );
         self.pending.why(unit, Reason::Placed { host: self.host(host), because: because.clone(), left });
     }
 
@@ -68,7 +76,7 @@ impl Round<'_> {
             return; // only named by a cycle
         }
         // A member of a cycle is retried as long as any of them is.
-        let tried = || Unplaced { rescan: tried.clone(), left: None, from: None };
+        let tried = || Unplaced { rescan: tried.clone(), left: None, from: None, tried: None };
         let Unplaced { rescan, left, .. } = self.unplaced.remove(unit).unwrap_or_else(tried);
         self.explain_waiting(unit, group, &rescan, left);
     }

@@ -73,7 +73,9 @@ impl Round<'_> {
             return;
         }
         self.stay_away(unit);
+        self.note_tries(unit);
         let from = self.taken(unit);
+        let tried = self.scheduler.cluster.tried(unit).cloned().map(Box::new);
         let left = self.clear(unit, None);
         let placement = self.scheduler.cluster.placements.get(unit).map(|placement| placement.value.clone());
         let home = placement.as_ref().and_then(Placement::host);
@@ -100,7 +102,7 @@ impl Round<'_> {
                 Some(Placement::Waiting { .. }) if left.is_none() => rescan,
                 _ => Rescan::Explain,
             };
-            self.queue_place(unit, Unplaced { rescan, left, from });
+            self.queue_place(unit, Unplaced { rescan, left, from, tried });
         }
     }
 

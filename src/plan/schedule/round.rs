@@ -9,7 +9,7 @@ use crate::model::cluster::Versioned;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
-use crate::model::unit::{Assignment, Placement, Taken};
+use crate::model::unit::{Assignment, Placement, Taken, Tried};
 
 use super::super::fit::View;
 use super::decision::{Departure, Host, Plan, Report};
@@ -43,6 +43,8 @@ pub(super) struct Unplaced {
     pub(super) left: Option<(MachineId, Departure)>,
     /// The host that a drain took it from.
     pub(super) from: Option<Box<Taken>>,
+    /// Where it has failed.
+    pub(super) tried: Option<Box<Tried>>,
 }
 
 impl<'a> Round<'a> {
@@ -115,6 +117,7 @@ impl<'a> Round<'a> {
                 known.rescan.widen(unplaced.rescan);
                 known.left = known.left.take().or(unplaced.left);
                 known.from = known.from.take().or(unplaced.from);
+                known.tried = known.tried.take().or(unplaced.tried);
             }
             None => {
                 self.unplaced.insert(unit.clone(), unplaced);

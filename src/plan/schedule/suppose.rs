@@ -15,9 +15,14 @@ impl Scheduler {
         if let Some(host) = self.way_back(group).filter(|host| host != home) {
             return Some(host);
         }
+        self.untried(group, home).or_else(|| self.best(group, &|host| host != home))
+    }
+
+    /// The best of the hosts for which `counts` holds and that fit these units.
+    pub(super) fn best(&self, group: &[UnitName], counts: &dyn Fn(&MachineId) -> bool) -> Option<MachineId> {
         let view = self.view();
         let members = view.members(group);
-        let fits = |host: &MachineId| host != home && view.group_violation(&members, host, group).is_none();
+        let fits = |host: &MachineId| counts(host) && view.group_violation(&members, host, group).is_none();
         let ranked = || view.candidates(&members, group);
         view.preferred(group, &members, &ranked, &fits).map(|(host, _)| host)
     }

@@ -114,10 +114,10 @@ impl Round<'_> {
             return;
         }
         let placement = self.scheduler.cluster.placements.get(unit).map(|known| known.value.clone());
-        let Some(Placement::On { host, since, from: Some(taken) }) = placement else { return };
+        let Some(Placement::On { host, since, from: Some(taken), tried }) = placement else { return };
         let back = self.host(&taken.host);
         let from = self.remembered(unit, &host, Some(taken));
-        self.set_placement(unit, Some(Placement::On { host, since, from }));
+        self.set_placement(unit, Some(Placement::On { host, since, from, tried }));
         self.pending.why(unit, Reason::StaysAway { from: back });
     }
 }

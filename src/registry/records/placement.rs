@@ -6,7 +6,7 @@ use crate::model::author::Author;
 use crate::model::cluster::{Change, Versioned};
 use crate::model::name::{MachineId, UnitName};
 use crate::model::rule::Reasons;
-use crate::model::unit::{Done, Placement, Taken};
+use crate::model::unit::{Done, Placement, Taken, Tried};
 
 #[cfg(test)]
 use super::tests::Form;
@@ -29,6 +29,9 @@ pub enum Signed<'a> {
         /// As there.
         #[serde(skip_serializing_if = "Option::is_none")]
         from: Option<&'a Taken>,
+        /// As there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tried: Option<&'a Tried>,
         /// The host whose engine decided.
         by: &'a Author,
     },
@@ -54,7 +57,9 @@ impl<'a> Signed<'a> {
     #[must_use]
     pub fn new(placement: &'a Placement, by: &'a Author) -> Self {
         match placement {
-            Placement::On { host, since, from } => Self::On { host, since: *since, from: from.as_deref(), by },
+            Placement::On { host, since, from, tried } => {
+                Self::On { host, since: *since, from: from.as_deref(), tried: tried.as_deref(), by }
+            }
             Placement::Waiting { why, reasons, since } => {
                 Self::Waiting { why, reasons: reasons.as_ref(), done: None, since: *since, by }
             }
@@ -80,6 +85,20 @@ impl Family for Records {
                 r#""by":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"}}}"#,
             ),
             r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5}}"#,
+        ),
+        // Failed on another host, moved, and started again where it is now.
+        Form::signed(
+            "placement/a.service",
+            concat!(
+                r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5,"#,
+                r#""tried":{"hosts":["3ec325e8bf0d4d5a9c6a7b8c9d0e1f2b","3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"],"#,
+                r#""times":2,"generation":2,"again":7},"by":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"}}}"#,
+            ),
+            concat!(
+                r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5,"#,
+                r#""tried":{"hosts":["3ec325e8bf0d4d5a9c6a7b8c9d0e1f2b","3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"],"#,
+                r#""times":2,"generation":2,"again":7}}}"#,
+            ),
         ),
         // Taken from another host by a drain, and not brought back.
         Form::signed(
@@ -137,7 +156,7 @@ mod tests {
     #[test]
     fn what_is_written_is_the_form_that_is_read() {
         let by = Author { host: "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().ok(), ..Author::default() };
-        for form in &Records::FORMS[..4] {
+        for form in &Records::FORMS[..5] {
             let placement: Placement = serde_json::from_str(form.stored()).unwrap();
             assert_eq!(serde_json::to_string(&Signed::new(&placement, &by)).unwrap(), form.stored());
         }

@@ -35,7 +35,7 @@ pub(in crate::cli) struct Line<'a> {
 
 /// `list-units`: each unit that is on a host or should be on one.
 pub(super) fn units(units: &[UnitFile], filter: &Filter, now: u64) -> Shown {
-    let mut lines: Vec<Line<'_>> = units.iter().flat_map(|unit| of_unit(unit, filter)).collect();
+    let mut lines: Vec<Line<'_>> = units.iter().flat_map(|unit| retried(of_unit(unit, filter), unit, now)).collect();
     lines.sort_by(|a, b| natural(a.name.as_str(), b.name.as_str()).then_with(|| natural(&a.host, &b.host)));
     let row = |line: &Line<'_>| {
         let Condition { kind, text, since } = &line.condition;
@@ -79,6 +79,16 @@ pub(in crate::cli) fn of_unit<'a>(unit: &'a UnitFile, filter: &Filter) -> Vec<Li
         Ok(view) if view.global => folded(view, lines),
         _ => lines,
     }
+}
+
+/// The same lines at `now`, with when the unit is tried again if it has failed.
+pub(in crate::cli) fn retried<'a>(mut lines: Vec<Line<'a>>, unit: &UnitFile, now: u64) -> Vec<Line<'a>> {
+    if let Ok(view) = unit
+        && view.retry.is_some()
+    {
+        lines.iter_mut().for_each(|line| line.condition = line.condition.clone().tried_again(view, now));
+    }
+    lines
 }
 
 /// A global unit that is in the same state on all its hosts, as one line: `3/3`.

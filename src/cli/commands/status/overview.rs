@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::api::wire::{ClusterView, DamagedUnit, MachineRef, MachineView, Offline, OpenRollout, StateView};
 use crate::cli::commands::list::UnitFile;
-use crate::cli::commands::list::people::{Line, of_unit};
+use crate::cli::commands::list::people::{Line, of_unit, retried};
 use crate::cli::condition::{Condition, Kind, summary};
 use crate::cli::mass_loss::MassLoss;
 use crate::cli::output::fitted::{Cell, Tone};
@@ -219,7 +219,7 @@ impl Overview {
         let units: Vec<UnitFile> = units.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
         let (mut kinds, mut findings) = (Vec::new(), Vec::new());
         for unit in &units {
-            let lines = of_unit(unit, &Default::default());
+            let lines = retried(of_unit(unit, &Default::default()), unit, now);
             kinds.push(lines.iter().map(|line| line.condition.kind).min().unwrap_or(Kind::Inactive));
             findings.extend(lines.iter().filter_map(|line| of_line(line, now)));
             findings.extend(unit.as_ref().err().map(damage));
