@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use flotilla::api::wire::UnitView;
+
 use crate::harness::{Lab, eventually};
 use crate::rollouts::under_load;
 
@@ -79,9 +81,8 @@ fn units_leave_a_drained_host_in_order_and_what_can_not_is_named() {
     assert_eq!(lab.fleetctl(&["undrain", &home]).code, 1, "it isn't drained");
 }
 
-/// A set of five behind the balancer and the ambassador, with a sidekick for each member. Returns a host other than n1
-/// that has two of the members.
-fn served(lab: &Lab) -> String {
+/// A set of five behind the balancer and the ambassador, with a sidekick for each member.
+fn serve(lab: &Lab) {
     for set in ["ambassador", "balancer"] {
         lab.units_of(set);
     }
@@ -107,6 +108,11 @@ fn served(lab: &Lab) -> String {
     });
     eventually(SOON, "the balancer answers", || lab.asks("n1", 80, "web.example"));
     eventually(SOON, "the shop answers", || lab.asks("n1", 8081, "shop"));
+}
+
+/// The same on three hosts. Returns a host other than n1 that has two of the members.
+fn served(lab: &Lab) -> String {
+    serve(lab);
     let members = |host: &str| (1..=5).filter(|number| place(lab, &format!("web@{number}.service")) == host).count();
     let home = ["n2", "n3"].into_iter().find(|host| members(host) == 2);
     home.expect("five members on three hosts: two hosts have two of them").to_owned()
@@ -177,4 +183,36 @@ fn what_has_left_a_drained_host_comes_back() {
     }
     assert_eq!(place(&lab, "other.service"), other);
     assert_eq!(lab.fleetctl(&["undrain", &home]).code, 1, "it isn't drained");
+}
+
+/// Where all units are that have a host.
+fn places(lab: &Lab) -> Vec<(String, String)> {
+    let placed = |unit: UnitView| Some((unit.name.to_string(), unit.machine?.hostname));
+    lab.units().unwrap_or_default().into_iter().filter_map(placed).collect()
+}
+
+#[test]
+fn three_hosts_reboot_under_load_without_a_failed_request() {
+    let lab = Lab::cluster(4);
+    serve(&lab);
+    let service = "[Service]\nExecStart=/bin/sleep 1000\n";
+    lab.file("db.service", &format!("{service}[X-Fleet]\nMachinePrefers=host=n2\n"));
+    lab.file("app.service", &format!("[Unit]\nRequires=db.service\n{service}[X-Fleet]\nMachineOf=db.service\n"));
+    lab.file("kept.service", &format!("{service}[X-Fleet]\nMachinePrefers=host=n3\nMoveAfterSec=infinity\n"));
+    lab.fleetctl(&["start", "db.service", "app.service", "kept.service"]).ok();
+    for (unit, host) in [("app.service", "n2"), ("kept.service", "n3")] {
+        until(&lab, unit, host);
+    }
+    let hosts = ["n4", "n2", "n3"];
+    let boots = || hosts.map(|host| lab.sh(host, "cat /proc/sys/kernel/random/boot_id").ok());
+    let (before, booted) = (places(&lab), boots());
+    under_load(&lab, 10, || {
+        let rebooted = lab.fleetctl(&[&["reboot"][..], &hosts].concat());
+        assert_eq!(rebooted.code, 0, "{}{}", rebooted.stdout, rebooted.stderr);
+        let done: Vec<&str> = rebooted.stdout.lines().filter(|line| line.contains(": done (")).collect();
+        assert!(done.iter().zip(hosts).all(|(line, host)| line.starts_with(host)) && done.len() == 3, "{done:?}");
+    });
+    assert!(boots().iter().zip(&booted).all(|(now, then)| now != then), "each of them was rebooted");
+    assert_eq!(places(&lab), before);
+    assert_eq!(lab.fleetctl(&["list-machines", "--no-legend", "--fields=state"]).ok(), "up\n".repeat(4));
 }
