@@ -18,7 +18,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::reboot::{Group, Holder, Reboots};
 use crate::model::revision::Revision;
 use crate::plan::drain::Verdicts;
-use crate::plan::reboot::{Left, Release, SLOTS, Step, Turn, before, is_settled, left, next, turn};
+use crate::plan::reboot::{Boot, Left, Release, SLOTS, Step, Turn, before, is_settled, left, next, turn};
 use crate::reconcile::Backoff;
 use crate::registry::drains::looked;
 use crate::registry::keys::{self, Key};
@@ -27,7 +27,7 @@ use crate::registry::reader::Reader;
 use crate::registry::reboots::{self, Refusal};
 use crate::registry::records::{Family as _, host};
 use crate::store::{Error, Event, Store};
-use crate::systemd::Systemd;
+use crate::systemd::{self, Systemd};
 
 /// How often a host with a slot looks at its units.
 const LOOK: Duration = Duration::from_secs(2);
@@ -38,6 +38,9 @@ const TURN: Duration = Duration::from_secs(2);
 const LONGEST_TURN: Duration = Duration::from_secs(60);
 /// How long after a reboot was asked for it is asked for again.
 const AGAIN: Duration = Duration::from_secs(30);
+
+/// The boot file with the generation of the request for which a reboot was begun in this boot.
+const BEGUN: &str = "reboot.json";
 
 /// This host.
 #[derive(Debug, Clone)]
@@ -59,6 +62,8 @@ pub struct Rebooter<S, H> {
     options: Options,
     /// The reboots of all groups.
     groups: BTreeMap<Group, Reboots>,
+    /// When it was asked for the reboot last.
+    asked: Option<Instant>,
     /// Whether nothing was left on the host when it was looked at last.
     was_empty: bool,
 }
@@ -93,7 +98,7 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
     /// For the host on which it runs.
     #[must_use]
     pub fn new(store: S, host: H, options: Options) -> Self {
-        Self { reader: Reader::new(store), host, options, groups: BTreeMap::new(), was_empty: false }
+        Self { reader: Reader::new(store), host, options, groups: BTreeMap::new(), asked: None, was_empty: false }
     }
 
     /// Go on with what is asked of this host, until stopped.
@@ -157,7 +162,9 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         let is_here = |all: &Reboots| all.holder(&id).is_some() || all.queued(&id).is_some();
         let found = self.groups.iter().find(|(_, all)| is_here(all));
         let Some((group, all)) = found.map(|(group, all)| (group.clone(), all.clone())) else { return Ok(None) };
-        match next(&all, (&id, &boot), &self.asked().await?) {
+        let begun = self.host.read_boot_file(BEGUN).await.map_err(|error| Trouble::Other(error.to_string()))?;
+        let begun = begun.and_then(|text| serde_json::from_str(&text).ok());
+        match next(&all, (&id, Boot { id: &boot, begun }), &self.asked().await?) {
             Step::Nothing => Ok(None),
             Step::Take => self.take(&group, &all).await.map(Some),
             Step::Release(why) => self.release(&group, why).await,
@@ -200,10 +207,7 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         let claim = |all: &Reboots, began: Option<Revision>, revision: Revision| {
             // It may have been cancelled meanwhile.
             let request = all.queued(me)?;
-            let (client, error) = (String::new(), String::new());
-            let holder =
-                Holder { host: me.clone(), since: now, request: Some(Box::new(request.clone())), client, error };
-            Some((holder, request.drain(began, (now, revision))))
+            Some((Holder::of(request.clone(), now), request.drain(began, (now, revision))))
         };
         if reboots::take(&self.reader, (group, me), (slots, claim)).await? {
             tracing::info!("this host is to reboot, and is drained");
@@ -223,13 +227,18 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
 
     async fn reboot(&mut self, group: &Group, all: &Reboots) -> Result<Duration, Trouble> {
         let began = Instant::now();
+        // It is going down, and answers to nobody any more.
+        if let Some(rest) = self.asked.and_then(|asked| (asked + AGAIN).checked_duration_since(began)) {
+            return Ok(rest);
+        }
         let is_drained = |asked: &Maintenance| asked.drain.is_some();
         let found = self.look(is_drained, |(mut drained, _), id| left(&drained.remove(id).unwrap_or_default())).await?;
         // What was decided before the leader knew of the drain may yet arrive.
         let was_empty = std::mem::replace(&mut self.was_empty, found == Some(Left::Nothing));
         let error = match found {
-            Some(Left::Nothing) if was_empty => match self.host.request_reboot().await {
+            Some(Left::Nothing) if was_empty => match self.begin(group, all).await? {
                 Ok(()) => {
+                    self.asked = Some(Instant::now());
                     tracing::info!("no unit is left that could run elsewhere: this host reboots");
                     return Ok(AGAIN);
                 }
@@ -245,6 +254,18 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
             reboots::note(&self.reader, group, &self.options.id, &error).await?;
         }
         Ok(LOOK.max(began.elapsed() * SHARE))
+    }
+
+    /// Noted in `/run` first, which is empty after the reboot, then in the store: whoever finds the second note without
+    /// the first knows that the host has rebooted.
+    async fn begin(&self, group: &Group, all: &Reboots) -> Result<Result<(), systemd::Error>, Trouble> {
+        let request = all.holder(&self.options.id).and_then(|holder| holder.request.as_ref());
+        let generation = request.map(|request| request.generation.0.to_string()).unwrap_or_default();
+        if let Err(error) = self.host.write_boot_file(BEGUN, &generation).await {
+            return Ok(Err(error));
+        }
+        reboots::begin(&self.reader, group, &self.options.id).await?;
+        Ok(self.host.request_reboot().await)
     }
 
     async fn settle(&self, group: &Group) -> Result<Option<Duration>, Trouble> {

@@ -90,6 +90,12 @@ pub struct Holder {
     /// What a person has asked; `None` if a program on the host asks, by the FleetLock protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Box<Request>>,
+    /// Whether its reboot was begun. Until its `/run` is empty, it is begun again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub down: bool,
+    /// Whether it has rebooted, and takes its units back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub back: bool,
     /// What that program calls the host.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub client: String,
@@ -141,6 +147,15 @@ impl Request {
 
 /// The reason of a drain for a reboot: `drained by ci: reboot, kernel`.
 pub const REBOOT: &str = "reboot";
+
+impl Holder {
+    /// A host that gets a slot at `now`, in ms since the epoch, because a person has asked for it.
+    #[must_use]
+    pub fn of(request: Request, now: u64) -> Self {
+        let (down, back, client, error) = Default::default();
+        Self { host: request.host.clone(), since: now, request: Some(Box::new(request)), down, back, client, error }
+    }
+}
 
 impl Reboots {
     /// Whether there is nothing to keep: then there is no record.

@@ -10,6 +10,7 @@ use super::drain::Verdict;
 use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::reboot::{Holder, Reboots};
+use crate::model::revision::Revision;
 
 /// How many hosts of a group may reboot at once.
 pub const SLOTS: usize = 1;
@@ -72,22 +73,31 @@ pub enum Release {
     Done,
 }
 
-/// What comes next for `host`, in its boot `boot`, of which `asked` is asked.
+/// What a host knows of its present boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Boot<'a> {
+    /// The kernel's name for it. A container may have that of the machine that it is on, which goes on running.
+    pub id: &'a str,
+    /// The request for which a reboot was begun in this boot, by its generation.
+    pub begun: Option<Revision>,
+}
+
+/// What comes next for `host`, of which `asked` is asked.
 #[must_use]
-pub fn next(all: &Reboots, (host, boot): (&MachineId, &str), asked: &Maintenance) -> Step {
+pub fn next(all: &Reboots, (host, boot): (&MachineId, Boot<'_>), asked: &Maintenance) -> Step {
     if let Some(request) = all.queued(host) {
-        let is_same = request.boot == boot;
+        let is_same = request.boot == boot.id;
         return if is_same { Step::Take } else { Step::Release(Release::RebootedBefore) };
     }
     // Without a request, it is the program's that has asked for the slot.
-    let Some(Holder { request: Some(request), .. }) = all.holder(host) else { return Step::Nothing };
-    let drain = asked.drain.as_ref();
-    match request.boot == boot {
-        true if drain.is_none() => Step::Release(Release::Undrained),
-        true => Step::Reboot,
-        false if drain.is_some_and(|drain| drain.reboot) => Step::BringBack,
-        false if asked.restore.is_some() => Step::Settle,
-        false => Step::Release(Release::Done),
+    let Some(Holder { request: Some(request), down, back, .. }) = all.holder(host) else { return Step::Nothing };
+    let has_rebooted = request.boot != boot.id || *down && boot.begun != Some(request.generation);
+    match (back, has_rebooted) {
+        (true, _) if asked.restore.is_some() => Step::Settle,
+        (true, _) => Step::Release(Release::Done),
+        (false, true) => Step::BringBack,
+        (false, false) if asked.drain.is_none() => Step::Release(Release::Undrained),
+        (false, false) => Step::Reboot,
     }
 }
 
@@ -128,7 +138,6 @@ mod tests {
     use super::*;
     use crate::model::maintenance::Restore;
     use crate::model::reboot::Request;
-    use crate::model::revision::Revision;
     use crate::plan::drain::Wait;
 
     fn id(number: u8) -> MachineId {
@@ -142,13 +151,8 @@ mod tests {
         Request { host: id(number), boot, generation, since: 1, parallel, deadline, force, why, by }
     }
 
-    fn holder(number: u8, by_a_person: bool) -> Holder {
-        let request = by_a_person.then(|| Box::new(request(number)));
-        Holder { host: id(number), since: 2, request, client: String::new(), error: String::new() }
-    }
-
     fn reboots(holders: &[u8], queue: &[u8]) -> Reboots {
-        let holders = holders.iter().map(|number| holder(*number, true)).collect();
+        let holders = holders.iter().map(|number| Holder::of(request(*number), 2)).collect();
         Reboots { holders, queue: queue.iter().map(|number| request(*number)).collect() }
     }
 
@@ -182,24 +186,37 @@ mod tests {
         };
         let restore = Restore { generation: Revision(9), drain: Revision(7), parallel: 10, by: None };
         let back = Maintenance { restore: Some(Box::new(restore)), ..none() };
-        let fleetlock = Reboots { holders: vec![holder(2, false)], queue: Vec::new() };
         let (queued, held, others) = (reboots(&[1], &[2]), reboots(&[2], &[]), reboots(&[1], &[3]));
+        let with = |change: fn(&mut Holder)| {
+            let mut all = held.clone();
+            change(&mut all.holders[0]);
+            all
+        };
+        let (begun, returned) = (with(|holder| holder.down = true), with(|holder| holder.back = true));
+        let fleetlock = with(|holder| holder.request = None);
+        let (first, second) = (Boot { id: "first", begun: None }, Boot { id: "second", begun: None });
+        let noted = Boot { begun: Some(Revision(3)), ..first };
         for (all, boot, asked, expected) in [
-            (&others, "first", none(), Step::Nothing),
-            (&queued, "first", none(), Step::Take),
-            (&queued, "second", none(), Step::Release(Release::RebootedBefore)),
-            (&held, "first", drain(true), Step::Reboot),
-            (&held, "first", drain(false), Step::Reboot),
-            (&held, "first", none(), Step::Release(Release::Undrained)),
-            (&held, "second", drain(true), Step::BringBack),
-            (&held, "second", back, Step::Settle),
+            (&others, first, none(), Step::Nothing),
+            (&queued, first, none(), Step::Take),
+            (&queued, second, none(), Step::Release(Release::RebootedBefore)),
+            (&held, first, drain(true), Step::Reboot),
+            (&held, first, drain(false), Step::Reboot),
+            (&held, first, none(), Step::Release(Release::Undrained)),
+            (&held, second, drain(true), Step::BringBack),
+            // It is begun again until it has happened, which a container can't tell by the kernel's boot.
+            (&begun, noted, drain(true), Step::Reboot),
+            (&begun, first, drain(true), Step::BringBack),
+            (&returned, second, back.clone(), Step::Settle),
+            (&returned, first, back, Step::Settle),
             // A person drains it, and goes on doing so.
-            (&held, "second", drain(false), Step::Release(Release::Done)),
-            (&held, "second", none(), Step::Release(Release::Done)),
-            (&fleetlock, "first", drain(true), Step::Nothing),
-            (&fleetlock, "second", drain(true), Step::Nothing),
+            (&held, second, drain(false), Step::BringBack),
+            (&returned, second, drain(false), Step::Release(Release::Done)),
+            (&returned, second, none(), Step::Release(Release::Done)),
+            (&fleetlock, first, drain(true), Step::Nothing),
+            (&fleetlock, second, drain(true), Step::Nothing),
         ] {
-            assert_eq!(next(all, (&id(2), boot), &asked), expected, "{all:?} {boot} {asked:?}");
+            assert_eq!(next(all, (&id(2), boot), &asked), expected, "{all:?} {boot:?} {asked:?}");
         }
     }
 

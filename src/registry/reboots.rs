@@ -135,14 +135,17 @@ pub async fn take<S: Store>(
     taken.await.map(|(all, _)| all.holder(host).is_some())
 }
 
-/// The host takes units again, and those come back that its drain for the reboot took. A drain of a person goes on.
+/// The host has rebooted: it takes units again, and those come back that its drain for the reboot took. A drain of a
+/// person goes on.
 ///
 /// # Errors
 /// See [`Refusal`].
 pub async fn bring_back<S: Store>(reader: &Reader<S>, group: &Group, host: &MachineId) -> Result<(), Refusal> {
     let back = edit(reader, (group, host), false, |(all, asked), revision| {
-        let asked = restored(asked, revision)?;
-        Some((all.clone(), asked))
+        let mut all = all.clone();
+        let holder = all.holders.iter_mut().find(|holder| holder.host == *host && !holder.back)?;
+        holder.back = true;
+        Some((all, restored(asked, revision).unwrap_or_else(|| asked.clone())))
     });
     back.await.map(drop)
 }
@@ -188,6 +191,20 @@ pub async fn forget<S: Store>(reader: &Reader<S>, host: &MachineId, undrain: boo
         }
     }
     Ok(had)
+}
+
+/// The reboot of a host is about to begin.
+///
+/// # Errors
+/// See [`Refusal`].
+pub async fn begin<S: Store>(reader: &Reader<S>, group: &Group, host: &MachineId) -> Result<(), Refusal> {
+    let begun = edit(reader, (group, host), false, |(all, asked), _| {
+        let mut all = all.clone();
+        let holder = all.holders.iter_mut().find(|holder| holder.host == *host && !holder.down)?;
+        holder.down = true;
+        Some((all, asked.clone()))
+    });
+    begun.await.map(drop)
 }
 
 /// Why the reboot of a host can't go on; empty if it can.

@@ -47,20 +47,15 @@ async fn hosts_wait_until_they_reboot_or_it_is_cancelled() {
     assert_eq!(stages(&daemon).await, [stage("n1", "waits")]);
 }
 
-/// Of whoever has a slot, the boot says how far it is.
 #[tokio::test]
 async fn a_host_with_a_slot_leaves_is_away_and_returns() {
     let daemon = Daemon::start().await;
     daemon.machine(N1, "n1", &[]).await;
-    let holder = |boot: &str| {
-        let request = json!({ "host": N1, "boot": boot });
-        json!({ "holders": [{ "host": N1, "since": 5, "request": request, "error": "no login manager" }] })
-    };
-    let machine = daemon.get("/fleet/v2/machines").await;
-    assert_eq!(machine.status, 200);
-    for (boot, expected) in [("b", "leaves"), ("another", "returns")] {
-        daemon.write_raw("reboot/default", holder(boot).to_string().as_bytes()).await;
-        assert_eq!(stages(&daemon).await, [stage("n1", expected)], "{boot}");
+    for (back, expected) in [(false, "leaves"), (true, "returns")] {
+        let request = json!({ "host": N1, "boot": "b" });
+        let holder = json!({ "host": N1, "since": 5, "request": request, "back": back, "error": "no login manager" });
+        daemon.write_raw("reboot/default", json!({ "holders": [holder] }).to_string().as_bytes()).await;
+        assert_eq!(stages(&daemon).await, [stage("n1", expected)]);
     }
     let gone = format!(r#"{{"holders":[{{"host":"{N2}","since":5,"client":"d4d5a9c6"}}]}}"#);
     daemon.write_raw("reboot/rack-7", gone.as_bytes()).await;

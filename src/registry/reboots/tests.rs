@@ -44,8 +44,7 @@ async fn take_next(reader: &Reader<Embedded>, number: u8, slots: usize) -> bool 
     let claim = |all: &Reboots, began, revision| {
         let request = all.queued(&id(number))?.clone();
         let drain = request.drain(began, (9, revision));
-        let (client, error) = Default::default();
-        Some((Holder { host: id(number), since: 9, request: Some(Box::new(request)), client, error }, drain))
+        Some((Holder::of(request, 9), drain))
     };
     take(reader, (&Group::default(), &id(number)), (slots, claim)).await.unwrap()
 }

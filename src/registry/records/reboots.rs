@@ -26,7 +26,7 @@ impl Family for Records {
                 r#"{"holders":[{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5,"#,
                 r#""request":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","boot":"b","generation":3,"since":4,"#,
                 r#""parallel":10,"deadline":3600,"force":true,"why":"kernel","by":{"uid":1001,"user":"ci"}},"#,
-                r#""error":"no login manager"}],"#,
+                r#""down":true,"back":true,"error":"no login manager"}],"#,
                 r#""queue":[{"host":"83326a57bf0d4d5a9c6a7b8c9d0e1f2a","boot":"c","generation":3,"since":4,"#,
                 r#""parallel":10,"deadline":3600}]}"#,
             ),

@@ -120,11 +120,10 @@ fn views_of(cluster: &Cluster, group: &Group, all: &Reboots) -> Vec<RebootView> 
     all.holders.iter().map(holder).chain(all.queue.iter().map(waiting)).collect()
 }
 
-/// How far a host has got that has a slot. Which boot is to end is known only if a person has asked for it.
+/// How far a host has got that has a slot.
 fn stage(cluster: &Cluster, holder: &Holder) -> RebootStage {
-    let Some(machine) = cluster.machines.get(&holder.host) else { return RebootStage::Away };
-    match &holder.request {
-        Some(request) if request.boot != machine.boot_id => RebootStage::Returns,
-        _ => RebootStage::Leaves,
+    if !cluster.machines.contains_key(&holder.host) {
+        return RebootStage::Away;
     }
+    if holder.back { RebootStage::Returns } else { RebootStage::Leaves }
 }
