@@ -38,8 +38,8 @@ use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
     complete, context, cordon, diff, drain, edit, export, fd_forward, forget, history, import, journal, list, metadata,
-    reboot, reset_failed, restart, restore, rollback, rollout, scale, services, show, ssh, status, submit, undrain,
-    units, verify, wait_for,
+    reboot, reset_failed, restart, restore, rollback, rollout, scale, services, settings, show, ssh, status, submit,
+    undrain, units, verify, wait_for,
 };
 use error::{Error, Exit, Line};
 use input::{argv, refused};
@@ -227,6 +227,9 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Undrain(args) => undrain::undrain(session, args).await,
         Command::Reboot(args) => reboot::reboot(session, args).await,
         Command::Forget(args) => forget::run(session, args).await,
+        Command::Settings(_) => settings::show(session).await,
+        Command::Set(args) => settings::set(session, args).await,
+        Command::Unset(args) => settings::unset(session, args).await,
         Command::Export(args) => export::run(session, args).await,
         Command::Restore(args) => restore::run(session, args).await,
         Command::Import(args) => import::run(session, args).await,
@@ -277,6 +280,9 @@ fn format(command: &Command) -> Format {
         Command::Undrain(args) => args.output.format,
         Command::Reboot(args) => args.output.format,
         Command::Forget(args) => args.output.format,
+        Command::Settings(args) => args.output.format,
+        Command::Set(args) => args.output.format,
+        Command::Unset(args) => args.output.format,
         Command::SetMetadata(args) => args.output.format,
         Command::UnsetMetadata(args) => args.output.format,
         // The formats of a journal are journalctl's.

@@ -19,6 +19,7 @@ use ini::{Ini, ParseOption};
 
 use crate::model::listen::Listen;
 use crate::model::machine::Metadata;
+use crate::model::resources::Resources;
 
 pub use changes::Changes;
 
@@ -38,7 +39,7 @@ const RETIRED: [(&str, &str); 5] = [
 ];
 
 /// The known keys.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 23] = [
     "verbosity",
     "etcd_servers",
     "etcd_username",
@@ -52,6 +53,8 @@ const KEYS: [&str; 21] = [
     "state_directory",
     "public_ip",
     "metadata",
+    "reserve_memory",
+    "reserve_cpu",
     "agent_ttl",
     "mass_loss_share",
     "mass_loss_grace",
@@ -73,6 +76,8 @@ pub struct Settings {
     pub public_ip: Option<String>,
     /// The static metadata of the host.
     pub metadata: Metadata,
+    /// What of its memory and CPU no unit can take.
+    pub reserved: Resources,
     /// The TTL of the host's lease.
     pub agent_ttl: Duration,
     /// The percentage of hosts beyond which hosts that vanish together keep their units for a while.
@@ -209,6 +214,10 @@ pub fn settings(
         store,
         public_ip: values.optional("public_ip", value::address),
         metadata: values.parsed("metadata", Metadata::new(), value::metadata),
+        reserved: Resources {
+            memory: values.parsed("reserve_memory", 0, value::memory),
+            cpu: values.parsed("reserve_cpu", 0, value::cpu),
+        },
         agent_ttl: values.parsed("agent_ttl", Duration::from_secs(10), value::ttl),
         mass_loss_share: values.parsed("mass_loss_share", 33, value::percentage),
         mass_loss_grace: values.parsed("mass_loss_grace", Duration::from_secs(300), value::grace),
@@ -443,6 +452,9 @@ mod tests {
         assert_eq!(etcd(&settings).endpoints, ["http://a:2379", "http://b:2379"]);
         assert_eq!(settings.metadata["disk"], "ssd=fast");
         assert_eq!(settings.agent_ttl, Duration::from_secs(30));
+        assert_eq!(settings.reserved, Resources::default());
+        let reserved = read("reserve_memory=512M\nreserve_cpu=150%").unwrap().reserved;
+        assert_eq!(reserved, Resources { memory: 512 << 20, cpu: 150 });
         assert!(settings.warnings[0].starts_with("fleet.conf:5: `engine_reconcile_interval` has no effect"));
     }
 
@@ -512,6 +524,9 @@ mod tests {
             "metadata=x",
             "metadata=@arch=x",
             "token_limit=0",
+            "reserve_memory=much",
+            "reserve_cpu=1",
+            "reserve_cpu=1.5%",
             "mass_loss_share=101",
             "mass_loss_share=0.4",
             "mass_loss_grace=soon",

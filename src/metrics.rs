@@ -143,6 +143,8 @@ impl Metrics {
             self.0.held.set(0);
             self.0.cordoned.set(0);
             self.0.rollouts.clear();
+            self.0.offered.clear();
+            self.0.taken.clear();
             self.0.sets.set(0);
             self.0.clear_members();
         }
@@ -181,6 +183,13 @@ impl Metrics {
     /// The number of hosts that are alive and cordoned.
     pub fn hosts_cordoned(&self, hosts: usize) {
         self.0.cordoned.set(signed(hosts));
+    }
+
+    /// How much of something all hosts offer, and how much units take.
+    pub fn resources(&self, kind: &'static str, offered: u64, taken: u64) {
+        for (series, amount) in [(&self.0.offered, offered), (&self.0.taken, taken)] {
+            series.get_or_create(&[("resource", kind)]).set(i64::try_from(amount).unwrap_or(i64::MAX));
+        }
     }
 
     /// Batches of changes that an engine coalesced before it planned.
@@ -354,6 +363,9 @@ mod tests {
         metrics.hosts_cordoned(1);
         assert_eq!(value(&metrics, "fleet_engine_hosts_cordoned"), Some(1.0));
         metrics.rollouts([("stuck", 1), ("done", 2)]);
+        metrics.resources("memory", 4096, 512);
+        let memory = |what: &str| value(&metrics, &format!("fleet_engine_resources_{what}{{resource=\"memory\"}}"));
+        assert_eq!(["offered", "taken"].map(memory), [4096.0, 512.0].map(Some));
         metrics.sets(1);
         metrics.set_members("web@.service", Some(SetCounts { wanted: 3, ready: 2, waiting: 1, done: 0 }));
         let members = |what: &str| value(&metrics, &format!("fleet_engine_set_{what}{{set=\"web@.service\"}}"));
@@ -369,6 +381,7 @@ mod tests {
             assert_eq!(value(&metrics, &series), Some(0.0), "{series}");
         }
         assert_eq!(value(&metrics, "fleet_engine_rollouts{phase=\"stuck\"}"), None);
+        assert_eq!(["offered", "taken"].map(memory), [None; 2]);
         assert_eq!(["wanted", "ready", "waiting", "done"].map(members), [None; 4]);
     }
 

@@ -23,6 +23,7 @@ pub mod records;
 pub mod scope;
 pub mod services;
 pub mod sets;
+pub mod settings;
 pub mod sight;
 pub mod summaries;
 pub mod units;

@@ -60,6 +60,7 @@ fn machine(hostname: &str) -> Machine {
         hostname: hostname.into(),
         metadata: Default::default(),
         builtin: Default::default(),
+        reserved: Default::default(),
         version: "test".into(),
         boot_id: "boot".into(),
         since: 0,

@@ -44,6 +44,8 @@ mod rollouts;
 mod server;
 #[path = "api/sets.rs"]
 mod sets;
+#[path = "api/settings.rs"]
+mod settings;
 #[path = "api/v1.rs"]
 mod v1;
 #[path = "api/v2.rs"]

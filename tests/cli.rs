@@ -41,6 +41,8 @@ mod rollouts;
 mod safety;
 #[path = "cli/sets.rs"]
 mod sets;
+#[path = "cli/settings.rs"]
+mod settings;
 #[path = "cli/terminal.rs"]
 mod terminal;
 #[path = "cli/waiting.rs"]

@@ -18,13 +18,15 @@ use std::time::Duration;
 use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::file::UnitFile;
 use flotilla::model::format::ReportKeyForm;
-use flotilla::model::machine::Machine;
+use flotilla::model::machine::{Machine, Metadata};
 use flotilla::model::maintenance::{Cordon, Maintenance};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
 use flotilla::model::placement::preference::{Spread, Wanted};
+use flotilla::model::resources::{Kind, Resources};
 use flotilla::model::rollout::Gate;
 use flotilla::model::rollout::hosts::HeldFile;
+use flotilla::model::settings::{Order, Settings};
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use flotilla::plan::check::{always, check};
 use flotilla::plan::fit::{Question, Stance, View as _, fit};
@@ -50,7 +52,7 @@ const UNITS: [&str; 10] = [
     "w@4.service",
     "w@.service",
 ];
-const FILES: [&str; 52] = [
+const FILES: [&str; 61] = [
     "",
     "",
     "Conflicts=w@*",
@@ -103,7 +105,19 @@ const FILES: [&str; 52] = [
     "Port=81\nMachineMetadata=zone=a",
     "Global=true\nPort=80",
     "Replaces=b.service\nPort=53/udp",
+    "Memory=300M",
+    "Memory=600M\nCPU=50%",
+    "CPU=120%",
+    "Memory=200M\nMachineOf=a.service",
+    "Memory=400M\nMachineOf=b.service\nConflicts=w@*",
+    "Global=true\nMemory=200M",
+    "Replaces=b.service\nMemory=500M",
+    "Memory=300M\nSpread=zone w@*",
+    "Memory=100M\nMachineMetadata=zone",
 ];
+
+/// The file of a global unit that takes memory.
+const GREEDY: usize = 57;
 
 fn host(at: usize) -> MachineId {
     // Two of them have the same first eight digits, because `MachineID=` may contain only these.
@@ -145,6 +159,10 @@ enum Op {
     Dynamic(usize, usize),
     /// A host is cordoned, or no longer.
     Cordon(usize, bool),
+    /// A host has other hardware.
+    Hardware(usize, usize),
+    /// The settings of the cluster change.
+    Settings(usize),
     /// Some hosts carry out their assignments.
     Hosts(u8),
     /// The engine plans, and commits all of it.
@@ -175,7 +193,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..UNITS.len(), desired()).prop_map(|(u, d)| Op::Desire(u, d)),
         1 => (0..UNITS.len()).prop_map(Op::Restart),
         2 => (0..UNITS.len()).prop_map(Op::Destroy),
-        4 => (0..UNITS.len(), GLOBALS, any::<u8>(), any::<u8>(), GLOBALS)
+        4 => (0..UNITS.len(), global(), any::<u8>(), any::<u8>(), global())
             .prop_map(|(u, f, through, third, other)| Op::Gate(u, f, through, third, other)),
         4 => (0..HOSTS, 0..4_usize).prop_map(|(h, m)| Op::Machine(h, m)),
         2 => (0..HOSTS).prop_map(Op::Dies),
@@ -185,7 +203,20 @@ fn op() -> impl Strategy<Value = Op> {
         5 => Just(Op::Plan),
         2 => any::<Index>().prop_map(Op::Crash),
         1 => Just(Op::Audit),
+        2 => (0..HOSTS, 0..4_usize).prop_map(|(h, w)| Op::Hardware(h, w)),
+        1 => (0..4_usize).prop_map(Op::Settings),
     ]
+}
+
+fn global() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => GLOBALS, 1 => Just(GREEDY)]
+}
+
+/// What a host says of its hardware, and what it reserves.
+fn hardware(which: usize) -> (Metadata, Resources) {
+    let (memory, cpus, reserved) = [(1000, 2, 0), (700, 1, 0), (1200, 4, 300), (300, 1, 0)][which];
+    let builtin = [("@memory", memory), ("@cpus", cpus)].map(|(key, value)| (key.to_owned(), value.to_string()));
+    (builtin.into(), Resources { memory: reserved << 20, cpu: 0 })
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -261,8 +292,24 @@ impl World {
             Op::Machine(at, metadata) => {
                 let values = [vec![], vec![("zone", "a")], vec![("zone", "b")], vec![("zone", "b"), ("disk", "ssd")]];
                 let metadata = values[*metadata].iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-                let machine = Machine { metadata, ..Machine::new(host(*at), format!("n{at}")) };
+                // The last one is of a version that doesn't report it.
+                let (builtin, reserved) = if *at + 1 < HOSTS { hardware(at % 4) } else { Default::default() };
+                let machine = Machine { metadata, builtin, reserved, ..Machine::new(host(*at), format!("n{at}")) };
                 self.commit([Change::Machine(host(*at), Some(machine))]);
+            }
+            Op::Hardware(at, which) => {
+                if let Some(machine) = self.store.machines.get(&host(*at)).cloned() {
+                    let (builtin, reserved) = hardware(*which);
+                    let machine = Machine { builtin, reserved, ..machine };
+                    self.commit([Change::Machine(host(*at), Some(machine))]);
+                }
+            }
+            Op::Settings(which) => {
+                let overcommit = (which % 2 == 1).then_some(150);
+                let order = (which / 2 == 1).then_some(Order::Pack);
+                let (overcommit_memory, overcommit_cpu, placement) = (overcommit, overcommit, order);
+                let value = Settings { overcommit_memory, overcommit_cpu, placement };
+                self.commit([Change::Settings(Some(Versioned { value, revision: next }))]);
             }
             Op::Dies(at) => {
                 // Its lease ends, and its reports with it.
@@ -391,6 +438,7 @@ impl World {
             self.hold_to_guards(&decision);
             self.hold_to_reasons(&before, &decision);
             self.hold_to_cordons(&before, &decision);
+            self.hold_to_amounts(&before, &decision);
             let changes: Vec<Change> = decision.changes(self.store.revision.next()).collect();
             self.commit(changes);
             assert_eq!(always(&self.store), [], "after {decision}");
@@ -493,6 +541,23 @@ impl World {
         }
     }
 
+    /// No unit is new on a host of which more of what it takes is taken than is offered, unless it runs there.
+    fn hold_to_amounts(&self, before: &Cluster, decision: &Decision) {
+        let (unit, after) = (&decision.unit, self.scheduler.cluster());
+        for (host, _) in
+            decision.assignments.iter().filter(|(_, write)| write.before.is_none() && write.after.is_some())
+        {
+            let own = after.constraints_at(unit, host).map(|constraints| constraints.resources).unwrap_or_default();
+            let runs = before.report(unit, host).is_some_and(|report| report.target == Target::Launched);
+            let there = after.schedule.get(host).into_iter().flat_map(BTreeMap::keys);
+            let taken = there.filter_map(|name| after.constraints_at(name, host)).map(|it| it.resources);
+            let taken = taken.fold(Resources::default(), Resources::with);
+            for kind in Kind::ALL.into_iter().filter(|kind| own.of(*kind) > 0 && !runs) {
+                assert!(taken.of(kind) <= offered(after, host, kind), "{decision}: too little {}", kind.name());
+            }
+        }
+    }
+
     fn is_alive(&self, host: &MachineId) -> bool {
         self.store.machines.contains_key(host)
     }
@@ -516,9 +581,21 @@ impl World {
         self.settle();
         assert_eq!(check(&self.store), [], "when settled");
         assert_eq!(*self.scheduler.cluster(), self.store, "the scheduler's picture is the store's content");
+        assert_eq!(self.scheduler.check_itself(0), [""; 0]);
         let audit = Scheduler::new(self.store.clone()).plan(0);
         assert!(audit.is_empty(), "an audit finds something to do: {:#?}", audit.decisions);
     }
+}
+
+/// How much of something units can take of a host.
+fn offered(cluster: &Cluster, host: &MachineId, kind: Kind) -> u64 {
+    let Some(machine) = cluster.machines.get(host) else { return 0 };
+    let number = |key: &str| machine.builtin.get(key).map_or(0, |value| value.parse::<u64>().unwrap());
+    let (has, overcommit) = match kind {
+        Kind::Memory => (number("@memory") << 20, cluster.settings.overcommit_memory()),
+        Kind::Cpu => (number("@cpus") * 100, cluster.settings.overcommit_cpu()),
+    };
+    (has - machine.reserved.of(kind).min(has)) * u64::from(overcommit) / 100
 }
 
 /// Whether an assignment is deleted.
@@ -529,7 +606,8 @@ fn write_ends(write: &Write<Assignment>) -> bool {
 /// The host that a new unit should go to, found without any index. Of those that fit and that it may go to, by what
 /// tells them apart first: the fewest units on all hosts with the same value of its `Spread=`; the fewest members of
 /// its set, if it belongs to one, and units that it avoids; the first line of its `MachinePrefers=` that holds; the
-/// fewest assignments; the smallest id.
+/// smaller share of memory or CPU that is taken; the fewest assignments; the smallest id. With `placement=pack`, the
+/// last three are turned round for a unit that takes memory or CPU.
 fn best_host(cluster: &Cluster, unit: &UnitName, without: &BTreeSet<MachineId>) -> Option<MachineId> {
     let constraints = cluster.constraints(unit)?;
     let fits = |host: &&MachineId| {
@@ -570,8 +648,24 @@ fn best_host(cluster: &Cluster, unit: &UnitName, without: &BTreeSet<MachineId>) 
         };
         preferences.prefers.iter().map(|wanted| !has(wanted)).collect()
     };
-    let score = |host: &MachineId| (spread(host), avoided(host), missed(host), assignments(host).count());
-    cluster.machines.keys().filter(fits).min_by_key(|host| (score(host), (*host).clone())).cloned()
+    let share = |host: &MachineId| -> u64 {
+        let taken = assignments(host).filter_map(|name| cluster.constraints_at(name, host));
+        let taken = taken.fold(Resources::default(), |sum, of| sum.with(of.resources));
+        let of = |kind: Kind| match (taken.of(kind), offered(cluster, host, kind)) {
+            (0, _) => 0,
+            (_, 0) => 100,
+            (taken, offered) => taken * 100 / offered,
+        };
+        of(Kind::Memory).max(of(Kind::Cpu))
+    };
+    let packs = cluster.settings.order() == Order::Pack && !constraints.resources.is_none();
+    let compared = |a: &&MachineId, b: &&MachineId| {
+        let preferred = |host: &MachineId| (spread(host), avoided(host), missed(host));
+        let full = |host: &MachineId| (share(host), assignments(host).count(), host.clone());
+        let full = if packs { full(b).cmp(&full(a)) } else { full(a).cmp(&full(b)) };
+        preferred(a).cmp(&preferred(b)).then(full)
+    };
+    cluster.machines.keys().filter(fits).min_by(compared).cloned()
 }
 
 /// `PROPTEST_CASES` sets the number of cases, `PROPTEST_RNG_SEED` selects others.

@@ -13,6 +13,7 @@ mod plans;
 mod reboots;
 mod rollouts;
 mod services;
+mod settings;
 mod stream;
 
 use std::sync::Arc;

@@ -296,6 +296,38 @@ fn description() -> Value {
             },
         ),
         (
+            "/fleet/v2/resources",
+            "get",
+            list(
+                "resources",
+                "How much memory and CPU each host offers, and how much units take of it with Memory= and CPU=.",
+                vec![],
+                types.answer::<wire::ResourceList>(),
+            ),
+        ),
+        (
+            "/fleet/v2/settings",
+            "get",
+            list("settings", "The settings of the whole cluster.", vec![], types.answer::<wire::SettingList>()),
+        ),
+        (
+            "/fleet/v2/settings",
+            "post",
+            Operation {
+                id: "changeSettings",
+                summary: "Change settings of the whole cluster, all or none.",
+                needs: Need::Administer,
+                parameters: vec![],
+                request: body(types.request::<wire::ChangeSettings>(), json!({ "set": { "placement": "pack" } })),
+                done: vec![(
+                    200,
+                    "Changed. The leader acts on it after the answer.",
+                    json_of(types.answer::<wire::SettingList>()),
+                )],
+                refused: &[400, 408, 409, 413, 415, 500, 503],
+            },
+        ),
+        (
             "/fleet/v2/status",
             "get",
             list(

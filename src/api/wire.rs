@@ -5,8 +5,10 @@ mod errors;
 mod machines;
 mod plans;
 mod reboots;
+mod resources;
 mod rollouts;
 pub mod services;
+mod settings;
 mod status;
 mod units;
 pub mod v1;
@@ -20,10 +22,12 @@ pub use machines::{
 };
 pub use plans::{Plan, PlanAsk, PlanRequest, PlannedEffect, PlannedRollout, PlannedUnit};
 pub use reboots::{AskReboots, AskedReboots, RebootList, RebootStage, RebootView};
+pub use resources::{Amount, HostResources, ResourceList};
 pub use rollouts::{
     AskRollout, AskView, FileOutcomeView, OvertakenView, RidingUnit, RolloutHook, RolloutLine, RolloutList,
     RolloutMember, RolloutRider, RolloutView,
 };
+pub use settings::{ChangeSettings, SettingList, SettingView};
 pub use status::{ClusterView, LeaderView, OpenRollout};
 pub use units::{
     Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons,

@@ -15,6 +15,7 @@ mod legacy;
 mod list;
 mod output;
 mod rollout;
+mod settings;
 mod wait;
 
 use clap::builder::BoolishValueParser;
@@ -33,6 +34,7 @@ pub(super) use list::FIELDS;
 pub(super) use list::{Cat, Columns, Filter, List, ListMachines, ListUnits, Service, Version};
 pub(super) use output::{Format, OutputFormat};
 pub(super) use rollout::Rollout;
+pub(super) use settings::{Set, Settings, Unset};
 pub(super) use wait::Wait;
 
 /// Where `fleetd` listens unless told otherwise.
@@ -133,6 +135,12 @@ pub(super) enum Command {
     Reboot(Reboot),
     /// Forget hosts that are gone and won't be back
     Forget(Forget),
+    /// List the settings of the cluster
+    Settings(Settings),
+    /// Change settings of the cluster
+    Set(Set),
+    /// Give settings of the cluster their defaults
+    Unset(Unset),
     /// Write all units into a folder, as a backup
     Export(Export),
     /// Bring all units of such a folder back

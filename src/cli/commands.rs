@@ -34,6 +34,7 @@ pub(super) mod rollout;
 pub(super) mod scale;
 mod send;
 pub(super) mod services;
+pub(super) mod settings;
 pub(super) mod show;
 pub(super) mod ssh;
 pub(super) mod status;

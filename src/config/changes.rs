@@ -20,6 +20,8 @@ impl Changes {
         live("verbosity", old.verbosity != new.verbosity);
         live("public_ip", old.public_ip != new.public_ip);
         live("metadata", old.metadata != new.metadata);
+        live("reserve_memory", old.reserved.memory != new.reserved.memory);
+        live("reserve_cpu", old.reserved.cpu != new.reserved.cpu);
         live("agent_ttl", old.agent_ttl != new.agent_ttl);
         live("mass_loss_share", old.mass_loss_share != new.mass_loss_share);
         live("mass_loss_grace", old.mass_loss_grace != new.mass_loss_grace);
@@ -95,6 +97,7 @@ mod tests {
             ("state_directory", "/x\nstandalone=true"),
             ("public_ip", "10.0.0.9"),
             ("metadata", "a=b"),
+            ("reserve_cpu", "7%"),
             ("agent_ttl", "77s"),
             ("mass_loss_grace", "77s"),
             ("units_directory", "/x"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::listen::Listen;
 use crate::model::machine::{BUILT_IN, Metadata};
+use crate::model::resources::{bytes, percent};
 
 /// Shorter leases would expire whenever a machine is busy for a moment (etcd itself grants at least 2 s).
 const SHORTEST_TTL: Duration = Duration::from_secs(3);
@@ -19,6 +20,15 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
     let text = text.trim();
     let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     inner.split(',').map(|item| item.trim_matches([' ', '"', '\''])).filter(|item| !item.is_empty())
+}
+
+pub(super) fn memory(text: &str) -> Result<u64, String> {
+    bytes(text).ok_or_else(|| "must be a number of bytes, with K, M, G or T behind it for other units".into())
+}
+
+pub(super) fn cpu(text: &str) -> Result<u64, String> {
+    let whole = percent(text).filter(|_| !text.contains('.'));
+    whole.ok_or_else(|| "must be a percentage of one core, such as 50%".into())
 }
 
 pub(super) fn listen(text: &str) -> Result<Vec<Listen>, String> {

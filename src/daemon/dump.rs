@@ -69,6 +69,8 @@ fn configuration(settings: &Settings) -> Value {
         "verbosity": settings.verbosity,
         "public_ip": settings.public_ip,
         "metadata": settings.metadata,
+        "reserve_memory": settings.reserved.memory,
+        "reserve_cpu": settings.reserved.cpu,
         "agent_ttl": settings.agent_ttl.as_secs_f64(),
         "mass_loss_share": settings.mass_loss_share,
         "mass_loss_grace": settings.mass_loss_grace.as_secs_f64(),

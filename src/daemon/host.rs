@@ -22,6 +22,7 @@ pub(super) fn machine(settings: &Settings) -> Result<Machine> {
         hostname: first_line("/proc/sys/kernel/hostname").unwrap_or_default(),
         metadata: settings.metadata.clone(),
         builtin: builtin::of_this_host(),
+        reserved: settings.reserved,
         version: env!("CARGO_PKG_VERSION").into(),
         boot_id: first_line("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
         since: 0, // set by the agent when it registers

@@ -77,6 +77,7 @@ mod tests {
             hostname: "n1".into(),
             metadata: Default::default(),
             builtin: Default::default(),
+            reserved: Default::default(),
             version: "test".into(),
             boot_id: "boot".into(),
             since: 0,

@@ -390,7 +390,7 @@ impl<'a, S: Store> Term<'a, S> {
         let is_cordoned = |host: &&MachineId| cluster.is_closed(host);
         let cordoned =
             cluster.maintenance.keys().filter(is_cordoned).filter(|host| cluster.machines.contains_key(*host));
-        let cordoned = cordoned.count();
+        let (cordoned, resources) = (cordoned.count(), scheduler.resources());
         let braked = scheduler.braked();
         let now_ms = self.time.now_ms();
         self.due = due.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now_ms)));
@@ -400,6 +400,9 @@ impl<'a, S: Store> Term<'a, S> {
         self.engine.metrics.rollouts(Phase::ALL.map(|phase| (phase.key(), self.state.rollouts(phase))));
         self.publish_sets();
         self.engine.metrics.hosts_cordoned(cordoned);
+        for (kind, offered, taken) in resources {
+            self.engine.metrics.resources(kind.key(), offered, taken);
+        }
         self.engine.metrics.hosts_held(braked.map_or(0, |braked| braked.hosts));
         let now = Status::Leading { since: self.since, hosts, units, waiting: self.waiting, braked };
         self.engine.status.send_if_modified(|status| {

@@ -46,6 +46,8 @@ pub(super) struct Series {
     pub(super) waiting: Gauge,
     pub(super) held: Gauge,
     pub(super) cordoned: Gauge,
+    pub(super) offered: Family<One, Gauge>,
+    pub(super) taken: Family<One, Gauge>,
     pub(super) rollouts: Family<One, Gauge>,
     pub(super) sets: Gauge,
     set_wanted: Family<Set, Gauge>,
@@ -111,6 +113,19 @@ impl Series {
                 "engine_hosts_cordoned",
                 "Hosts that are alive and on which no new units are placed; 0 unless this fleetd leads",
                 Gauge::default(),
+            ),
+            offered: add(
+                &mut r,
+                "engine_resources_offered",
+                "Memory in bytes, and CPU in percent of one core, that units can take of all hosts that are alive; \
+                 none unless this fleetd leads",
+                Family::default(),
+            ),
+            taken: add(
+                &mut r,
+                "engine_resources_taken",
+                "What they take of that with Memory= and CPU=; none unless this fleetd leads",
+                Family::default(),
             ),
             rollouts: add(
                 &mut r,

@@ -13,6 +13,7 @@ use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
 use super::revision::Revision;
 use super::rollout::{Gate, Rollout};
+use super::settings::Settings;
 use super::unit::{Assignment, Desired, Done, Placement, Taken, Target, Tried, Unit, UnitReport};
 
 /// A value and the commit that wrote it, for guards.
@@ -54,6 +55,8 @@ pub struct Cluster {
     pub metadata: BTreeMap<MachineId, Metadata>,
     /// What was asked of hosts, which is kept while a host is absent.
     pub maintenance: BTreeMap<MachineId, Versioned<Maintenance>>,
+    /// The settings of the whole cluster.
+    pub settings: Settings,
     /// The units that go on with another file than that of their record.
     pub gates: BTreeMap<UnitName, Versioned<Gate>>,
     /// The last rollout of each set and unit that has had one.
@@ -84,6 +87,8 @@ pub enum Change {
     Metadata(MachineId, String, Option<String>),
     /// What is asked of a host changed.
     Maintenance(MachineId, Option<Versioned<Maintenance>>),
+    /// The settings of the whole cluster changed.
+    Settings(Option<Versioned<Settings>>),
     /// A unit was given another file than that of its record, or was let through to that one.
     Gate(UnitName, Option<Versioned<Gate>>),
     /// A rollout began or got further.
@@ -107,6 +112,7 @@ impl Cluster {
             Change::Roster(id, known) => set(&mut self.roster, id, known),
             Change::Metadata(id, key, value) => set_nested(&mut self.metadata, id, key, value),
             Change::Maintenance(id, asked) => set(&mut self.maintenance, id, asked),
+            Change::Settings(settings) => self.settings = settings.map(|it| it.value).unwrap_or_default(),
             Change::Gate(name, gate) => set(&mut self.gates, name, gate),
             Change::Rollout(name, rollout) => set(&mut self.rollouts, name, rollout),
             Change::Placement(name, placement) => set(&mut self.placements, name, placement),
@@ -151,6 +157,7 @@ impl Cluster {
             roster: self.roster.clone(),
             metadata: self.metadata.clone(),
             maintenance: self.maintenance.clone(),
+            settings: self.settings.clone(),
             placements: only(&self.placements, &scope),
             gates: only(&self.gates, &scope),
             rollouts: only(&self.rollouts, &scope),

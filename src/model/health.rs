@@ -19,6 +19,7 @@ const OPTIONS: Section = Section {
     options: &["Ready", "Live", "IntervalSec", "TimeoutSec", "Rise", "Fall", "GraceSec"],
     legacy: &[],
     specifiers: true,
+    plain: &[],
 };
 
 /// The most probes that each of `Ready=` and `Live=` may have.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::Format;
 use super::name::MachineId;
+use super::resources::{Kind, Resources};
 
 /// `key=value` pairs that describe a host.
 pub type Metadata = BTreeMap<String, String>;
@@ -14,7 +15,13 @@ pub type Metadata = BTreeMap<String, String>;
 pub const BUILT_IN: char = '@';
 
 /// Their names.
-pub const BUILT_INS: [&str; 7] = ["@arch", "@cpus", "@kernel", "@memory", "@os", "@os-version", SYSTEMD];
+pub const BUILT_INS: [&str; 7] = ["@arch", CPUS, "@kernel", MEMORY, "@os", "@os-version", SYSTEMD];
+
+/// How many CPUs are online.
+pub const CPUS: &str = "@cpus";
+
+/// The memory in MiB.
+pub const MEMORY: &str = "@memory";
 
 /// systemd's version on the host, without what its distribution adds: `255`.
 pub const SYSTEMD: &str = "@systemd";
@@ -49,6 +56,9 @@ pub struct Machine {
     /// What it reports of itself, under names that begin with [`BUILT_IN`]. Hosts of earlier versions report nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub builtin: Metadata,
+    /// What of its memory and CPU its configuration keeps from units.
+    #[serde(default, skip_serializing_if = "Resources::is_none")]
+    pub reserved: Resources,
     /// The version of its `fleetd`.
     pub version: String,
     /// `/proc/sys/kernel/random/boot_id`, which distinguishes a reboot from a restart.
@@ -69,9 +79,19 @@ impl Machine {
     /// A host of which only this is known.
     #[must_use]
     pub fn new(id: MachineId, hostname: impl Into<String>) -> Self {
-        let (ip, metadata, builtin, version, boot_id, since, format) = Default::default();
+        let (ip, metadata, builtin, reserved, version, boot_id, since, format) = Default::default();
         let (hostname, leaving) = (hostname.into(), false);
-        Self { id, ip, hostname, metadata, builtin, version, boot_id, since, format, leaving }
+        Self { id, ip, hostname, metadata, builtin, reserved, version, boot_id, since, format, leaving }
+    }
+
+    /// How much it has of something, reserved or not; `None` if it doesn't report that.
+    #[must_use]
+    pub fn has(&self, kind: Kind) -> Option<u64> {
+        let (name, of_one) = match kind {
+            Kind::Memory => (MEMORY, 1 << 20),
+            Kind::Cpu => (CPUS, 100),
+        };
+        Some(self.builtin.get(name)?.parse::<u64>().ok()?.saturating_mul(of_one))
     }
 
     /// The lowest format of this host and others: what all of them can read.

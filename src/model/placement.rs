@@ -17,6 +17,7 @@ use super::instance::NamedInstances;
 use super::move_after::{self, MoveAfter};
 use super::name::UnitName;
 use super::reschedule::{self, Reschedule};
+use super::resources::{self, Resources};
 use super::rollout::policy::Policy;
 use super::section::{FLEET, Problem, Section, boolean};
 use condition::Word;
@@ -50,6 +51,8 @@ const OPTIONS: Section = Section {
         reschedule::OPTIONS[0],
         reschedule::OPTIONS[1],
         reschedule::OPTIONS[2],
+        resources::OPTIONS[0],
+        resources::OPTIONS[1],
     ],
     legacy: &[
         "X-ConditionMachineID",
@@ -59,6 +62,7 @@ const OPTIONS: Section = Section {
         "X-Conflicts",
     ],
     specifiers: true,
+    plain: &resources::OPTIONS,
 };
 
 /// The most members of a set that `Replicas=` and a request can ask for.
@@ -97,6 +101,8 @@ pub struct Constraints {
     pub preferences: Option<Box<Preferences>>,
     /// `Port=`, if the file has it.
     pub ports: Option<Box<Ports>>,
+    /// `Memory=` and `CPU=`.
+    pub resources: Resources,
     /// The instances of templates that the file's other sections name. Specifiers in them are never resolved here.
     pub instances: NamedInstances,
     /// What systemd has of the file.
@@ -164,8 +170,11 @@ impl Constraints {
             rollout: Policy::stored(file).map(Box::new),
             ..Self::default()
         };
-        let mut auto = false;
+        let (mut auto, mut amounts) = (false, resources::Reader::default());
         let mut problems = OPTIONS.read(file, |name, value| {
+            if resources::OPTIONS.contains(&name) {
+                return amounts.take(name, value);
+            }
             constraints.specifiers |= value.contains('%');
             if name != port::OPTION {
                 return constraints.take(name, value);
@@ -176,6 +185,9 @@ impl Constraints {
             let what = "`Port=auto`: [Socket] has no ListenStream= or ListenDatagram= with a port";
             problems.push(Problem { line: line_of(file, port::OPTION), what: what.into() });
         }
+        let (resources, missing) = amounts.finish(file);
+        constraints.resources = resources;
+        problems.extend(missing);
         constraints.specifiers |= constraints.ports.as_ref().is_some_and(|ports| ports.has_specifiers());
         problems.extend(constraints.contradictions(file));
         if problems.is_empty() { Ok(constraints) } else { Err(problems) }
@@ -214,6 +226,7 @@ impl Constraints {
             run_once: constraints.run_once,
             preferences: constraints.preferences.as_ref().map(|preferences| Box::new(preferences.resolve(name))),
             ports: constraints.ports.as_ref().map(|ports| Box::new(ports.resolve(name))),
+            resources: constraints.resources,
             instances: constraints.instances.clone(),
             body: constraints.body,
             ends: constraints.ends,
@@ -223,8 +236,8 @@ impl Constraints {
         })
     }
 
-    /// The same, with the conflicts, the ports and the instances of `others` as well; `None` if it has all of them
-    /// itself.
+    /// The same, with the conflicts, the ports and the instances of `others` as well, and with the most memory and CPU
+    /// of all; `None` if it has all of that itself.
     #[must_use]
     pub fn joined(&self, others: &[Arc<Self>]) -> Option<Self> {
         let (mut joined, mut is_more) = (self.clone(), false);
@@ -240,6 +253,9 @@ impl Constraints {
                 is_more |= joined.ports.as_deref() != Some(&all);
                 joined.ports = Some(Box::new(all));
             }
+            let most = joined.resources.max(other.resources);
+            is_more |= most != joined.resources;
+            joined.resources = most;
             is_more |= joined.instances.join(&other.instances);
         }
         is_more.then_some(joined)

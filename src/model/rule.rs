@@ -27,6 +27,8 @@ pub enum Rule {
     Spread,
     /// `Port=`.
     Port,
+    /// `Memory=` and `CPU=`.
+    Resources,
 }
 
 /// How many registered hosts each rule excludes; each host counts once, under the first rule that it breaks. Empty if
@@ -47,6 +49,7 @@ impl Rule {
             Self::Replaces => "replaced there",
             Self::Spread => "too many of its kind",
             Self::Port => "port taken",
+            Self::Resources => "too little memory or CPU",
         }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Section {
     pub(super) legacy: &'static [&'static str],
     /// Whether values can have specifiers; otherwise `%` means itself.
     pub(super) specifiers: bool,
+    /// The options in whose values `%` means itself in any case.
+    pub(super) plain: &'static [&'static str],
 }
 
 /// An error in one line of a section.
@@ -51,7 +53,8 @@ impl Section {
             let hint = self.nearest(option).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             return Err(format!("unknown option `{option}` in [{}]{hint}", self.name));
         }
-        let mut chars = if self.specifiers { value.chars() } else { "".chars() };
+        let has_specifiers = self.specifiers && !self.plain.contains(&option);
+        let mut chars = if has_specifiers { value.chars() } else { "".chars() };
         while let Some(c) = chars.next() {
             if c == '%' && !matches!(chars.next(), Some('n' | 'N' | 'p' | 'i' | '%')) {
                 return Err(format!(

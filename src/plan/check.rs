@@ -204,12 +204,13 @@ fn misplaced(
     }
     let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
     // Every unit on the host counts, leaving or not: everything has settled. It may have been there before the host was
-    // cordoned, or had other metadata, and how units are spread, and their ports, decide only where they arrive.
+    // cordoned, or had other metadata, and how units are spread, and what they need of a host, decides only where they
+    // arrive.
     let is_new = |misfit: &Misfit| misfit.rule() == Rule::Cordoned;
     let must_leave = first_misfit(cluster, &Question { stance: Stance::Stay, ..question }).is_some_and(|m| is_new(&m));
     let excused = |misfit: &Misfit| match misfit.rule() {
         Rule::Cordoned => !must_leave,
-        Rule::Spread | Rule::Port => true,
+        Rule::Spread | Rule::Port | Rule::Resources => true,
         Rule::Metadata => constraints.belongs_to_its_host(),
         _ => false,
     };

@@ -1,6 +1,7 @@
 //! Explains why a unit isn't where it should be: every host, every broken rule. Pure and unindexed, for single
 //! questions. Must never contradict the scheduler, whose rules it uses.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::model::cluster::Cluster;
@@ -104,13 +105,32 @@ pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
 }
 
 /// What every registered host, by id, would say to `unit`, whatever its desired state; `with` are units that would
-/// arrive together with it. Nothing is said of a unit whose file isn't known.
+/// arrive at the same time. Nothing is said of a unit whose file isn't known.
 #[must_use]
 pub fn verdicts(cluster: &Cluster, unit: &UnitName, with: &[UnitName]) -> Vec<Verdict> {
     if cluster.constraints(unit).is_none() {
         return Vec::new();
     }
-    cluster.machines.keys().filter_map(|host| verdict_of(cluster, unit, host, with)).collect()
+    let with = together(cluster, unit, with);
+    cluster.machines.keys().filter_map(|host| verdict_of(cluster, unit, host, &with)).collect()
+}
+
+/// Those of `with` that are on the same host as `unit`, because they name each other in `MachineOf=`, directly or not.
+fn together(cluster: &Cluster, unit: &UnitName, with: &[UnitName]) -> Vec<UnitName> {
+    let named = |name: &UnitName| cluster.constraints(name).map(|constraints| constraints.machine_of.clone());
+    let mut rest: Vec<_> = with.iter().map(|name| (name, named(name).unwrap_or_default())).collect();
+    let (mut together, mut open) = (Vec::new(), vec![(unit.clone(), named(unit).unwrap_or_default())]);
+    while let Some((name, peers)) = open.pop() {
+        let is_one = |(other, named): &(&UnitName, BTreeSet<String>)| {
+            peers.contains(other.as_str()) || named.contains(name.as_str())
+        };
+        for (other, peers) in rest.extract_if(.., |other| is_one(other)) {
+            together.push(other.clone());
+            open.push((other.clone(), peers));
+        }
+    }
+    together.sort();
+    together
 }
 
 /// What this host would say; `None` if it isn't registered.

@@ -5,6 +5,8 @@
 mod displacement;
 mod misfit;
 pub mod preferred;
+pub mod resources;
+mod shortage;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -22,6 +24,8 @@ use crate::model::unit::{Desired, Target};
 
 pub(crate) use displacement::{displaced, is_effective};
 pub use misfit::{Misfit, Skew};
+pub use shortage::Shortage;
+use shortage::shortages;
 pub(crate) use view::count_on;
 pub use view::{Eligible, View};
 
@@ -76,7 +80,7 @@ type Indexed = fn(&dyn Occupancy, &Question<'_>) -> Option<bool>;
 
 impl<V: View> RuleCheck<V> {
     /// All rules, in their order.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self { rule: Rule::Alive, misfits: |view, asked| alive(view.cluster(), asked.host), indexed: None },
         Self { rule: Rule::Cordoned, misfits: cordoned, indexed: None },
         Self { rule: Rule::MachineId, misfits: |_, asked| machine_id(asked.constraints, asked.host), indexed: None },
@@ -119,6 +123,15 @@ impl<V: View> RuleCheck<V> {
                     occupancy.is_exact().then_some(true)
                 }
                 _ => Some(false),
+            }),
+        },
+        Self {
+            rule: Rule::Resources,
+            misfits: |view, asked| {
+                shortages(view, asked).into_iter().map(|it| Misfit::Resources(Box::new(it))).collect()
+            },
+            indexed: Some(|_, asked| {
+                (asked.constraints.resources.is_none() || asked.stance != Stance::Arrive).then_some(false)
             }),
         },
     ];
@@ -196,7 +209,7 @@ fn cordoned<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
             let arrives = with.iter().any(|name| name.as_str() == peer);
             !arrives && there.and_then(|there| there.get(peer.as_str())).is_some_and(|peer| peer.value.anchors())
         };
-        let runs = || cluster.report(unit, host).is_some_and(|report| report.target == Target::Launched);
+        let runs = || resources::runs(cluster, unit, host);
         stance == Stance::Arrive && !constraints.machine_of.iter().any(anchors) && !runs()
     };
     must_leave.then_some(Misfit::Cordoned { asked: closed }).into_iter().collect()
@@ -296,7 +309,7 @@ fn spread<V: View>(view: &V, question: &Question<'_>) -> Option<Misfit> {
     let Question { unit, constraints, host, stance, .. } = *question;
     let spread = constraints.preferences.as_ref()?.spread.as_ref()?;
     // One that runs there already, although the store has lost its assignment, isn't new.
-    let runs = || view.cluster().report(unit, host).is_some_and(|report| report.target == Target::Launched);
+    let runs = || resources::runs(view.cluster(), unit, host);
     let most = spread.max_skew.filter(|_| stance == Stance::Arrive && !runs())?;
     let crowd = spread.crowd(unit)?;
     let counts = view.counted(&crowd, &spread.key, unit);

@@ -232,7 +232,9 @@ impl Rollouts {
                 self.kept.values_mut().for_each(|members| members.host_changed(id));
                 scheduler.apply(change);
             }
-            Change::History(..) | Change::Roster(..) | Change::Maintenance(..) => scheduler.apply(change),
+            Change::History(..) | Change::Roster(..) | Change::Maintenance(..) | Change::Settings(..) => {
+                scheduler.apply(change);
+            }
         }
     }
 

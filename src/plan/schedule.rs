@@ -19,6 +19,7 @@ mod decision;
 mod dirty;
 mod group;
 mod index;
+mod offers;
 mod pending;
 mod place;
 mod reasons;
@@ -42,6 +43,7 @@ use crate::model::machine::{KnownHost, Machine, Metadata};
 use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
+use crate::model::resources::Resources;
 use crate::model::revision::Revision;
 use crate::model::rollout::Gate;
 use crate::model::unit::{Assignment, Target, Unit};
@@ -238,9 +240,11 @@ impl Scheduler {
         let from_scratch = from_scratch.plan(now_ms);
         let others = from_scratch.decisions.iter().map(ToString::to_string);
         let others = others.chain(from_scratch.hosts.iter().map(ToString::to_string));
+        let miscounted = self.index.miscounted(&self.cluster);
         broken
             .map(|violation| format!("the schedule breaks a rule: {violation}"))
             .chain(others.map(|decision| format!("planning from scratch would decide otherwise: {decision}")))
+            .chain(miscounted.map(|host| format!("what units take of {host} is counted wrongly")))
             .collect()
     }
 
@@ -260,6 +264,7 @@ impl Scheduler {
                 }
             }
             Change::Maintenance(id, asked) => self.apply_maintenance(id, asked),
+            Change::Settings(settings) => self.apply_settings(settings),
             Change::Gate(name, gate) => self.apply_gate(name, gate),
             Change::Rollout(..) => self.cluster_mut().apply(change),
             Change::Placement(name, placement) => {
@@ -307,10 +312,10 @@ impl Scheduler {
     }
 
     fn apply_machine(&mut self, id: MachineId, machine: Option<Machine>) {
-        fn metadata(machine: &Machine) -> [&Metadata; 2] {
-            [&machine.metadata, &machine.builtin]
+        fn offers(machine: &Machine) -> ([&Metadata; 2], Resources) {
+            ([&machine.metadata, &machine.builtin], machine.reserved)
         }
-        let same = self.cluster.machines.get(&id).map(metadata) == machine.as_ref().map(metadata);
+        let same = self.cluster.machines.get(&id).map(offers) == machine.as_ref().map(offers);
         let was_held = brake::held(&self.cluster, &id).is_some();
         if machine.is_some() {
             self.left.remove(&id);
@@ -372,6 +377,7 @@ impl Scheduler {
         let hash = before.map(|unit| unit.hash);
         self.cluster_mut().apply(Change::Unit(name.clone(), unit));
         self.index.unit_changed(&self.cluster, &name, hash.as_ref());
+        self.recount_all(&name);
         self.dirty.files(hash.iter());
         self.mark_neighbours(&name);
         self.mark_bringing(&name);
@@ -404,6 +410,7 @@ impl Scheduler {
             self.index.unit_changed(&self.cluster, &name, hash.as_ref());
             self.mark_neighbours(&name);
         }
+        self.recount_all(&name);
         let is_same =
             |one: &Gate, two: &Gate| (one.held(), &one.target, one.asked) == (two.held(), &two.target, two.asked);
         match before.zip(after) {
@@ -451,6 +458,7 @@ impl Scheduler {
         }
         for name in &users {
             self.index.unit_changed(&self.cluster, name, None);
+            self.recount_all(name);
             self.mark_neighbours(name);
             self.mark_bringing(name);
             self.dirty.unit(name, Rescan::Explain);

@@ -101,6 +101,8 @@ families! {
     State(key: ReportKey), STATES, report;
     /// [`crate::model::service::Instance`].
     Service(service: ServiceName, instance: InstanceName), SERVICES, service;
+    /// [`crate::model::settings::Settings`].
+    Cluster, SETTINGS, settings;
     /// [`records::leader::LeaderRecord`].
     Leader, LEADER, leader;
 }

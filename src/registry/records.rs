@@ -19,6 +19,7 @@ pub mod report;
 pub mod rollout;
 pub mod roster;
 pub mod service;
+pub mod settings;
 pub mod unit;
 
 use std::fmt;

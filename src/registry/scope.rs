@@ -86,7 +86,7 @@ impl Scope {
             // The rollout of a set concerns its members.
             Change::Rollout(..) => true,
             Change::File(..) | Change::Machine(..) | Change::Roster(..) => true,
-            Change::Metadata(..) | Change::Maintenance(..) => true,
+            Change::Metadata(..) | Change::Maintenance(..) | Change::Settings(..) => true,
         }
     }
 

@@ -20,6 +20,7 @@ use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
 use flotilla::model::revision::Revision;
+use flotilla::model::settings::Order;
 use flotilla::model::unit::{Desired, Placement, Unit};
 use flotilla::plan::check::always;
 use flotilla::plan::schedule::{Plan, Scheduler};
@@ -27,6 +28,9 @@ use flotilla::plan::schedule::{Plan, Scheduler};
 /// Instances of one service.
 const INSTANCES: usize = 30;
 const ZONES: usize = 5;
+
+/// A comment in the section: the cluster packs units.
+const PACKED: &str = "# placement=pack\n";
 
 fn main() {
     let numbers: Vec<usize> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
@@ -41,6 +45,13 @@ fn main() {
     scenario("conflicts by specifier", reference, hosts, units, |_| "Conflicts=%p@*".into());
     scenario("spread and operators", reference, hosts, units, |service| {
         format!("Spread=zone\nMaxSkew=1\nMachineMetadata=zone!=z{} rack~r*", service % ZONES)
+    });
+    scenario("spread, operators, memory and CPU", reference, hosts, units, |service| {
+        let place = format!("Spread=zone\nMaxSkew=1\nMachineMetadata=zone!=z{} rack~r*", service % ZONES);
+        format!("{place}\nMemory={}M\nCPU={}%", 50 + service % 7 * 10, 10 + service % 5)
+    });
+    scenario("memory and CPU, packed", reference, hosts, units, |service| {
+        format!("{PACKED}Memory={}M\nCPU={}%", 50 + service % 7 * 10, 10 + service % 5)
     });
     println!("\na set is rolled out one member at a time");
     let looks = [10, 100, 1_000, 3_000].map(|members| (members, rollout::scenario(reference, members)));
@@ -151,6 +162,7 @@ fn echo(scheduler: &mut Scheduler, plan: &Plan) {
 
 fn cluster(hosts: usize, units: usize, section: &impl Fn(usize) -> String) -> Cluster {
     let mut cluster = Cluster { revision: Revision(1), ..Cluster::default() };
+    cluster.settings.placement = section(0).starts_with(PACKED).then_some(Order::Pack);
     for at in 0..hosts {
         cluster.apply(Change::Machine(id(at), Some(machine(at))));
     }
@@ -169,7 +181,8 @@ fn cluster(hosts: usize, units: usize, section: &impl Fn(usize) -> String) -> Cl
 fn machine(at: usize) -> Machine {
     let metadata =
         [("zone".to_owned(), format!("z{}", at % ZONES)), ("rack".to_owned(), format!("r{}", at / 40))].into();
-    Machine { metadata, ..Machine::new(id(at), format!("n{at}")) }
+    let builtin = [("@memory".to_owned(), "4096".to_owned()), ("@cpus".to_owned(), "8".to_owned())].into();
+    Machine { metadata, builtin, ..Machine::new(id(at), format!("n{at}")) }
 }
 
 /// A machine id; they are spread over the whole range, as real ones are.

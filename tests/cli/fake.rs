@@ -231,6 +231,7 @@ fn described(args: &[String], out: &str) {
         "status" => Some("PrintedStatus"),
         "diff" => Some("PrintedDiffs"),
         "cordon" | "uncordon" => Some("PrintedAskedHosts"),
+        "settings" | "set" | "unset" => Some("PrintedSettings"),
         "drain" => Some("PrintedDrained"),
         "undrain" => Some("PrintedUndrained"),
         "reboot" => Some("PrintedReboots"),

@@ -86,6 +86,7 @@ impl World {
             hostname: host.name.into(),
             metadata: [("zone".into(), host.zone.into())].into(),
             builtin: Default::default(),
+            reserved: Default::default(),
             version: "test".into(),
             boot_id: "boot".into(),
             since: 0,

@@ -18,6 +18,7 @@ use flotilla::model::placement::Constraints;
 use flotilla::model::revision::Revision;
 use flotilla::model::rollout::Gate;
 use flotilla::model::rollout::hosts::HeldFile;
+use flotilla::model::settings::{ALL, Setting, Settings};
 use flotilla::model::systemd::{ActiveState, JobKind, JobResult, UnitState};
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, UnitReport};
 use flotilla::plan::check::always;
@@ -572,6 +573,7 @@ impl Facts {
                     journal.violate(what);
                 }
             }
+            Change::Settings(..) => {}
             Change::Machine(id, machine) => {
                 if let (Some(before), Some(machine)) = (self.cluster.machines.get(id), machine)
                     && !self.restoring
@@ -971,6 +973,11 @@ impl Facts {
                     format!("{}@{}{}", gate.hash.short(), gate.asked, hosts(gate))
                 });
                 format!("gate {name} {gate}")
+            }
+            Change::Settings(settings) => {
+                let is = |setting: &Setting, it: &Settings| Some(format!(" {}={}", setting.name, (setting.get)(it)?));
+                let all = |it: &Versioned<Settings>| ALL.iter().filter_map(|s| is(s, &it.value)).collect::<String>();
+                format!("settings{}", or_gone(settings.as_ref(), all))
             }
             Change::Rollout(name, rollout) => {
                 let rollout = or_gone(rollout.as_ref(), |rollout| {

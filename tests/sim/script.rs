@@ -4,6 +4,9 @@
 //! ```text
 //! machines add 20                the hosts n1 to n20; their daemons start
 //! machine add n1 zone=a          a host with metadata; its daemon starts
+//! machine add n1 @memory=1024    a host with so many MiB
+//! hardware n1 @memory=512 reserve_memory=100M
+//!                                its next daemon finds this hardware, and this in its configuration
 //! machine clone n1 n2            a host with the machine id of n1; its daemon starts
 //! file web.service … EOF         a unit file, for the commands that follow
 //! submit|load|start NAME…        request this state of the units, with their files, as one batch;
@@ -23,6 +26,8 @@
 //! clock n1 3600s|-3600s|0s        its clock is set: it is ahead by so much, behind, right
 //! forget n1…                     a person says that these hosts are really gone
 //! cordon|uncordon n1…            no new unit is placed there; it is placed there again
+//! set SETTING=VALUE…, unset SETTING…
+//!                                a person changes settings of the cluster
 //! drain n1… [OPTION…]            units leave these hosts: parallel=3, deadline=60, globals, force
 //! undrain n1… [restore]          they needn't any more; restore: those that have left come back
 //! reboot n1… [force]             these hosts reboot, one after the other; force: without units that fit nowhere else
@@ -62,6 +67,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use flotilla::model::name::UnitName;
+use flotilla::model::resources::bytes;
 use flotilla::model::rollout::Request;
 use flotilla::model::unit::Desired;
 use flotilla::registry::maintenance::Options;
@@ -140,8 +146,29 @@ impl Player {
             ["machine", "add", name, metadata @ ..] => {
                 let pairs: Vec<(&str, &str)> = metadata.iter().filter_map(|pair| pair.split_once('=')).collect();
                 let number = u32::try_from(self.world.hosts.len() + 1).unwrap();
+                let (builtin, pairs): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(key, _)| key.starts_with('@'));
                 let host = self.world.add_host(name, number, &pairs, None);
+                self.world.hosts[host].builtin = builtin.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
                 self.world.start_daemon(host);
+            }
+            ["hardware", name, pairs @ ..] => {
+                let host = self.host(name)?;
+                for (key, value) in pairs.iter().filter_map(|pair| pair.split_once('=')) {
+                    match key {
+                        "reserve_memory" => {
+                            self.world.hosts[host].reserved.memory = bytes(value).ok_or("not a size")?
+                        }
+                        _ => drop(self.world.hosts[host].builtin.insert(key.into(), value.into())),
+                    }
+                }
+            }
+            ["set", pairs @ ..] => {
+                let wish = |pair: &&str| pair.split_once('=').map(|(name, value)| (name.into(), Some(value.into())));
+                self.world.change_settings(&pairs.iter().filter_map(wish).collect::<Vec<_>>()).await?;
+            }
+            ["unset", names @ ..] => {
+                let wishes: Vec<_> = names.iter().map(|name| ((*name).into(), None)).collect();
+                self.world.change_settings(&wishes).await?;
             }
             ["machine", "clone", original, name] => {
                 let number = u32::try_from(self.host(original)? + 1).unwrap();

@@ -13,6 +13,7 @@ use flotilla::model::file::UnitFile;
 use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::machine::{Machine, Metadata};
 use flotilla::model::name::{MachineId, UnitName};
+use flotilla::model::resources::Resources;
 use flotilla::model::rollout::Request;
 use flotilla::model::unit::Desired;
 use flotilla::reboot::{self, Rebooter};
@@ -23,6 +24,7 @@ use flotilla::registry::keys::{Key, STATES};
 use flotilla::registry::maintenance::{self, Options as DrainOptions, Request as HostRequest};
 use flotilla::registry::reader::Reader;
 use flotilla::registry::reboots;
+use flotilla::registry::settings::{self, Wish};
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
 use flotilla::registry::{delete, point, put};
 use flotilla::store::embedded::{Backup, Counter, Embedded, History};
@@ -108,6 +110,10 @@ pub(crate) struct Host {
     pub(crate) answers: Arc<Answers>,
     pub(crate) line: Line,
     pub(crate) metadata: Metadata,
+    /// What it reports of itself.
+    pub(crate) builtin: Metadata,
+    /// What its configuration keeps from units.
+    pub(crate) reserved: Resources,
     /// The newest format of the store that its daemon reads and writes.
     pub(crate) format: Format,
     /// Whether it has power.
@@ -202,6 +208,8 @@ impl World {
             answers,
             line,
             metadata,
+            builtin: Metadata::new(),
+            reserved: Resources::default(),
             format: Format::CURRENT,
             on: true,
             ahead: Box::leak(Box::default()),
@@ -226,7 +234,8 @@ impl World {
             ip: format!("10.0.0.{}", host + 1),
             hostname: me.name.clone(),
             metadata: me.metadata.clone(),
-            builtin: Default::default(),
+            builtin: me.builtin.clone(),
+            reserved: me.reserved,
             version: "simulated".into(),
             boot_id: me.boot.to_string(),
             since: 0,
@@ -485,6 +494,14 @@ impl World {
         let request = if cordoned { cordon } else { HostRequest::Uncordon };
         let asked = maintenance::ask(&self.reader, &[id.clone()].into(), &request, &Author::default(), 0).await;
         asked.map(drop).map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    /// A person changes settings of the cluster.
+    pub(crate) async fn change_settings(&self, wishes: &[Wish]) -> Result<(), String> {
+        for (name, value) in wishes {
+            self.journal.note(format!("* user: {name} is {}", value.as_deref().unwrap_or("as it was")));
+        }
+        settings::change(&self.reader, wishes).await.map(drop).map_err(|refusal| format!("{refusal:?}"))
     }
 
     /// A person drains hosts, all in one step, or drains them no longer.

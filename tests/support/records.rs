@@ -42,6 +42,7 @@ fn host(id: &str, hostname: &str, ip: &str, metadata: &[(&str, &str)]) -> Machin
         hostname: hostname.into(),
         metadata: metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
         builtin: Default::default(),
+        reserved: Default::default(),
         version: "1.2.3".into(),
         boot_id: "b".into(),
         since: 0,

@@ -165,6 +165,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("gone", or_null(of("Gone"))),
         ("state", json!({ "enum": ["up", "cordoned", "drained", "gone"] })),
         ("drain", or_null(of("Drain"))),
+        ("memory", or_null(of("Amount"))),
+        ("cpu", or_null(of("Amount"))),
         ("cordon", or_null(of("Cordon"))),
         ("offline", offline.clone()),
     ];
@@ -350,6 +352,14 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                     "required": ["machine", "ip", "hostname", "changed", "cordon"],
                     "additionalProperties": false,
                 },
+            }),
+        ),
+        (
+            "PrintedSettings",
+            json!({
+                "description": "What `fleetctl settings`, `set` and `unset` print with `--output json`: all settings.",
+                "type": "array",
+                "items": of("SettingView"),
             }),
         ),
         (

@@ -9,9 +9,11 @@ mod lines;
 mod offline;
 mod plan;
 mod reboots;
+mod resources;
 mod rollouts;
 mod services;
 mod sets;
+mod settings;
 mod units;
 mod watch;
 
@@ -38,6 +40,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
     let instance = [(Announce, put(services::put::<S>)), (Announce, delete(services::delete::<S>))];
     let keep_alive = [(Announce, post(services::keep_alive::<S>))];
     let rollout = [(Read, get(rollouts::get::<S>)), (Operate, post(rollouts::post::<S>))];
+    let settings = [(Read, get(settings::list::<S>)), (Administer, post(settings::post::<S>))];
     Router::new()
         .route("/units", allow_methods(units, "GET and POST"))
         .route("/plan", allow_methods([(Operate, post(plan::post::<S>))], "POST"))
@@ -53,6 +56,8 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))
         .route("/reboots", allow_methods(reboots, "GET and POST"))
         .route("/reboots/{id}", allow_methods([(Administer, delete(reboots::cancel::<S>))], "DELETE"))
+        .route("/resources", allow_methods([(Read, get(resources::list::<S>))], "GET"))
+        .route("/settings", allow_methods(settings, "GET and POST"))
         .route("/status", allow_methods([(Read, get(hosts::status::<S>))], "GET"))
         .route("/watch", allow_methods([(Follow, get(watch::get::<S>))], "GET"))
         .route("/services", allow_methods([(Discover, get(services::list::<S>))], "GET"))

@@ -189,6 +189,15 @@ const EXAMPLES: &[Examples] = &[
             ("forget --held", "the hosts that vanished together are really gone: move their units now"),
         ],
     ),
+    ("settings", &[("settings", "what is set for the whole cluster, and what each setting does")]),
+    (
+        "set",
+        &[
+            ("set placement=pack", "fill one host before the next, with units that say what they take"),
+            ("set overcommit-memory=120% overcommit-cpu=300%", "let units declare more than hosts have"),
+        ],
+    ),
+    ("unset", &[("unset placement", "spread units over the hosts again")]),
     ("export", &[("export backup", "write all units into the folder backup, or bring it up to date; keep it in git")]),
     (
         "restore",

@@ -19,9 +19,9 @@ const GROUPS: &[(&str, &[&str])] = &[
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
 /// where `forget` or `reset-failed` helps, `status` says so, and who takes hosts out of service, announces services,
-/// has several clusters, or hosts of several kinds, reads about `cordon`, `drain`, `reboot`, `list-services`,
-/// `service`, `context` and `set-metadata` there.
-const LEFT_OUT: [&str; 14] = [
+/// has several clusters, hosts of several kinds, or other settings, reads about `cordon`, `drain`, `reboot`,
+/// `list-services`, `service`, `context`, `set-metadata` and `settings` there.
+const LEFT_OUT: [&str; 17] = [
     "version",
     "import",
     "forget",
@@ -36,6 +36,9 @@ const LEFT_OUT: [&str; 14] = [
     "context",
     "set-metadata",
     "unset-metadata",
+    "settings",
+    "set",
+    "unset",
 ];
 
 /// What follows the list of commands.

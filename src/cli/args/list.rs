@@ -97,7 +97,10 @@ pub(in crate::cli) const FIELDS: [(&str, &[&str]); 6] = [
     ("list-unit-files", &["unit", "hash", "dstate", "state", "target", "global", "desc", "waiting"]),
     (
         "list-machines",
-        &["machine", "ip", "metadata", "builtin", "hostname", "version", "since", "gone", "state", "drain", "cordon"],
+        &[
+            "machine", "ip", "metadata", "builtin", "hostname", "version", "since", "gone", "state", "drain", "cordon",
+            "memory", "cpu",
+        ],
     ),
     ("list-sets", &["set", "wanted", "ready", "waiting", "done", "revision", "rollout", "members", "file", "lead"]),
     ("list-services", &["service", "instances", "addresses", "units"]),

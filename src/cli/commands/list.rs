@@ -7,9 +7,11 @@ mod live;
 pub(in crate::cli) mod people;
 mod sets;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
-use crate::api::wire::{DamagedUnit, MachineList, MachineView, StateView, UnitList, UnitView};
+use crate::api::wire::{Amount, DamagedUnit, HostResources, MachineList, MachineView, StateView, UnitList, UnitView};
 use crate::cli::args::{Columns, Filter, List, ListMachines, ListUnits};
 use crate::cli::condition::Condition;
 use crate::cli::error::{Error, Exit, Line};
@@ -23,6 +25,7 @@ use crate::clock::Clock;
 use crate::journal::Output as _;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
+use crate::model::resources::Kind;
 use live::View;
 pub(in crate::cli) use sets::sets;
 
@@ -31,6 +34,30 @@ pub(in crate::cli) struct Field<T> {
     pub(in crate::cli) name: &'static str,
     pub(in crate::cli) text: fn(&T, bool) -> String,
     pub(in crate::cli) value: fn(&T) -> Value,
+}
+
+/// A host, and what units take of it, if that is known and asked for.
+pub(in crate::cli) struct Host {
+    view: MachineView,
+    resources: Option<HostResources>,
+}
+
+impl Host {
+    fn amount(&self, kind: Kind) -> Option<&Amount> {
+        let resources = self.resources.as_ref()?;
+        Some(match kind {
+            Kind::Memory => &resources.memory,
+            Kind::Cpu => &resources.cpu,
+        })
+    }
+}
+
+impl std::ops::Deref for Host {
+    type Target = MachineView;
+
+    fn deref(&self) -> &MachineView {
+        &self.view
+    }
 }
 
 type UnitState = (UnitName, StateView);
@@ -153,12 +180,14 @@ pub(in crate::cli) async fn machines(session: &Session, args: &ListMachines) -> 
     let unmatched = list.patterns.iter().zip(&globs).filter(|(_, glob)| !machines.iter().any(|m| named(m, glob)));
     let unmatched: Vec<String> = unmatched.map(|(arg, _)| format!("no host matches `{arg}`")).collect();
     machines.retain(|machine| globs.is_empty() || globs.iter().any(|glob| named(machine, glob)));
+    let has_amounts = is_for_people || fields.iter().any(|field| ["memory", "cpu"].contains(&field.name));
+    let machines = with_resources(session, machines, has_amounts).await;
     if is_for_people {
         let units = session.known_units(&[]).await?.units;
         show(session, &list.columns, &people::machines(&machines, &units, Clock::system().now_ms()));
         let closed = machines.iter().filter_map(|machine| Some((machine.name(), machine.closed()?.0)));
         session.out.messages(closed.map(|(name, closed)| format!("{name} is {closed}")));
-        let gone = machines.iter().find(|machine| machine.gone.is_some()).map(MachineView::name);
+        let gone = machines.iter().find(|machine| machine.gone.is_some()).map(|machine| machine.name());
         let hint = gone.map(|name| Line::hint(format!("if {name} won't be back: `fleetctl forget {name}`")));
         session.out.messages(&if loss.is_empty() { hint.into_iter().collect() } else { loss });
     } else {
@@ -166,6 +195,15 @@ pub(in crate::cli) async fn machines(session: &Session, args: &ListMachines) -> 
     }
     session.out.messages(&unmatched);
     Ok(complete(session, &unmatched))
+}
+
+/// Hosts with what units take of them, as far as that is asked for and can be known.
+async fn with_resources(session: &Session, machines: Vec<MachineView>, wanted: bool) -> Vec<Host> {
+    let wanted = wanted && session.offline.get().is_none();
+    // A fleetd of an earlier version doesn't count them.
+    let found = if wanted { session.client.resources().await.unwrap_or_default().hosts } else { Vec::new() };
+    let mut found: BTreeMap<_, _> = found.into_iter().map(|host| (host.id.clone(), host)).collect();
+    machines.into_iter().map(|view| Host { resources: found.remove(&view.id), view }).collect()
 }
 
 /// Whether the table is for a terminal, and its columns weren't chosen.

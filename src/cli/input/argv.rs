@@ -146,7 +146,7 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 15] = [
+const LATER: [&str; 18] = [
     "cordon",
     "diff",
     "drain",
@@ -157,9 +157,12 @@ const LATER: [&str; 15] = [
     "rollback",
     "rollout",
     "scale",
+    "set",
     "set-metadata",
+    "settings",
     "uncordon",
     "undrain",
+    "unset",
     "unset-metadata",
     "verify",
 ];
@@ -336,9 +339,9 @@ mod tests {
             ("he", "help"),
             ("hi a", "history a"),
             ("un a", "unload a"),
-            ("uns n1 a", "unset-metadata n1 a"),
+            ("unset-m n1 a", "unset-metadata n1 a"),
             ("se a", "service a"),
-            ("set n1 a=b", "set-metadata n1 a=b"),
+            ("set-m n1 a=b", "set-metadata n1 a=b"),
             ("f n2", "forget n2"),
             ("sta a", "sta a"),
             ("co", "context"),

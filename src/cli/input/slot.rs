@@ -2,6 +2,7 @@
 //! Pure; asks nobody.
 
 use crate::cli::input::argv;
+use crate::model::settings::{ALL, Setting};
 
 /// What completes a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,11 +152,22 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "set-metadata" | "unset-metadata" if before.is_empty() => Some(Values::Hosts),
         "set-metadata" => Some(Values::Metadata),
         "unset-metadata" => before.first().cloned().map(Values::KeysOf),
+        "set" => Some(Values::Words(assignments())),
+        "unset" => Some(Values::Words(ALL.iter().map(|setting| setting.name.to_owned()).collect())),
         "list-services" => Some(Values::Services),
         "service" if before.is_empty() => Some(Values::Services),
         "context" if matches!(before, [action] if action == "show" || action == "use") => Some(Values::Contexts),
         _ => None,
     }
+}
+
+/// `placement=pack`, `overcommit-cpu=`.
+fn assignments() -> Vec<String> {
+    let of = |setting: &Setting| -> Vec<String> {
+        let values = if setting.words.is_empty() { &[""] } else { setting.words };
+        values.iter().map(|value| format!("{}={value}", setting.name)).collect()
+    };
+    ALL.iter().flat_map(of).collect()
 }
 
 #[cfg(test)]
@@ -198,7 +210,14 @@ mod tests {
             ("nonsense ", None, "", ""),
             ("forget n", Some(Values::GoneHosts), "", "n"),
             ("set-metadata n", Some(Values::Hosts), "", "n"),
-            ("set n1 zone=a di", Some(Values::Metadata), "", "di"),
+            (
+                "set placement=p",
+                words(&["overcommit-cpu=", "overcommit-memory=", "placement=spread", "placement=pack"]),
+                "",
+                "placement=p",
+            ),
+            ("unset o", words(&["overcommit-cpu", "overcommit-memory", "placement"]), "", "o"),
+            ("set-m n1 zone=a di", Some(Values::Metadata), "", "di"),
             ("unset-metadata n1 z", Some(Values::KeysOf("n1".into())), "", "z"),
             ("cordon n1 n", Some(Values::Hosts), "", "n"),
             ("uncordon n", Some(Values::CordonedHosts), "", "n"),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::model::machine::Metadata;
+use crate::model::machine::{CPUS, MEMORY, Metadata};
 
 use super::first_line;
 
@@ -17,8 +17,8 @@ pub(super) fn of_this_host() -> Metadata {
         ("@os", os.get("ID").cloned()),
         ("@os-version", os.get("VERSION_ID").cloned()),
         ("@kernel", first_line("/proc/sys/kernel/osrelease").ok()),
-        ("@cpus", cpus(&read("/sys/devices/system/cpu/online")).map(|count| count.to_string())),
-        ("@memory", memory(&read("/proc/meminfo")).map(|size| size.to_string())),
+        (CPUS, cpus(&read("/sys/devices/system/cpu/online")).map(|count| count.to_string())),
+        (MEMORY, memory(&read("/proc/meminfo")).map(|size| size.to_string())),
     ];
     let known = |(name, fact): (&str, Option<String>)| Some((name.to_owned(), fact.filter(|fact| !fact.is_empty())?));
     facts.into_iter().filter_map(known).collect()

@@ -28,6 +28,7 @@ const OPTIONS: Section = Section {
     ],
     legacy: &[],
     specifiers: false,
+    plain: &[],
 };
 
 /// The shortest deadline: a member that doesn't run by then has never had a chance.

@@ -200,7 +200,7 @@ mod tests {
             };
         assert_eq!(read(""), None);
         assert_eq!(read(r#""reasons":{"conflicts":2},"#), Some([(Rule::Conflicts, 2)].into()));
-        assert_eq!(read(r#""reasons":{"resources":2,"conflicts":1},"#), None);
+        assert_eq!(read(r#""reasons":{"phase-of-the-moon":2,"conflicts":1},"#), None);
         assert_eq!(read(r#""reasons":["anything"],"#), None);
     }
 

@@ -10,6 +10,8 @@ use crate::model::placement::port::Port;
 use crate::model::placement::preference::Crowd;
 use crate::model::rule::Rule;
 
+use super::shortage::Shortage;
+
 /// How far apart the numbers of units would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skew {
@@ -85,6 +87,8 @@ pub enum Misfit {
         /// Whether it is leaving.
         leaving: bool,
     },
+    /// The host has too little memory or CPU left.
+    Resources(Box<Shortage>),
     /// A unit on the host replaces this one.
     Replaced {
         /// That unit.
@@ -108,7 +112,8 @@ impl Misfit {
             | Self::MachineId { .. }
             | Self::Metadata { .. }
             | Self::Condition { .. }
-            | Self::Spread(_) => None,
+            | Self::Spread(_)
+            | Self::Resources(_) => None,
         }
     }
 
@@ -125,6 +130,7 @@ impl Misfit {
             Self::Replaced { .. } => Rule::Replaces,
             Self::Spread(_) => Rule::Spread,
             Self::Port { .. } => Rule::Port,
+            Self::Resources(_) => Rule::Resources,
         }
     }
 }
@@ -162,6 +168,7 @@ impl fmt::Display for Misfit {
                 write!(f, "of {crowd} there are {here} and {least} (MaxSkew={most})")
             }
             Self::Port { port, of, leaving } => write!(f, "port {port} is that of {of}, which {}", runs(*leaving)),
+            Self::Resources(shortage) => shortage.fmt(f),
             Self::Replaced { by, glob } => write!(f, "replaced by {by}, which runs there (Replaces={glob})"),
         }
     }

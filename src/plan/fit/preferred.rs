@@ -1,6 +1,7 @@
 //! How good a host is for a unit, among those that fit. Owns the order of the preferences, found by searching; the
 //! scheduler finds the same host with its indexes. Must never decide whether a host fits.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -9,7 +10,10 @@ use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::placement::preference::{Crowd, Preferences, Spread};
+use crate::model::resources::Resources;
+use crate::model::settings::Order;
 
+use super::resources::{declared, share, taken_on};
 use super::{Question, Stance, View, count_on, first_misfit, metadata_value};
 
 /// How far a host is from what a unit prefers; the smallest is the best, compared field by field.
@@ -37,7 +41,8 @@ pub struct Choice {
 /// A host, compared.
 struct Rated {
     distance: Distance,
-    load: usize,
+    /// The share of its memory and CPU that is taken, in percent, and the number of units.
+    load: (u64, usize),
     id: MachineId,
     /// The value of the key of `Spread=`.
     value: Option<String>,
@@ -55,7 +60,7 @@ pub fn choice(cluster: &Cluster, unit: &UnitName, host: &MachineId) -> Option<Ch
     let key = spread.map(|spread| spread.key.as_str());
     let rated = |id: &MachineId| Rated {
         distance: ruler.distance(id),
-        load: cluster.schedule.get(id).map_or(0, |there| there.len() - usize::from(there.contains_key(unit))),
+        load: load(cluster, unit, id),
         id: id.clone(),
         value: key.and_then(|key| metadata_value(cluster, id, key)).map(str::to_owned),
     };
@@ -63,22 +68,27 @@ pub fn choice(cluster: &Cluster, unit: &UnitName, host: &MachineId) -> Option<Ch
         let question = Question { unit, constraints: &constraints, host: id, stance: Stance::Arrive, with: &[] };
         first_misfit(cluster, &question).is_none()
     };
+    let packs = !constraints.resources.is_none() && cluster.settings.order() == Order::Pack;
     let others = cluster.machines.keys().filter(|id| *id != host).filter(fits).map(rated);
-    let next = others.min_by(|a, b| a.order().cmp(&b.order()));
-    let by = next.as_ref().map_or_else(|| "no other host fits".into(), |next| rated(host).against(next, &constraints));
+    let next = others.min_by(|a, b| a.compared(b, packs));
+    let by = next.as_ref().map(|next| rated(host).against(next, &constraints, packs));
+    let by = by.unwrap_or_else(|| "no other host fits".into());
     let name = |id: &MachineId| cluster.hostname(id).map_or_else(|| id.short().to_owned(), str::to_owned);
     Some(Choice { on: name(host), by, runner_up: next.map(|next| name(&next.id)) })
 }
 
 impl Rated {
-    fn order(&self) -> (&Distance, usize, &MachineId) {
-        (&self.distance, self.load, &self.id)
+    /// Which of the two is better: less than the other one.
+    fn compared(&self, other: &Self, packs: bool) -> Ordering {
+        let (ours, theirs) = ((self.load, &self.id), (other.load, &other.id));
+        let loads = if packs { theirs.cmp(&ours) } else { ours.cmp(&theirs) };
+        self.distance.cmp(&other.distance).then(loads)
     }
 
     /// What tells this host from the `next` best.
-    fn against(&self, next: &Self, constraints: &Constraints) -> String {
+    fn against(&self, next: &Self, constraints: &Constraints, packs: bool) -> String {
         let (ours, theirs) = (&self.distance, &next.distance);
-        let sign = if self.order() < next.order() { '<' } else { '>' };
+        let sign = if self.compared(next, packs).is_lt() { '<' } else { '>' };
         let preferences = constraints.preferences.as_deref();
         if ours.spread != theirs.spread {
             let spread = preferences.and_then(|preferences| preferences.spread.as_ref());
@@ -93,8 +103,12 @@ impl Rated {
         if let Some(line) = differs.and_then(|at| preferences?.prefers.get(at)) {
             return if sign == '<' { format!("prefers {line}") } else { format!("prefers {line}, and isn't there") };
         }
+        let sign = if self.load < next.load { '<' } else { '>' };
+        if self.load.0 != next.load.0 {
+            return format!("taken {}% {sign} {}%", self.load.0, next.load.0);
+        }
         if self.load != next.load {
-            return format!("units {} {sign} {}", self.load, next.load);
+            return format!("units {} {sign} {}", self.load.1, next.load.1);
         }
         "equal, but for the machine id".into()
     }
@@ -137,6 +151,16 @@ impl<'a> Ruler<'a> {
             missed: prefers.iter().map(|wanted| !wanted.holds(value)).collect(),
         }
     }
+}
+
+/// How full a host is without `unit`.
+fn load(cluster: &Cluster, unit: &UnitName, host: &MachineId) -> (u64, usize) {
+    let there = cluster.schedule.get(host);
+    let is_there = there.is_some_and(|there| there.contains_key(unit));
+    let own = if is_there { declared(cluster, unit, host) } else { Resources::default() };
+    let taken = taken_on(cluster, host).but(own);
+    let units = there.map_or(0, BTreeMap::len) - usize::from(is_there);
+    (share(cluster, host, taken.amount), units)
 }
 
 /// How many other members of the set that a unit belongs to are on a host, leaving or not.

@@ -11,6 +11,7 @@ use crate::model::placement::Constraints;
 use crate::model::placement::preference::Crowd;
 use crate::model::unit::{Assignment, Target};
 
+use super::resources::{self, Taken};
 use super::{is_eligible, metadata_value};
 
 /// Values of a key of metadata, `None` for hosts without the key, and whether they count for `MaxSkew=`.
@@ -40,6 +41,8 @@ pub trait View {
     /// The values of a key of the registered hosts that could have a unit, by what they are; and whether one of the
     /// hosts with this value isn't cordoned.
     fn eligible(&self, unit: &UnitName, constraints: &Constraints, key: &str) -> Arc<Eligible>;
+    /// How much memory and CPU the units on a host take.
+    fn taken_on(&self, host: &MachineId) -> Taken;
 }
 
 /// Searches the whole cluster: for single questions, not for planning rounds.
@@ -101,6 +104,10 @@ impl View for Cluster {
             *values.entry(value).or_default() |= !self.is_closed(host);
         }
         Arc::new(values)
+    }
+
+    fn taken_on(&self, host: &MachineId) -> Taken {
+        resources::taken_on(self, host)
     }
 }
 

@@ -7,6 +7,7 @@ use std::ops::Bound;
 
 use crate::model::name::{MachineId, UnitName};
 use crate::model::rule::Rule;
+use crate::model::settings::Order;
 use crate::model::unit::Target;
 
 use super::super::fit::{Question, Stance, View, first_violation, is_effective};
@@ -15,7 +16,7 @@ use super::dirty::Rescan;
 use super::index::ports::asked;
 use super::index::{Indexed, Member, Node};
 use super::reasons::InfeasibleCache;
-use super::score::{Ranking, Score};
+use super::score::Ranking;
 use super::wishes::{Candidates, Ranked, Wishes};
 
 impl<'a> Indexed<'a> {
@@ -35,7 +36,9 @@ impl<'a> Indexed<'a> {
         if let Rescan::Hosts(hosts) = rescan {
             let mut running = self.running_on(group).into_iter().filter(|host| hosts.contains(*host));
             let ranking = self.ranked(hosts.iter());
-            let ranked = || -> Candidates<'_> { (ranking.len(), Box::new(ranking.iter().map(|score| &score.host))) };
+            let order = self.order(group);
+            let ranked =
+                || -> Candidates<'_> { (ranking.len(), ordered(ranking.iter().map(|score| &score.host), order)) };
             let found = running.find(|host| fits(host)).map(runs);
             let found = found
                 .or_else(|| avoids.then(|| self.preferred(group, &members, &ranked, &others)).flatten())
@@ -68,7 +71,19 @@ impl<'a> Indexed<'a> {
             return wishes.best(ranked, fits);
         }
         let (passed, host) = ranked().1.enumerate().find(|(_, host)| fits(host))?;
-        Some((host.clone(), Because::LeastLoaded { passed }))
+        let because = match self.order(group) {
+            Order::Spread => Because::LeastLoaded { passed },
+            Order::Pack => Because::Fullest,
+        };
+        Some((host.clone(), because))
+    }
+
+    /// In which order hosts are tried for a group. Units that take nothing of a host go where little is taken.
+    pub(super) fn order(&self, group: &[UnitName]) -> Order {
+        match self.cluster.settings.order() {
+            Order::Pack if group.iter().any(|unit| self.index.amounts.declares(unit)) => Order::Pack,
+            _ => Order::Spread,
+        }
     }
 
     /// The live hosts that run members of `group`, those with the most members first. A unit without an assignment
@@ -83,7 +98,7 @@ impl<'a> Indexed<'a> {
             }
         }
         let mut hosts: Vec<(&MachineId, usize)> = running.into_iter().collect();
-        hosts.sort_by_cached_key(|(host, count)| (Reverse(*count), Score::of(self.cluster, host)));
+        hosts.sort_by_cached_key(|(host, count)| (Reverse(*count), self.index.score(self.cluster, host)));
         hosts.into_iter().map(|(host, _)| host).collect()
     }
 
@@ -91,17 +106,19 @@ impl<'a> Indexed<'a> {
         group.iter().filter_map(|unit| Some((unit, self.index.nodes.get(unit)?))).collect()
     }
 
-    /// Candidate hosts, best first: those that satisfy the most selective constraint of the group, and their number.
+    /// Candidate hosts, in the order in which they are tried: those that satisfy the most selective constraint of the
+    /// group, and their number.
     pub(super) fn candidates<'b>(&'b self, members: &[Member<'b>], group: &[UnitName]) -> Candidates<'b> {
-        let index = self.index;
-        let mut best: Ranked<'b> = Box::new(index.hosts.all());
+        let (index, order) = (self.index, self.order(group));
+        let mut best: Ranked<'b> = ordered(index.hosts.all(), order);
         let mut fewest = index.hosts.len();
         for constraints in members.iter().filter_map(|(_, node)| node.constraints.as_ref()) {
             if let Some(wanted) = &constraints.machine_id {
                 // The smallest id with this prefix. Without a prefix ("00000000…") there is none before it.
                 let least = format!("{wanted:0<32}").parse::<MachineId>().map_or(Bound::Unbounded, Bound::Included);
                 let machines = self.cluster.machines.range((least, Bound::Unbounded)).map(|(id, _)| id);
-                return (1, self.best_first(machines.take_while(|id| id.as_str().starts_with(wanted.as_str()))));
+                let named = machines.take_while(|id| id.as_str().starts_with(wanted.as_str()));
+                return (1, self.in_order(named, order));
             }
             let outside = |peer: &&String| !group.iter().any(|name| name.as_str() == **peer);
             for peer in constraints.machine_of.iter().filter(outside) {
@@ -109,10 +126,11 @@ impl<'a> Indexed<'a> {
                 let count = hosts.map_or(0, std::collections::BTreeSet::len);
                 if count <= fewest {
                     fewest = count;
-                    best = self.best_first(hosts.into_iter().flatten());
+                    best = self.in_order(hosts.into_iter().flatten(), order);
                 }
             }
-            if let Some((count, hosts)) = index.hosts.with_metadata(constraints).filter(|(count, _)| *count < fewest) {
+            let with_metadata = index.hosts.with_metadata(constraints, order);
+            if let Some((count, hosts)) = with_metadata.filter(|(count, _)| *count < fewest) {
                 fewest = count;
                 best = Box::new(hosts);
             }
@@ -121,13 +139,13 @@ impl<'a> Indexed<'a> {
     }
 
     fn ranked<'h>(&self, hosts: impl Iterator<Item = &'h MachineId>) -> Ranking {
-        hosts.map(|host| Score::of(self.cluster, host)).collect()
+        hosts.map(|host| self.index.score(self.cluster, host)).collect()
     }
 
-    fn best_first<'b>(&'b self, hosts: impl Iterator<Item = &'b MachineId>) -> Ranked<'b> {
-        let mut scores: Vec<(Score, &MachineId)> = hosts.map(|host| (Score::of(self.cluster, host), host)).collect();
+    fn in_order<'b>(&'b self, hosts: impl Iterator<Item = &'b MachineId>, order: Order) -> Ranked<'b> {
+        let mut scores: Vec<_> = hosts.map(|host| (self.index.score(self.cluster, host), host)).collect();
         scores.sort();
-        Box::new(scores.into_iter().map(|(_, host)| host))
+        ordered(scores.into_iter().map(|(_, host)| host), order)
     }
 
     /// The first rule that any of `members` breaks on `host`; `None` if all of them fit. The rest of `group` counts as
@@ -167,6 +185,14 @@ impl<'a> Indexed<'a> {
                                 && is_effective(self, unit, other))
                     })
             })
+    }
+}
+
+/// Hosts, which are given with the one first of which the least is taken.
+fn ordered<'a>(hosts: impl DoubleEndedIterator<Item = &'a MachineId> + 'a, order: Order) -> Ranked<'a> {
+    match order {
+        Order::Spread => Box::new(hosts),
+        Order::Pack => Box::new(hosts.rev()),
     }
 }
 

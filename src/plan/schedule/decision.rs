@@ -182,11 +182,13 @@ pub enum Because {
     Runs,
     /// A drain took the unit from there, and it is to return.
     WasThere,
-    /// It has the fewest assignments.
+    /// The least of its memory and CPU is taken, and among equals it has the fewest assignments.
     LeastLoaded {
         /// How many less loaded hosts were skipped because they don't fit.
         passed: usize,
     },
+    /// Of the hosts that fit, the most of its memory and CPU is taken (`placement=pack`).
+    Fullest,
     /// It is spread, and no value of the key with a host that fits has fewer of the units that count.
     Spread {
         /// The key.
@@ -230,6 +232,7 @@ impl fmt::Display for Because {
             }
             Self::FewestMembers { there: 0 } => write!(f, "no other member of its set is there"),
             Self::FewestMembers { there } => write!(f, "no host that fits has fewer members of its set ({there})"),
+            Self::Fullest => write!(f, "the fullest host that fits"),
             Self::LeastLoaded { passed: 0 } => write!(f, "the least loaded host"),
             Self::LeastLoaded { passed } => write!(f, "the least loaded host that fits ({passed} passed over)"),
         }

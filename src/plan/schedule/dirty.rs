@@ -155,9 +155,7 @@ impl Scheduler {
                 }
             }
         }
-        if self.index.assignment_changed(&self.cluster, host, name, hash.as_ref()) {
-            self.mark_everybody(name);
-        }
+        self.index_assignment(host, name, hash.as_ref());
         self.dirty.files(hash.iter().chain(&old_texts).filter(|key| !self.index.is_referred_to(key)));
         displaced.append(&mut self.displaced_by_destroyed(name));
         for other in &displaced {
@@ -174,6 +172,13 @@ impl Scheduler {
         if is_live && !was_live {
             self.mark_replaced(host, name);
         }
+    }
+
+    fn index_assignment(&mut self, host: &MachineId, name: &UnitName, before: Option<&UnitHash>) {
+        if self.index.assignment_changed(&self.cluster, host, name, before) {
+            self.mark_everybody(name);
+        }
+        self.recount(name, host);
     }
 
     /// Global units leave a host that is drained of them when they are the last.
@@ -287,9 +292,10 @@ impl Scheduler {
     }
 
     /// A host reports a unit. One that runs there although the store has lost its assignment isn't new to the host, and
-    /// may be taken over there although the host is cordoned, or too many of its kind are.
+    /// may be taken over there although the host is cordoned or full, or too many of its kind are.
     pub(super) fn mark_running(&mut self, host: &MachineId, name: &UnitName, reported: Option<Target>) {
-        let exempts = self.cluster.is_closed(host) || self.index.crowds.is_skewed(name);
+        let is_open = !self.cluster.is_closed(host) && !self.index.crowds.is_skewed(name);
+        let exempts = !is_open || self.index.amounts.declares(name);
         let runs = reported == Some(Target::Launched) && exempts;
         if runs && self.index.waiting.contains(name) {
             self.dirty.at(name, host);

@@ -1,6 +1,7 @@
 //! Indexes over a cluster: by unit, by host, by file and by pattern. Owns that they agree with the cluster; must never
 //! decide anything, and never hold what can't be derived from the cluster.
 
+pub(super) mod amounts;
 pub(super) mod crowds;
 pub(super) mod hosts;
 mod mixed;
@@ -24,7 +25,8 @@ use crate::model::placement::limits::MAX_PLANNED_PATTERNS;
 use crate::model::unit::Placement;
 
 use super::super::fit::{Eligible, View as _, live_at};
-use super::score::load;
+use super::score::Load;
+use amounts::Amounts;
 use crowds::Crowds;
 use hosts::Hosts;
 use naming::Naming;
@@ -48,6 +50,8 @@ pub(super) struct Index {
     pub(super) replaces: PatternIndex,
     /// `Port=`.
     pub(super) ports: Ports,
+    /// `Memory=` and `CPU=`.
+    pub(super) amounts: Amounts,
     /// Units that wait for a host.
     pub(super) waiting: BTreeSet<UnitName>,
     /// Units that drains took from hosts.
@@ -124,7 +128,7 @@ impl Index {
     pub(super) fn of(cluster: &Cluster, left_out: BTreeMap<UnitName, UnitHash>) -> Self {
         let mut index = Self { left_out, texts: References::to_texts(cluster), ..Self::default() };
         for host in cluster.machines.keys() {
-            index.hosts.changed(cluster, host);
+            index.hosts.changed(cluster, host, Load::default());
         }
         index.hold_files_of_gates(cluster);
         for name in cluster.units.keys() {
@@ -133,11 +137,12 @@ impl Index {
         for (host, assignments) in &cluster.schedule {
             for name in assignments.keys() {
                 index.assignment_changed(cluster, host, name, None);
+                index.recount(cluster, name, host);
                 if live_at(cluster, name.as_str(), host) {
                     index.crowds.live_changed(cluster, name, host, true);
                 }
             }
-            index.hosts.loaded(host, load(cluster, host));
+            index.hosts.loaded(host, index.load(cluster, host));
         }
         for (name, placement) in &cluster.placements {
             index.placement_changed(name, Some(&placement.value));
@@ -147,7 +152,7 @@ impl Index {
 
     /// A host was added or removed, its metadata changed, or it was cordoned or no longer is.
     pub(super) fn host_changed(&mut self, cluster: &Cluster, host: &MachineId) {
-        self.hosts.changed(cluster, host);
+        self.hosts.changed(cluster, host, self.load(cluster, host));
         self.crowds.host_changed(cluster, host);
         self.eligible.clear();
     }
@@ -221,6 +226,7 @@ impl Index {
             }
             put(&mut self.globals, name, constraints.is_some_and(|constraints| constraints.global));
         }
+        self.declares(cluster, name);
         self.update_in_force(cluster, name);
         self.sets.unit_changed(cluster, name, &self.nodes);
         self.prune(name);
@@ -291,7 +297,7 @@ impl Index {
         self.assigned.changed(before, after);
         if before.is_some() != after.is_some() {
             let there = after.is_some();
-            self.hosts.loaded(host, load(cluster, host));
+            self.hosts.loaded(host, self.load(cluster, host));
             self.sets.assignment_changed(name, host, there);
             let Self { nodes, conflicts, replaces, ports, .. } = self;
             let node = node(nodes, conflicts, replaces, name);

@@ -23,7 +23,7 @@ pub(super) struct Why {
 }
 
 /// What determines where a unit fits that has no colocation targets, that no unit replaces and that doesn't run on a
-/// cordoned host: units with equal keys fit the same hosts.
+/// cordoned or full host: units with equal keys fit the same hosts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct ConstraintKey {
     constraints: ConstraintId,
@@ -34,7 +34,8 @@ struct ConstraintKey {
 impl ConstraintKey {
     fn of(view: Indexed<'_>, (unit, node): Member<'_>) -> Option<Self> {
         let constraints = node.constraints.as_ref()?;
-        let is_new = view.cluster.maintenance.is_empty() || view.cluster.reports(unit).next().is_none();
+        let is_open = view.cluster.maintenance.is_empty() && constraints.resources.is_none();
+        let is_new = is_open || view.cluster.reports(unit).next().is_none();
         // Where one with `MaxSkew=` fits depends on the arrival of others, too.
         let spread = constraints.preferences.as_ref().and_then(|preferences| preferences.spread.as_ref());
         let is_skewed = spread.is_some_and(|spread| spread.max_skew.is_some());

@@ -2,29 +2,30 @@
 //! one fits.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
+
+/// How much there is on a host; the smallest is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Load {
+    /// The larger share of its memory and CPU that is taken, in percent.
+    pub(super) share: u64,
+    /// The number of assignments.
+    pub(super) units: usize,
+}
 
 /// The score of one host; the smallest is the best.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Score {
     /// Whether the host is cordoned: nearly no unit fits it, so it is tried last.
     pub(super) cordoned: bool,
-    /// Assignments on the host.
-    pub(super) load: usize,
+    pub(super) load: Load,
     pub(super) host: MachineId,
 }
 
 /// Hosts, best first.
 pub(super) type Ranking = BTreeSet<Score>;
-
-impl Score {
-    pub(super) fn of(cluster: &Cluster, host: &MachineId) -> Self {
-        Self { cordoned: cluster.is_closed(host), load: load(cluster, host), host: host.clone() }
-    }
-}
 
 /// The least loaded host that isn't cordoned, then the smallest id, so that the same cluster always results in the same
 /// plan.
@@ -38,9 +39,4 @@ impl PartialOrd for Score {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
-}
-
-/// The number of assignments on a host.
-pub(super) fn load(cluster: &Cluster, host: &MachineId) -> usize {
-    cluster.schedule.get(host).map_or(0, BTreeMap::len)
 }

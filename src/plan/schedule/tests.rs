@@ -5,6 +5,7 @@ mod cordon;
 mod once;
 mod ports;
 mod preferred;
+mod resources;
 mod sets;
 mod waits;
 

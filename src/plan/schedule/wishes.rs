@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::preference::{Crowd, Preferences, Spread, Wanted};
+use crate::model::settings::Order;
 
 use super::super::fit::{View, metadata_value};
 use super::decision::Because;
@@ -15,10 +16,10 @@ use super::index::{Indexed, Node};
 /// Hosts of more values than this aren't merged, but picked out of all hosts.
 const MERGED: usize = 16;
 
-/// Hosts, by load.
+/// Hosts, in the order in which they are tried.
 pub(super) type Ranked<'a> = Box<dyn Iterator<Item = &'a MachineId> + 'a>;
 
-/// Hosts, by load, and how many there are.
+/// The same, and how many there are.
 pub(super) type Candidates<'a> = (usize, Ranked<'a>);
 
 /// What a group prefers. Most groups prefer nothing.
@@ -28,6 +29,8 @@ pub(super) struct Wishes<'a> {
     avoids: Vec<&'a BTreeMap<MachineId, usize>>,
     prefers: &'a [Wanted],
     spread: Option<Spreading<'a>>,
+    /// In which order hosts are tried that are equally good.
+    order: Order,
 }
 
 /// `Spread=` of the leader.
@@ -43,17 +46,18 @@ impl<'a> Wishes<'a> {
     /// Those of a group, whose first unit leads; `None` if it has none.
     pub(super) fn of(view: Indexed<'a>, group: &[UnitName], members: &[(&UnitName, &'a Node)]) -> Option<Self> {
         let beside = view.index.sets.beside(group);
+        let order = view.order(group);
         let leader = members.first().filter(|(name, _)| Some(*name) == group.first());
         let preferences = leader.and_then(|(_, node)| node.constraints.as_ref()?.preferences.as_deref());
         let Some((preferences, (leader, node))) = preferences.zip(leader) else {
             let (avoids, spread) = (Vec::new(), None);
-            return beside.is_some().then_some(Self { view, beside, avoids, prefers: &[], spread });
+            return beside.is_some().then_some(Self { view, beside, avoids, prefers: &[], spread, order });
         };
         let Preferences { spread, avoids, prefers, .. } = preferences;
         let on = |glob| view.index.crowds.on(&Crowd::Matching(glob));
         let avoids = avoids.iter().cloned().filter_map(on).collect();
         let spread = spread.as_ref().and_then(|spread| Spreading::of(view, (leader, node), spread));
-        let wishes = Self { view, beside, avoids, prefers, spread };
+        let wishes = Self { view, beside, avoids, prefers, spread, order };
         (wishes.spread.is_some() || !wishes.is_plain()).then_some(wishes)
     }
 
@@ -81,7 +85,7 @@ impl<'a> Wishes<'a> {
             if spreading.most.is_some_and(|most| there > most) {
                 break;
             }
-            let of_values = || self.view.index.hosts.of_values(&spreading.spread.key, values);
+            let of_values = || self.view.index.hosts.of_values(&spreading.spread.key, values, self.order);
             let fewer = values.len() <= MERGED && of_values().is_some_and(|(other, _)| other < count);
             let host = if fewer {
                 let ranked = || -> Ranked<'b> { of_values().map_or_else(ranked, |(_, hosts)| Box::new(hosts)) };
@@ -108,7 +112,7 @@ impl<'a> Wishes<'a> {
         }
         let others = ranked().filter(|host| !is_perfect(host));
         let mut others: Vec<_> = others.map(|host| (self.avoided(host), self.missed(host).collect(), host)).collect();
-        // Equal ones stay in the order of their load.
+        // Equal ones stay in their order.
         others.sort_by(|a: &(usize, Vec<bool>, _), b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         others.into_iter().map(|(.., host)| host).find(|host| fits(host))
     }

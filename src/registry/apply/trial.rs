@@ -22,7 +22,7 @@ use crate::store::{Error as StoreError, Store};
 use super::{Applied, CONFLICT_PAUSE, Decided, MAX_ATTEMPTS, Why};
 
 /// Everything that decides where units run, and how rollouts go on.
-const EVERYTHING: [&str; 10] = [
+const EVERYTHING: [&str; 11] = [
     keys::UNITS,
     keys::GATES,
     keys::ROLLOUTS,
@@ -31,6 +31,7 @@ const EVERYTHING: [&str; 10] = [
     keys::MACHINES,
     keys::METADATA,
     keys::HOSTS,
+    keys::SETTINGS,
     keys::ROSTER,
     keys::STATES,
 ];

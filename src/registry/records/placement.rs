@@ -139,7 +139,7 @@ impl Family for Records {
         // From a later version that counts an unknown rule.
         Form::old(
             "placement/a.service",
-            r#"{"waiting":{"why":"w","reasons":{"resources":2},"since":5}}"#,
+            r#"{"waiting":{"why":"w","reasons":{"phase-of-the-moon":2},"since":5}}"#,
             r#"{"waiting":{"why":"w","since":5}}"#,
         ),
     ];

@@ -13,9 +13,9 @@ use crate::store::{Batch, Error, Event, Store, Watch};
 use super::event_key;
 
 /// What is followed. Assignments are included because a unit is gone only when no host has it any more. Nothing that is
-/// watched shows the roster, the metadata and what is asked of hosts, which are small; lists do, if they are answered
-/// from this copy while the store is unreachable.
-const FAMILIES: [&str; 10] = [
+/// watched shows the roster, the metadata, the settings and what is asked of hosts, which are small; lists do, if they
+/// are answered from this copy while the store is unreachable.
+const FAMILIES: [&str; 11] = [
     keys::UNITS,
     keys::PLACEMENTS,
     keys::GATES,
@@ -26,6 +26,7 @@ const FAMILIES: [&str; 10] = [
     keys::ROSTER,
     keys::METADATA,
     keys::HOSTS,
+    keys::SETTINGS,
 ];
 
 /// What is delivered next.

@@ -225,7 +225,7 @@ impl State {
                 }
             }
             Change::File(..) | Change::History(..) | Change::Roster(..) => {}
-            Change::Metadata(..) | Change::Maintenance(..) => {}
+            Change::Metadata(..) | Change::Maintenance(..) | Change::Settings(..) => {}
         }
     }
 

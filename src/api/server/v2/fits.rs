@@ -37,7 +37,7 @@ pub(super) async fn hosts<S: Store>(
 
 /// Everything that the rules of placement depend on, with the units as they are scheduled.
 pub(super) async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
-    const EVERYTHING: [&str; 8] = [
+    const EVERYTHING: [&str; 9] = [
         keys::UNITS,
         keys::GATES,
         keys::PLACEMENTS,
@@ -46,6 +46,7 @@ pub(super) async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
         keys::ROSTER,
         keys::METADATA,
         keys::HOSTS,
+        keys::SETTINGS,
     ];
     let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
     gate::apply(&mut cluster);

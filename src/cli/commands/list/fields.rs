@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Field, UnitFile, UnitState, or_dash};
+use super::{Field, Host, UnitFile, UnitState, or_dash};
 use crate::api::wire::{MachineRef, MachineView, UnitView};
 use crate::clock::utc;
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::resources::Kind;
 use crate::model::systemd::JobKind;
 
 /// The columns without `--fields`.
@@ -164,7 +165,7 @@ fn sound(row: &UnitFile, text: impl FnOnce(&UnitView) -> String) -> String {
 }
 
 /// Of `list-machines`.
-pub(super) fn machine_fields() -> Vec<Field<MachineView>> {
+pub(super) fn machine_fields() -> Vec<Field<Host>> {
     vec![
         Field {
             name: "machine",
@@ -209,7 +210,24 @@ pub(super) fn machine_fields() -> Vec<Field<MachineView>> {
             text: |machine, _| or_dash(machine.cordon.as_ref().map_or("", |cordon| &cordon.why)),
             value: |machine| json!(machine.cordon),
         },
+        Field {
+            name: "memory",
+            text: |machine, _| taken(machine, Kind::Memory),
+            value: |machine| json!(machine.amount(Kind::Memory)),
+        },
+        Field {
+            name: "cpu",
+            text: |machine, _| taken(machine, Kind::Cpu),
+            value: |machine| json!(machine.amount(Kind::Cpu)),
+        },
     ]
+}
+
+/// `512 MiB of 7.7 GiB`: what units take of what they can take.
+pub(super) fn taken(host: &Host, kind: Kind) -> String {
+    let amount = host.amount(kind);
+    amount
+        .map_or_else(|| "-".into(), |amount| format!("{} of {}", kind.shown(amount.taken), kind.shown(amount.offered)))
 }
 
 /// `disk=ssd,zone=a`.

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{UnitFile, fields};
-use crate::api::wire::{DamagedUnit, MachineRef, MachineView, StateView, UnitView};
+use super::fields::taken;
+use super::{Host, UnitFile, fields};
+use crate::api::wire::{DamagedUnit, MachineRef, StateView, UnitView};
 use crate::cli::args::Filter;
 use crate::cli::condition::{Condition, Kind, summary};
 use crate::cli::output::fitted::{Cell, Tone};
 use crate::cli::output::people::{ago, count, natural};
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::resources;
 use crate::model::unit::Desired;
 
 /// A table and the line below it.
@@ -156,10 +158,12 @@ fn unit_file(unit: &UnitFile, filter: &Filter) -> Option<(Kind, Vec<Cell>)> {
 }
 
 /// `list-machines`. `units` are all units of the cluster.
-pub(super) fn machines(machines: &[MachineView], units: &[UnitView], now: u64) -> Shown {
-    let mut machines: Vec<&MachineView> = machines.iter().collect();
+pub(super) fn machines(machines: &[Host], units: &[UnitView], now: u64) -> Shown {
+    let is_taken = |host: &Host| host.resources.as_ref().is_some_and(|resources| resources.units > 0);
+    let has_amounts = machines.iter().any(is_taken);
+    let mut machines: Vec<&Host> = machines.iter().collect();
     machines.sort_by(|a, b| natural(&a.hostname, &b.hostname).then_with(|| a.id.cmp(&b.id)));
-    let row = |machine: &&MachineView| {
+    let row = |machine: &&Host| {
         let on = units.iter().filter(|unit| unit.states.iter().any(|state| state.machine.id == machine.id)).count();
         let metadata: Vec<String> = machine.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let or_dash = |text: &str| Cell::plain(super::or_dash(text));
@@ -174,17 +178,15 @@ pub(super) fn machines(machines: &[MachineView], units: &[UnitView], now: u64) -
             }
             None => (on.to_string(), Cell::plain(ago(machine.since, now))),
         };
-        vec![
-            or_dash(if machine.hostname.is_empty() { machine.id.short() } else { &machine.hostname }),
-            or_dash(&machine.ip),
-            Cell::plain(on),
-            since,
-            or_dash(&machine.version),
-            or_dash(&metadata.join(",")),
-        ]
+        let kinds = resources::Kind::ALL.into_iter().filter(|_| has_amounts);
+        let amounts = kinds.map(|kind| Cell::plain(taken(machine, kind)));
+        let name = or_dash(if machine.hostname.is_empty() { machine.id.short() } else { &machine.hostname });
+        let before = [name, or_dash(&machine.ip), Cell::plain(on)];
+        let after = [since, or_dash(&machine.version), or_dash(&metadata.join(","))];
+        before.into_iter().chain(amounts).chain(after).collect()
     };
     let rows: Vec<_> = machines.iter().map(row).collect();
-    let kind = |machine: &&MachineView| if machine.gone.is_some() { Kind::Failed } else { Kind::Running };
+    let kind = |machine: &&Host| if machine.gone.is_some() { Kind::Failed } else { Kind::Running };
     let kinds: Vec<Kind> = machines.iter().map(kind).collect();
     let gone = kinds.iter().filter(|kind| **kind == Kind::Failed).count();
     let present = count(rows.len() - gone, "host");
@@ -194,7 +196,11 @@ pub(super) fn machines(machines: &[MachineView], units: &[UnitView], now: u64) -
     let parts =
         [(gone, "gone"), (cordoned, "cordoned"), (drained, "drained")].into_iter().filter(|(number, _)| *number > 0);
     let footer = parts.fold(present, |footer, (number, word)| format!("{footer}, {number} {word}"));
-    Shown { head: &["HOST", "ADDRESS", "UNITS", "SINCE", "VERSION", "METADATA"], rows, kinds, footer }
+    let head: &[&str] = match has_amounts {
+        true => &["HOST", "ADDRESS", "UNITS", "MEMORY", "CPU", "SINCE", "VERSION", "METADATA"],
+        false => &["HOST", "ADDRESS", "UNITS", "SINCE", "VERSION", "METADATA"],
+    };
+    Shown { head, rows, kinds, footer }
 }
 
 /// `gone for 2 min`.
@@ -205,6 +211,7 @@ fn for_so_long(since: u64, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::wire::{Amount, HostResources, MachineView};
     use crate::cli::condition::tests::unit;
     use crate::cli::output::fitted::render;
     use crate::model::machine::Gone;
@@ -299,6 +306,10 @@ mod tests {
             drain: None,
         };
         let units: Vec<UnitView> = cluster().into_iter().flatten().collect();
+        let machines = |all: &[MachineView], units: &[UnitView], now: u64| {
+            let hosts: Vec<Host> = all.iter().map(|view| Host { view: view.clone(), resources: None }).collect();
+            super::machines(&hosts, units, now)
+        };
         let shown = machines(&[machine('2', "n10"), machine('1', "n2")], &units, NOW);
         assert_eq!(
             text(&shown, 80),
@@ -324,6 +335,18 @@ mod tests {
              n2    10.0.0.1  4      4 min, cordoned  0.1.0    zone=a\n\
              n10   10.0.0.2  3      4 min            0.1.0    zone=a\n\
              2 hosts, 1 cordoned"
+        );
+        let amount = |has, taken| Amount { has: Some(has), reserved: 0, offered: has, taken };
+        let (memory, cpu) = (amount(8 << 30, 512 << 20), amount(400, 50));
+        let view = machine('1', "n2");
+        let resources = Some(HostResources { id: view.id.clone(), memory, cpu, units: 1 });
+        let hosts = [Host { view, resources }, Host { view: machine('2', "n10"), resources: None }];
+        assert_eq!(
+            text(&super::machines(&hosts, &units, NOW), 80),
+            "HOST  ADDRESS   UNITS  MEMORY            CPU          SINCE  VERSION  METADATA\n\
+             n2    10.0.0.1  4      512 MiB of 8 GiB  50% of 400%  4 min  0.1.0    zone=a\n\
+             n10   10.0.0.2  3      -                 -            4 min  0.1.0    zone=a\n\
+             2 hosts"
         );
     }
 }

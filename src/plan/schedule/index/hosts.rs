@@ -1,14 +1,17 @@
-//! Live hosts by load: all of them, and those with the metadata that some unit requires. Owns the order in which hosts
-//! are tried; must never decide whether one fits.
+//! Live hosts by load, the best first: all of them, and those with the metadata that some unit requires. Owns the order
+//! in which hosts are tried; must never decide whether one fits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, btree_set};
+use std::iter::{Peekable, Rev};
 
 use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
 use crate::model::placement::{Condition, Constraints, Test};
+use crate::model::settings::Order;
 
 use super::super::super::fit::{Eligible, metadata_value};
-use super::super::score::{Ranking, Score};
+use super::super::score::{Load, Ranking, Score};
 
 /// For how many conditions the hosts are ranked. Each assignment changes the place of its host in all of these
 /// rankings; with more conditions, the hosts are tried one after another.
@@ -42,7 +45,7 @@ struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Known {
     cordoned: bool,
-    load: usize,
+    load: Load,
     values: Vec<(String, String)>,
 }
 
@@ -112,7 +115,7 @@ impl Hosts {
     }
 
     /// A host was added or removed, its metadata changed, or it was cordoned or no longer is.
-    pub(in super::super) fn changed(&mut self, cluster: &Cluster, host: &MachineId) {
+    pub(in super::super) fn changed(&mut self, cluster: &Cluster, host: &MachineId, load: Load) {
         if let Some(known) = self.known.remove(host) {
             let place = known.score(host);
             self.all.remove(&place);
@@ -129,8 +132,8 @@ impl Hosts {
             }
         }
         if cluster.machines.contains_key(host) {
-            let score = Score::of(cluster, host);
-            let Score { cordoned, load, .. } = score;
+            let cordoned = cluster.is_closed(host);
+            let score = Score { cordoned, load, host: host.clone() };
             self.all.insert(score.clone());
             self.known.insert(host.clone(), Known { cordoned, load, values: Vec::new() });
             for key in self.asked.keys().cloned().collect::<Vec<_>>() {
@@ -144,9 +147,9 @@ impl Hosts {
         }
     }
 
-    /// A host's number of assignments changed.
-    pub(in super::super) fn loaded(&mut self, host: &MachineId, load: usize) {
-        let Some(known) = self.known.get_mut(host) else { return };
+    /// A host has another load.
+    pub(in super::super) fn loaded(&mut self, host: &MachineId, load: Load) {
+        let Some(known) = self.known.get_mut(host).filter(|known| known.load != load) else { return };
         let place = known.score(host);
         known.load = load;
         let shift = |ranking: &mut Ranking| {
@@ -167,7 +170,7 @@ impl Hosts {
     }
 
     /// All hosts.
-    pub(in super::super) fn all(&self) -> impl Iterator<Item = &MachineId> {
+    pub(in super::super) fn all(&self) -> impl DoubleEndedIterator<Item = &MachineId> {
         self.all.iter().map(|score| &score.host)
     }
 
@@ -177,8 +180,13 @@ impl Hosts {
     }
 
     /// The hosts that have one of the values that `constraints` require for one metadata key, or for which one of their
-    /// conditions holds, and their number. Of several keys and conditions, the one with the fewest hosts is used.
-    pub(in super::super) fn with_metadata<'a>(&'a self, constraints: &'a Constraints) -> Option<(usize, Merge<'a>)> {
+    /// conditions holds, in this order, and their number. Of several keys and conditions, the one with the fewest hosts
+    /// is used.
+    pub(in super::super) fn with_metadata<'a>(
+        &'a self,
+        constraints: &'a Constraints,
+        order: Order,
+    ) -> Option<(usize, Merge<'a>)> {
         let rankings = |(key, wanted): (&'a String, &'a BTreeSet<String>)| {
             let values = self.by_value.get(key);
             let found = wanted.iter().filter_map(move |value| values?.get(value));
@@ -189,7 +197,7 @@ impl Hosts {
         let conditions = constraints.conditions.iter().filter_map(ranked).map(|ranking| (ranking.len(), vec![ranking]));
         let (count, found) =
             constraints.metadata.iter().map(rankings).chain(conditions).min_by_key(|(count, _)| *count)?;
-        Some((count, Merge(found.into_iter().map(|ranking| ranking.iter().peekable()).collect())))
+        Some((count, Merge::of(found, order)))
     }
 
     /// The values of a key of the hosts that `fit`, as `fit::View` has them; `None` if the hosts aren't ranked by it.
@@ -202,12 +210,13 @@ impl Hosts {
         Some(all.filter_map(|(value, ranking)| Some((value.cloned(), counts(ranking)?))).collect())
     }
 
-    /// The hosts that have one of these values of such a key, best first, and their number; `None` if those without the
-    /// key aren't ranked.
+    /// The hosts that have one of these values of such a key, in this order, and their number; `None` if those without
+    /// the key aren't ranked.
     pub(in super::super) fn of_values(
         &self,
         key: &str,
         values: &BTreeSet<Option<String>>,
+        order: Order,
     ) -> Option<(usize, Merge<'_>)> {
         let by_value = self.by_value.get(key);
         let mut rankings = Vec::new();
@@ -218,7 +227,7 @@ impl Hosts {
             }
         }
         let count = rankings.iter().map(|ranking| ranking.len()).sum();
-        Some((count, Merge(rankings.into_iter().map(|ranking| ranking.iter().peekable()).collect())))
+        Some((count, Merge::of(rankings, order)))
     }
 }
 
@@ -227,17 +236,52 @@ fn missing(key: &str) -> Condition {
     Condition { key: key.into(), test: Test::Missing }
 }
 
-/// Several rankings merged into one, best first.
-pub(in super::super) struct Merge<'a>(Vec<std::iter::Peekable<std::collections::btree_set::Iter<'a, Score>>>);
+/// Several rankings merged into one.
+pub(in super::super) struct Merge<'a>(Vec<Peekable<Way<'a>>>);
+
+/// A ranking, from its beginning or from its end.
+enum Way<'a> {
+    Best(btree_set::Iter<'a, Score>),
+    Fullest(Rev<btree_set::Iter<'a, Score>>),
+}
+
+impl<'a> Merge<'a> {
+    fn of(rankings: Vec<&'a Ranking>, order: Order) -> Self {
+        let way = |ranking: &'a Ranking| match order {
+            Order::Spread => Way::Best(ranking.iter()),
+            Order::Pack => Way::Fullest(ranking.iter().rev()),
+        };
+        Self(rankings.into_iter().map(|ranking| way(ranking).peekable()).collect())
+    }
+}
+
+impl<'a> Iterator for Way<'a> {
+    type Item = Ranked<'a>;
+
+    fn next(&mut self) -> Option<Ranked<'a>> {
+        match self {
+            Self::Best(scores) => scores.next().map(Ranked::Best),
+            Self::Fullest(scores) => scores.next().map(|score| Ranked::Fullest(Reverse(score))),
+        }
+    }
+}
+
+/// A host in the order of its ranking, the first is the smallest. All rankings that are merged have the same order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ranked<'a> {
+    Best(&'a Score),
+    Fullest(Reverse<&'a Score>),
+}
 
 impl<'a> Iterator for Merge<'a> {
     type Item = &'a MachineId;
 
     fn next(&mut self) -> Option<&'a MachineId> {
-        let first =
-            |(at, ranking): (usize, &mut std::iter::Peekable<_>)| ranking.peek().map(|score: &&'a Score| (*score, at));
+        let first = |(at, ranking): (usize, &mut Peekable<Way<'a>>)| ranking.peek().map(|ranked| (*ranked, at));
         let (_, at) = self.0.iter_mut().enumerate().filter_map(first).min()?;
-        self.0.get_mut(at)?.next().map(|score| &score.host)
+        match self.0.get_mut(at)?.next()? {
+            Ranked::Best(score) | Ranked::Fullest(Reverse(score)) => Some(&score.host),
+        }
     }
 }
 

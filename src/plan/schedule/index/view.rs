@@ -11,6 +11,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::placement::preference::Crowd;
 
+use super::super::super::fit::resources::Taken;
 use super::super::super::fit::{Eligible, Occupancy, View, is_eligible, is_wanted, live_at, metadata_value};
 use super::ports::ports_of;
 use super::{Index, Member, Node, range};
@@ -149,5 +150,9 @@ impl View for Indexed<'_> {
             Some(values) => Arc::new(values),
             None => View::eligible(self.cluster, unit, constraints, key),
         }
+    }
+
+    fn taken_on(&self, host: &MachineId) -> Taken {
+        self.index.amounts.on(host)
     }
 }

@@ -6,7 +6,7 @@ use flotilla::model::revision::Revision;
 use flotilla::registry::keys::{self, Key};
 use flotilla::registry::records::{
     Family, assignment, file, gate, history, host, leader, machine, metadata, placement, reboots, report, rollout,
-    roster, service, unit,
+    roster, service, settings, unit,
 };
 use flotilla::registry::{Corrupt, decode};
 use flotilla::store::{Event, Kv};
@@ -40,6 +40,7 @@ pub fn target(data: &[u8]) {
         Key::State(_) => rewrite::<report::Records>(&kv),
         Key::Service(..) => rewrite::<service::Records>(&kv),
         Key::Leader => rewrite::<leader::Records>(&kv),
+        Key::Cluster => rewrite::<settings::Records>(&kv),
         Key::History(_) => rewrite::<history::Records>(&kv),
     };
     match rewritten {
