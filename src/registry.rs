@@ -16,6 +16,7 @@ pub mod keys;
 pub mod maintenance;
 pub mod metadata;
 pub mod mirror;
+pub mod moves;
 pub mod presence;
 pub mod reader;
 pub mod reboots;

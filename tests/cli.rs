@@ -22,6 +22,8 @@ mod files;
 mod live;
 #[path = "cli/metadata.rs"]
 mod metadata;
+#[path = "cli/moves.rs"]
+mod moves;
 #[path = "cli/offline.rs"]
 mod offline;
 #[path = "cli/plan.rs"]

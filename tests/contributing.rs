@@ -92,7 +92,7 @@ mod an_invariant {
         let mut cluster = Cluster::default();
         assert_eq!(always(&cluster), []);
 
-        let value = Placement::On { host: host.clone(), since: 0, from: None, tried: None };
+        let value = Placement::On { host: host.clone(), since: 0, from: None, tried: None, moved: None };
         cluster.placements.insert(unit.clone(), Versioned { value, revision: Revision(1) });
         let violation = Violation::NoAssignment(unit, host);
         assert_eq!(violation.when(), When::Always);

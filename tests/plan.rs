@@ -389,7 +389,7 @@ impl World {
             }
             Edit::NoPlacement(unit) => Change::Placement(unit_name(*unit), None),
             Edit::On(at, unit) => {
-                let value = Placement::On { host: host(*at), since: 0, from: None, tried: None };
+                let value = Placement::On { host: host(*at), since: 0, from: None, tried: None, moved: None };
                 Change::Placement(unit_name(*unit), Some(Versioned { value, revision }))
             }
             Edit::Waiting(unit) => {

@@ -215,6 +215,33 @@ fn description() -> Value {
             },
         ),
         (
+            "/fleet/v2/moves",
+            "get",
+            list(
+                "moves",
+                "What becomes of units that a person wants on other hosts.",
+                vec![],
+                types.answer::<wire::MovesView>(),
+            ),
+        ),
+        (
+            "/fleet/v2/moves",
+            "post",
+            Operation {
+                id: "moveUnits",
+                summary: "Move units to other hosts, with those that must be with them: all or none.",
+                needs: Need::Operate,
+                parameters: vec![],
+                request: body(types.request::<wire::MoveUnits>(), json!({ "units": ["web@2.service"] })),
+                done: vec![(
+                    200,
+                    "Asked. The leader acts on it after the answer.",
+                    json_of(types.answer::<wire::MovesView>()),
+                )],
+                refused: &[400, 403, 408, 409, 413, 415, 500, 503],
+            },
+        ),
+        (
             "/fleet/v2/machines",
             "get",
             Operation {

@@ -3,6 +3,7 @@
 mod drains;
 mod errors;
 mod machines;
+mod moves;
 mod plans;
 mod reboots;
 mod resources;
@@ -20,6 +21,7 @@ pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{
     AskHosts, AskedHost, AskedHosts, DrainOptions, HostAsk, MachineList, MachineRef, MachineView, Offline,
 };
+pub use moves::{MoveUnits, MoveWhat, MovesView, MovingUnit};
 pub use plans::{Plan, PlanAsk, PlanRequest, PlannedEffect, PlannedRollout, PlannedUnit};
 pub use reboots::{AskReboots, AskedReboots, RebootList, RebootStage, RebootView};
 pub use resources::{Amount, HostResources, ResourceList};

@@ -25,7 +25,9 @@ pub(super) use backup::{Export, Restore};
 pub(super) use change::{Block, Change, Count, Create, Destroy, PlanOnly, Rollback, Scale, Start, Submit};
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, History, Verify, editor};
-pub(super) use hosts::{Cordon, Drain, Forget, Reboot, SetMetadata, Ssh, Status, Uncordon, Undrain, UnsetMetadata};
+pub(super) use hosts::{
+    Cordon, Drain, Forget, Move, Reboot, SetMetadata, Ssh, Status, Uncordon, Undrain, UnsetMetadata,
+};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
 pub(super) use legacy::{Legacy, SIGNED};
@@ -129,6 +131,8 @@ pub(super) enum Command {
     Uncordon(Uncordon),
     /// Move units away from hosts, and place no new ones there
     Drain(Drain),
+    /// Move units to other hosts
+    Move(Move),
     /// Drain hosts no longer
     Undrain(Undrain),
     /// Reboot hosts, one after the other, each without its units

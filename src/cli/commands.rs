@@ -22,6 +22,7 @@ pub(super) mod journal;
 pub(super) mod list;
 mod members;
 pub(super) mod metadata;
+pub(super) mod moves;
 mod option_changes;
 mod plan;
 pub(super) mod reboot;

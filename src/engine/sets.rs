@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn on() -> Option<Placement> {
-        Some(Placement::On { host: host(), since: 0, from: None, tried: None })
+        Some(Placement::On { host: host(), since: 0, from: None, tried: None, moved: None })
     }
 
     fn done() -> Option<Placement> {

@@ -252,7 +252,7 @@ impl LeaderState {
                 Key::Unit(name) => cluster.preserve(name),
                 Key::Placement(name) => match cluster.first_assigned(name).map(|(host, _)| host.clone()) {
                     Some(host) => {
-                        let value = Placement::On { host, since: 0, from: None, tried: None };
+                        let value = Placement::On { host, since: 0, from: None, tried: None, moved: None };
                         self.repairs.push(repair().put(key.clone(), &value));
                         cluster.apply(Change::Placement(name.clone(), Some(Versioned { value, revision })));
                     }

@@ -1,5 +1,6 @@
 //! Units in the cluster: the desired state of each, the assignments of each host, and its reports.
 
+mod moves;
 mod placement;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,8 @@ use super::revision::Revision;
 use super::rollout::hosts::Held;
 use super::rollout::{Ask, Gate};
 use super::systemd::{ActiveState, JobKind, JobResult, LoadState};
-pub use placement::{Done, Placement, Taken, Tried};
+pub use moves::Move;
+pub use placement::{Done, Moved, Placement, Taken, Tried};
 
 /// What the user wants of a unit. Each includes the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -98,6 +100,11 @@ pub struct Unit {
     /// because no host has to do anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ask: Option<Box<Ask>>,
+    /// That it is to move to another host, if nothing else has been asked of it since. It comes without a new
+    /// generation, because no host has to do anything. Versions that don't know the field ignore it, and lose it when
+    /// they write the record.
+    #[serde(default, rename = "move", skip_serializing_if = "Option::is_none")]
+    pub moves: Option<Box<Move>>,
     /// When it was first submitted, ms since the epoch.
     pub submitted: u64,
     /// Who first submitted it, if somebody else has asked for something since. Versions that don't know the field
@@ -124,6 +131,7 @@ impl Unit {
             riders: None,
             without_hooks: false,
             ask: None,
+            moves: None,
             submitted: 0,
             submitter: None,
             by: None,

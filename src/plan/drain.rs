@@ -1,12 +1,13 @@
-//! Which units are told to leave hosts that are drained, or to return to hosts that were, and which wait or stay, and
-//! why. Pure; `timers` is what the leader has seen. Owns the budgets: how many units are on their way at once. Must
+//! Which units are told to leave hosts that are drained, to return to hosts that were, or to move because a person asked
+//! for it; and which wait or stay, and why. Pure; `timers` is what the leader has seen. Owns the budgets: how many units are on their way at once. Must
 //! never decide where a unit goes (`schedule` does), nor write anything.
 //!
 //! A unit is told to leave only when a host that fits is known, for it and for all that must be with it. So none is
 //! stopped in vain, unless the drain says so (`force`).
 
 mod budget;
-pub(super) mod group;
+pub mod group;
+pub mod moves;
 mod restore;
 #[cfg(test)]
 mod tests;
@@ -23,8 +24,9 @@ use crate::model::maintenance::{Drain, Restore};
 use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::{Taken, Target};
 use budget::Budgets;
-use timers::Move;
+use moves::Moves;
 pub use timers::Timers;
+use timers::{Cause, OnItsWay};
 
 /// What becomes of a unit on a host that is drained; or of one that is to return to such a host, and leaves another one
 /// for it.
@@ -61,9 +63,11 @@ pub enum Wait {
     },
     /// So many units are on their way.
     Parallel(u32),
+    /// So many units move.
+    Moves(u32),
     /// It runs for a rollout, and must run once.
     Hook,
-    /// The host that it is to return to is away.
+    /// The host that it is to return to, or to leave, is away.
     Away,
 }
 
@@ -72,6 +76,7 @@ impl fmt::Display for Wait {
         match self {
             Self::Set { unwell, parallel, set } => write!(f, "{unwell} isn't ready yet (Parallel={parallel} of {set})"),
             Self::Parallel(parallel) => write!(f, "{parallel} units are on their way (--parallel)"),
+            Self::Moves(parallel) => write!(f, "{parallel} units move already"),
             Self::Hook => write!(f, "it runs for a rollout"),
             Self::Away => write!(f, "the host is away"),
         }
@@ -110,21 +115,33 @@ fn coming_back(scheduler: &Scheduler) -> impl Iterator<Item = (&MachineId, &Unit
     there.flat_map(|(host, _)| returning(scheduler, host).map(move |unit| (host, unit)))
 }
 
-/// Whether units are to leave hosts because of a drain, or of the end of one.
+/// Whether units are to leave hosts because of a drain, of the end of one, or because a person asked for it.
 #[must_use]
 pub fn is_under_way(scheduler: &Scheduler) -> bool {
-    under_way(scheduler.cluster()).next().is_some() || coming_back(scheduler).next().is_some()
+    let moves = || scheduler.asked_to_move().next().is_some();
+    under_way(scheduler.cluster()).next().is_some() || coming_back(scheduler).next().is_some() || moves()
 }
 
-/// What becomes of the units on the hosts that are drained, at `now`, in ms since the epoch; and of those that are to
-/// return to hosts, by these.
+/// What becomes of units.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Those on hosts that are drained.
+    pub drained: Verdicts,
+    /// Those that are to return to hosts, by these.
+    pub returning: Verdicts,
+    /// Those that are to move, and those that go with them.
+    pub moving: Moves,
+}
+
+/// What becomes of the units that are to leave their hosts, at `now`, in ms since the epoch.
 #[must_use]
-pub fn look(scheduler: &Scheduler, timers: &Timers, now: u64) -> (Verdicts, Verdicts) {
+pub fn look(scheduler: &Scheduler, timers: &Timers, now: u64) -> Found {
     let mut supposed = Supposed::of(scheduler);
     let mut budgets = Budgets::of(scheduler, timers);
     let drained = look_at_drains(scheduler.cluster(), (timers, now), &mut supposed, &mut budgets);
     let returning = restore::look(scheduler, &mut supposed, &mut budgets, &drained);
-    (drained, returning)
+    let moving = moves::look(scheduler, &mut supposed, &mut budgets, &drained);
+    Found { drained, returning, moving }
 }
 
 fn look_at_drains(
@@ -161,24 +178,27 @@ fn look_at_drains(
 }
 
 /// Tell the units to leave that are to leave now, for another host or for the one that they return to. Returns whether
-/// it is to be done again as soon as what is about to be placed is placed: until then, it isn't known who can return.
+/// it is to be done again as soon as what is about to be placed is placed: until then, it isn't known who can return, or move.
 pub fn step(scheduler: &mut Scheduler, timers: &mut Timers, now: u64) -> bool {
-    if scheduler.cluster().maintenance.is_empty() {
+    if scheduler.cluster().maintenance.is_empty() && !is_under_way(scheduler) {
         return false;
     }
     timers.see(scheduler.cluster(), now);
-    let (drained, mut returning) = look(scheduler, timers, now);
-    let is_early = !returning.is_empty() && scheduler.is_about_to_place();
+    let Found { drained, mut returning, mut moving } = look(scheduler, timers, now);
+    let is_early = !(returning.is_empty() && moving.is_empty()) && scheduler.is_about_to_place();
     if is_early {
         returning.clear();
+        moving.clear();
     }
+    moves::step(scheduler, timers, moving);
     let stay = restore::over(scheduler, &returning);
     stay.into_iter().for_each(|unit| scheduler.keep_away(unit));
     for (all, why) in [(drained, Departure::Drained), (returning, Departure::Returns)] {
         for (host, units) in all {
             for (unit, _) in units.into_iter().filter(|(_, verdict)| *verdict == Verdict::Leaves) {
                 let home = scheduler.cluster().placed_on(&unit).cloned();
-                timers.leaves(unit.clone(), Move { home: home.unwrap_or_else(|| host.clone()), budget: host.clone() });
+                let (home, cause) = (home.unwrap_or_else(|| host.clone()), Cause::Host(host.clone()));
+                timers.leaves(unit.clone(), OnItsWay { home, cause });
                 scheduler.send_away(unit, why.clone());
             }
         }
@@ -201,12 +221,18 @@ impl<'a> Supposed<'a> {
         for (host, unit) in leaves.chain(returns) {
             let told = cluster.schedule.get(host).and_then(|there| there.get(unit)).map(|told| &told.value);
             let moves = told.is_some_and(|told| told.target == Target::Removed && !told.global);
+            let is_sent =
+                cluster.placements.get(unit).and_then(|known| known.value.moved()).is_some_and(|m| m.to.is_some());
             if moves
+                && !is_sent
                 && is_wanted(cluster, unit)
                 && let Some(other) = supposed.0.elsewhere(std::slice::from_ref(unit), host)
             {
                 supposed.0.to_mut().suppose(std::slice::from_ref(unit), &other);
             }
+        }
+        for (unit, to) in scheduler.on_their_way() {
+            supposed.0.to_mut().suppose(std::slice::from_ref(unit), to);
         }
         supposed
     }
@@ -221,10 +247,11 @@ impl<'a> Supposed<'a> {
         if other.is_none() && !drain.force {
             return Verdict::Stays(group.to_vec());
         }
-        if !is_over && let Some(wait) = group.iter().find_map(|unit| budgets.wait(unit, host, drain.parallel)) {
+        let cause = Cause::Host(host.clone());
+        if !is_over && let Some(wait) = group.iter().find_map(|unit| budgets.wait(unit, &cause, drain.parallel)) {
             return Verdict::Waits(wait);
         }
-        group.iter().for_each(|unit| budgets.take(unit, host));
+        group.iter().for_each(|unit| budgets.take(unit, &cause));
         if let Some(other) = other {
             self.0.to_mut().suppose(group, &other);
         }

@@ -67,7 +67,7 @@ mod tests {
         cluster.apply(Change::Unit(name.clone(), Some(unit)));
         cluster.apply(Change::Placement(
             name.clone(),
-            Some(read(Placement::On { host: host.clone(), since: 0, from: None, tried: None })),
+            Some(read(Placement::On { host: host.clone(), since: 0, from: None, tried: None, moved: None })),
         ));
         cluster.apply(Change::Assignment(host.clone(), name.clone(), Some(read(told))));
         cluster.apply(Change::Report(name.clone(), host.clone(), ReportKeyForm::HostFirst, Some(read(report))));

@@ -335,7 +335,7 @@ mod tests {
             cluster.machines.insert(id(number), machine);
         }
         if placed {
-            place(&mut cluster, Placement::On { host: id(1), since: 0, from: None, tried: None });
+            place(&mut cluster, Placement::On { host: id(1), since: 0, from: None, tried: None, moved: None });
         }
         for (index, text) in reports.iter().enumerate() {
             let report = Versioned { value: report(text), revision: Revision::default() };
@@ -530,10 +530,10 @@ mod tests {
     #[test]
     fn only_the_host_it_is_placed_on_counts() {
         let mut cluster = cluster(Desired::Launched, true, &["7 loaded active running"]);
-        place(&mut cluster, Placement::On { host: id(2), since: 0, from: None, tried: None });
+        place(&mut cluster, Placement::On { host: id(2), since: 0, from: None, tried: None, moved: None });
         assert_eq!(shown(&cluster, Operation::Start, false), "waiting waiting for n2");
         assert!(!is_carried_out(&cluster, &name()));
-        place(&mut cluster, Placement::On { host: id(1), since: 0, from: None, tried: None });
+        place(&mut cluster, Placement::On { host: id(1), since: 0, from: None, tried: None, moved: None });
         assert!(is_carried_out(&cluster, &name()));
         cluster.units.values_mut().for_each(|unit| unit.generation = Revision(8));
         assert!(!is_carried_out(&cluster, &name()), "that was the generation before");

@@ -19,6 +19,7 @@ mod decision;
 mod dirty;
 mod group;
 mod index;
+mod moves;
 mod offers;
 mod pending;
 mod place;
@@ -79,6 +80,10 @@ pub struct Scheduler {
     kept_away: BTreeSet<UnitName>,
     /// Units that have failed, or had, and what becomes of them in the next round.
     retried: BTreeMap<UnitName, Retry>,
+    /// Units that are to move, or on their way.
+    moving: BTreeSet<UnitName>,
+    /// Units that were to move and stay where they are, from the next round on, and why.
+    unmoved: BTreeMap<UnitName, String>,
     /// Units about which a record has changed since they were taken, while there are rollouts, and on which host.
     touched: Touched,
 }
@@ -107,8 +112,9 @@ impl Scheduler {
         }
         let (cluster, brake) = (Arc::new(cluster), Brake::off());
         let (left, sent_away, kept_away, retried, touched) = Default::default();
-        let due = None;
-        let mut scheduler = Self { cluster, index, dirty, brake, left, due, sent_away, kept_away, retried, touched };
+        let (moving, unmoved, due) = (moves::moving(&cluster), BTreeMap::new(), None);
+        let mut scheduler =
+            Self { cluster, index, dirty, brake, left, due, sent_away, kept_away, retried, moving, unmoved, touched };
         scheduler.holds_changed(0);
         scheduler
     }
@@ -190,6 +196,7 @@ impl Scheduler {
         self.sent_away.clear();
         self.kept_away.clear();
         self.retried.clear();
+        self.unmoved.clear();
         if is_due || !plan.hosts.is_empty() {
             self.holds_changed(now_ms);
         }
@@ -274,7 +281,8 @@ impl Scheduler {
                     self.dirty.unit(&name, Rescan::Keep);
                 }
                 self.touch(&name, None);
-                self.cluster_mut().apply(Change::Placement(name, placement));
+                self.cluster_mut().apply(Change::Placement(name.clone(), placement));
+                self.move_changed(&name);
             }
             Change::Assignment(host, name, assignment) => self.apply_assignment(host, name, assignment),
             Change::Report(name, host, form, report) => {
@@ -378,6 +386,7 @@ impl Scheduler {
         self.cluster_mut().apply(Change::Unit(name.clone(), unit));
         self.index.unit_changed(&self.cluster, &name, hash.as_ref());
         self.recount_all(&name);
+        self.move_changed(&name);
         self.dirty.files(hash.iter());
         self.mark_neighbours(&name);
         self.mark_bringing(&name);

@@ -26,7 +26,7 @@ use super::sets::{self, Batch};
 use super::units::{Decision, Intent, Problem, Read, decide};
 use joint::Joint;
 use reads::{complete, read};
-pub use trial::{Trial, present, trial, trial_of_asks, trial_of_hosts};
+pub use trial::{Trial, present, trial, trial_of_asks, trial_of_hosts, trial_of_moves};
 
 /// Attempts at a batch after conflicts or unknown outcomes.
 const MAX_ATTEMPTS: u32 = 8;

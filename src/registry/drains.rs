@@ -33,7 +33,7 @@ pub async fn looked<S: Store, T: Send + 'static>(
         gate::apply(&mut cluster);
         let scheduler = Scheduler::new(cluster);
         let found = look(&scheduler, &Timers::default(), now);
-        of(scheduler.cluster(), found, &host)
+        of(scheduler.cluster(), (found.drained, found.returning), &host)
     };
     // It fails only if the runtime ends.
     let found = tokio::task::spawn_blocking(work).await;

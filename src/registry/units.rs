@@ -351,7 +351,9 @@ fn amend(
     let without = matches!(on_different_file, OnDifferentFile::ReplaceWithoutHooks(_));
     let without_hooks = if new_file.is_some() { without } else { old.without_hooks };
     let text = stored.text;
-    let record = Unit { desired, hash, text, replicas, generation, ask, without_hooks, ..old.clone() };
+    // What is asked for now, takes the place of a request to move it.
+    let moves = old.moves.clone().filter(|_| generation == old.generation);
+    let record = Unit { desired, hash, text, replicas, generation, ask, without_hooks, moves, ..old.clone() };
     let comments = new_text.is_some();
     let history = (new_file.is_some() || comments).then(|| read.history(name, old, now, false));
     let write = Write { guard, record: Some(record), texts: stored.texts, history };
@@ -425,7 +427,8 @@ fn restart(name: &UnitName, found: Option<&Found>, read: &Read) -> Result<Decisi
         return Err(problem(name, format!("Unable to restart unit {name} in state inactive; start it instead")));
     }
     let generation = read.revision;
-    let record = Unit { desired: Desired::Launched, generation, restart: Some(generation), ..old.clone() };
+    let (restart, moves) = (Some(generation), None);
+    let record = Unit { desired: Desired::Launched, generation, restart, moves, ..old.clone() };
     let write = Write { guard: Some(*revision), record: Some(record), texts: Vec::new(), history: None };
     Ok(Decision::new(Outcome::Restarted, generation, Some(write)))
 }

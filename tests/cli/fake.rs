@@ -235,6 +235,7 @@ fn described(args: &[String], out: &str) {
         "drain" => Some("PrintedDrained"),
         "undrain" => Some("PrintedUndrained"),
         "reboot" => Some("PrintedReboots"),
+        "move" => Some("PrintedMoves"),
         "forget" => Some("PrintedForgotten"),
         "set-metadata" | "unset-metadata" => Some("PrintedMetadata"),
         "verify" => Some("PrintedFindings"),

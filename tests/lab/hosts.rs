@@ -139,7 +139,8 @@ fn a_host_is_drained_under_load_without_a_failed_request() {
     under_load(&lab, 5, || {
         let drained = lab.fleetctl(&["drain", &home]);
         assert_eq!(drained.code, 1, "{drained:?}");
-        let stays = "  kept.service  stays: kept.service belongs to the host (MoveAfterSec=infinity)\n";
+        let stays = "  kept.service  stays: kept.service belongs to the host (MoveAfterSec=infinity); \
+                     fleetctl move kept.service HOST moves it\n";
         assert!(drained.stdout.contains(stays), "{drained:?}");
         assert!(drained.stdout.contains(&format!("{home}: 6 units left, 1 stay\n")), "{drained:?}");
     });
@@ -217,4 +218,49 @@ fn three_hosts_reboot_under_load_without_a_failed_request() {
     assert!(!hosts.into_iter().any(is_left), "each of them was rebooted");
     assert_eq!(places(&lab), before);
     assert_eq!(lab.fleetctl(&["list-machines", "--no-legend", "--fields=state"]).ok(), "up\n".repeat(4));
+}
+
+#[test]
+fn a_unit_is_moved_under_load_without_a_failed_request() {
+    let lab = Lab::cluster(3);
+    let home = served(&lab);
+    let member = (1..=5).find(|number| place(&lab, &format!("web@{number}.service")) == home).unwrap();
+    let (member, sidekick) = (format!("web@{member}.service"), format!("web-announce@{member}.service"));
+    let other = if home == "n2" { "n3" } else { "n2" };
+    assert_eq!(lab.fleetctl(&["move", &member, other, "--plan"]).code, 3);
+    under_load(&lab, 5, || {
+        let moved = lab.fleetctl(&["move", &member, other]);
+        assert_eq!(moved.code, 0, "{moved:?}");
+        assert!(moved.stdout.contains(&format!("  {member}  moved to {other} (")), "{moved:?}");
+        assert!(moved.stdout.contains(&format!("  {sidekick}  moved to {other} (")), "{moved:?}");
+    });
+    assert_eq!((place(&lab, &member).as_str(), place(&lab, &sidekick).as_str()), (other, other));
+    assert_eq!(lab.order(&home, "Stopped", &[&sidekick, &member]), [sidekick.as_str(), &member]);
+}
+
+#[test]
+fn a_unit_whose_host_is_off_is_moved_by_force() {
+    let lab = Lab::cluster(3);
+    lab.fleetctl(&["cordon", "n1", "n2"]).ok();
+    lab.file("db.service", "[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\nMoveAfterSec=infinity\n");
+    lab.fleetctl(&["start", "db.service"]).ok();
+    assert_eq!(lab.until_active("db.service", SOON), "n3");
+    lab.fleetctl(&["uncordon", "n1", "n2"]).ok();
+    lab.lab(&["kill", "n3"]).ok();
+    eventually(Duration::from_secs(60), "n3 is gone", || {
+        let listed = lab.fleetctl(&["list-machines", "--fields=hostname", "--no-legend"]).ok();
+        if listed.contains("n3") { Err(listed) } else { Ok(()) }
+    });
+    let refused = lab.fleetctl(&["move", "db.service", "n2"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("move db.service: n3 has been away since "), "{refused:?}");
+    lab.fleetctl(&["move", "--force", "db.service", "n2"]).ok();
+    assert_eq!(lab.until_active("db.service", SOON), "n2");
+    lab.lab(&["boot", "n3"]).ok();
+    eventually(Duration::from_secs(90), "n3 is back", || {
+        let listed = lab.fleetctl(&["list-machines", "--fields=hostname", "--no-legend"]).ok();
+        if listed.contains("n3") { Ok(()) } else { Err(listed) }
+    });
+    assert_eq!(place(&lab, "db.service"), "n2");
+    assert_ne!(lab.sh("n3", "systemctl is-active db.service").stdout.trim(), "active");
 }

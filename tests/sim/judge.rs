@@ -733,7 +733,9 @@ impl Facts {
             return self.is_drained(host, name, (&drains, before), journal);
         }
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster)) && stays(&gated(cluster))) {
-            if self.is_rescheduled(host, name, before, journal) || self.is_returned(host, name, before, journal) {
+            let returned = || self.is_returned(host, name, before, journal);
+            let moved = || self.is_moved(host, name, before, journal);
+            if self.is_rescheduled(host, name, before, journal) || returned() || moved() {
                 return;
             }
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
@@ -834,6 +836,29 @@ impl Facts {
         }
         if !self.keeps_budget(name, before, &|cluster| goal(cluster).is_some()) {
             journal.violate(format!("{name} is sent away from {machine} to return, and too many of its set are away"));
+        }
+        true
+    }
+
+    /// A unit is sent away from its host because a person wants it, or one that it must be with, elsewhere. This is
+    /// wrong if nobody did in any state from which the leader may have planned, if the host that it is sent to fitted it
+    /// in none, or if more members of its set are away than may be because of it. Returns whether that is why.
+    fn is_moved(&self, host: &MachineId, name: &UnitName, before: usize, journal: &Journal) -> bool {
+        let moved = self.cluster.placements.get(name).and_then(|known| known.value.moved()?.to.clone());
+        let Some(to) = moved else { return false };
+        let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
+        let (machine, there) = (self.name(Some(host)), self.name(Some(&to)));
+        let is_asked = |cluster: &Cluster| is_asked_away(cluster, host, false);
+        if !past().any(is_asked) {
+            journal.violate(format!("{name} is sent away from {machine} to move, and nobody has asked for it"));
+        }
+        let gated = |cluster: &Cluster| Cluster { gates: self.cluster.gates.clone(), ..cluster.clone() };
+        let fits = |cluster: &Cluster| fits_with_all_of(cluster, host, name, &to);
+        if !past().any(|cluster| fits(cluster) || fits(&gated(cluster))) {
+            journal.violate(format!("{name} is sent away from {machine} to move to {there}, which doesn't fit it"));
+        }
+        if !self.keeps_budget(name, before, &is_asked) {
+            journal.violate(format!("{name} is sent away from {machine} to move, and too many of its set are away"));
         }
         true
     }
@@ -939,7 +964,8 @@ impl Facts {
         let since = u64::try_from(gone.as_millis()).unwrap();
         let waits =
             after.ends(since).is_none_or(|end| journal.now() + Duration::from_millis(1) < Duration::from_millis(end));
-        if !self.clock_was_set && after > MoveAfter::AT_ONCE && waits {
+        let is_forced = past().any(|cluster| is_asked_away(cluster, host, true));
+        if !self.clock_was_set && after > MoveAfter::AT_ONCE && waits && !is_forced {
             let host = self.name(Some(host));
             journal.violate(format!("{name} is taken from {host}, for which it waits (MoveAfterSec=)"));
         }
@@ -1108,6 +1134,17 @@ fn fits_with_all_of(cluster: &Cluster, home: &MachineId, name: &UnitName, other:
         let stance = Stance::Arrive;
         let question = Question { unit: name, constraints: &constraints, host: other, stance, with: &with };
         first_misfit(cluster, &question).is_none()
+    })
+}
+
+/// Whether a person wants a unit of `host` elsewhere, and the leader has yet to act on it; also if the host is away, if
+/// it must be so by `force`.
+fn is_asked_away(cluster: &Cluster, host: &MachineId, force: bool) -> bool {
+    cluster.units.iter().any(|(name, unit)| {
+        let placement = cluster.placements.get(name).map(|known| &known.value);
+        unit.moves
+            .as_ref()
+            .is_some_and(|asked| asked.from == *host && (asked.force || !force) && asked.is_open(placement))
     })
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flotilla::model::name::UnitName;
+use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::Desired;
 use flotilla::registry::maintenance::Options;
+use flotilla::registry::moves::Request as MoveRequest;
 use flotilla::registry::units::Intent;
 use flotilla::store::embedded::History;
 use flotilla::systemd::fake::{Behaviour, Outcome, Policy};
@@ -128,6 +129,8 @@ struct Game {
     maintenance: Option<Random>,
     /// The generator that decides which hosts are to reboot and when, if this seed has such hosts.
     reboots: Option<Random>,
+    /// The generator that decides which units are asked to move, and where, if this seed has such units.
+    movement: Option<Random>,
     /// The generator that decides which units don't answer to their probes, if this seed has such units.
     sickness: Option<Random>,
     weather: Weather,
@@ -189,6 +192,7 @@ impl Game {
         // Two hosts with one machine id are one to whoever reboots them.
         let may_reboot = !accidents.contains(&Accident::Duplicate);
         let reboots = Some(random.fork("reboots")).filter(|_| may_reboot && choose.fork("reboots").chance(200));
+        let movement = Some(random.fork("movement")).filter(|_| choose.fork("movement").chance(300));
         let mut slow = choose.fork("planning");
         if slow.chance(300) {
             let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
@@ -217,6 +221,7 @@ impl Game {
             clocks,
             maintenance,
             reboots,
+            movement,
             sickness,
             weather,
             packaged,
@@ -246,6 +251,7 @@ impl Game {
             self.set_clocks();
             self.maintain().await;
             self.reboot().await;
+            self.relocate().await;
             self.sicken();
             self.look();
             if self.world.journal.is_violated() {
@@ -392,6 +398,25 @@ impl Game {
             }
         };
         if let Err(error) = done {
+            self.world.journal.note(format!("* refused: {error}"));
+        }
+    }
+
+    /// Sometimes units are asked to move, to one host or to any other.
+    async fn relocate(&mut self) {
+        let Some(random) = &mut self.movement else { return };
+        if !random.chance(300) {
+            return;
+        }
+        let hosts: Vec<MachineId> = self.world.hosts.iter().map(|host| host.id.clone()).collect();
+        let placed: Vec<UnitName> = self.world.judge.cluster().placements.into_keys().collect();
+        if placed.is_empty() {
+            return;
+        }
+        let units = (0..random.within(1..=3)).map(|_| random.pick(&placed).clone()).collect();
+        let to = Some(random.pick(&hosts).clone()).filter(|_| random.chance(700));
+        let request = MoveRequest { units, to, force: random.chance(300) };
+        if let Err(error) = self.world.move_units(request).await {
             self.world.journal.note(format!("* refused: {error}"));
         }
     }

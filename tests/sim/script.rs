@@ -29,6 +29,7 @@
 //! set SETTING=VALUE…, unset SETTING…
 //!                                a person changes settings of the cluster
 //! drain n1… [OPTION…]            units leave these hosts: parallel=3, deadline=60, globals, force
+//! move web.service… [OPTION…]    these units go to other hosts: to=n3, force
 //! undrain n1… [restore]          they needn't any more; restore: those that have left come back
 //! reboot n1… [force]             these hosts reboot, one after the other; force: without units that fit nowhere else
 //! reboot-cancel n1               it is to reboot no longer
@@ -62,7 +63,7 @@
 //! show units|sets|machines|schedule|reports|files|disk|keys|log, show explain NAME
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ use flotilla::model::resources::bytes;
 use flotilla::model::rollout::Request;
 use flotilla::model::unit::Desired;
 use flotilla::registry::maintenance::Options;
+use flotilla::registry::moves::Request as MoveRequest;
 use flotilla::registry::units::Intent;
 use flotilla::store::embedded::{Counter, History};
 use tokio::time::sleep;
@@ -255,6 +257,18 @@ impl Player {
                     }
                 }
                 self.world.drain(&hosts, Some(options)).await?;
+            }
+            ["move", words @ ..] => {
+                let (mut units, mut to, mut force) = (BTreeSet::new(), None, false);
+                for word in words {
+                    match word.split_once('=') {
+                        Some(("to", name)) => to = Some(self.world.hosts[self.host(name)?].id.clone()),
+                        Some(_) => return Err("no such option".into()),
+                        None if *word == "force" => force = true,
+                        None => drop(units.insert(word.parse().map_err(|_| "no unit's name")?)),
+                    }
+                }
+                self.world.move_units(MoveRequest { units, to, force }).await?;
             }
             ["undrain", names @ .., "restore"] => {
                 let hosts: Vec<usize> = names.iter().map(|name| self.host(name)).collect::<Result<_, _>>()?;

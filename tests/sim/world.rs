@@ -1,6 +1,7 @@
 //! A cluster in one thread: a store, hosts that outlive their daemons, and what users and faults do to them. Owns
 //! these; a seed or a script decides what happens when.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use flotilla::registry::ask;
 use flotilla::registry::forget::forget;
 use flotilla::registry::keys::{Key, STATES};
 use flotilla::registry::maintenance::{self, Options as DrainOptions, Request as HostRequest};
+use flotilla::registry::moves::Request as MoveRequest;
 use flotilla::registry::reader::Reader;
 use flotilla::registry::reboots;
 use flotilla::registry::settings::{self, Wish};
@@ -514,6 +516,20 @@ impl World {
     pub(crate) async fn bring_back(&self, hosts: &[usize], parallel: u32) -> Result<(), String> {
         let request = HostRequest::Undrain { restore: Some(parallel) };
         self.ask_hosts(hosts, "no longer drained, what left comes back", request).await
+    }
+
+    /// A person wants units on other hosts.
+    pub(crate) async fn move_units(&self, request: MoveRequest) -> Result<(), String> {
+        let cluster = self.judge.cluster();
+        let home = |unit: &UnitName| Some((unit.clone(), cluster.placed_on(unit)?.clone()));
+        let on: BTreeMap<UnitName, MachineId> = request.units.iter().filter_map(home).collect();
+        let names: Vec<&str> = on.keys().map(UnitName::as_str).collect();
+        let to = request.to.as_ref().and_then(|id| self.hosts.iter().find(|host| host.id == *id));
+        let to = to.map(|host| format!(" to {}", host.name)).unwrap_or_default();
+        let force = if request.force { ", by force" } else { "" };
+        self.journal.note(format!("* user: {} asked to move{to}{force}", names.join(" ")));
+        let asked = request.ask(&self.reader, &on, &Author::default()).await;
+        asked.map_err(|refusal| format!("{refusal:?}"))
     }
 
     async fn ask_hosts(&self, hosts: &[usize], what: &str, request: HostRequest) -> Result<(), String> {

@@ -70,7 +70,7 @@ pub(crate) fn host_view(id: &str, hostname: &str, ip: &str, units: &[(&str, &str
 /// Where a unit is placed.
 pub(crate) fn placed(unit: &str, host: &str) -> Op {
     let (name, host) = names(unit, host);
-    put(&Key::Placement(name), &Placement::On { host, since: 1, from: None, tried: None }, None)
+    put(&Key::Placement(name), &Placement::On { host, since: 1, from: None, tried: None, moved: None }, None)
 }
 
 /// The assignment of a unit to a host.

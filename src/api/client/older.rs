@@ -30,7 +30,7 @@ fn records(view: &UnitView) -> Cluster {
         view.machine.iter().chain(hosts).chain(reporting).map(|host| (host.id.clone(), machine(host))).collect();
     let on = view.machine.as_ref().map(|host| match view.done {
         Some(since) => Placement::Done { done: Done { host: host.id.clone(), generation: *generation }, since },
-        None => Placement::On { host: host.id.clone(), since: 0, from: None, tried: None },
+        None => Placement::On { host: host.id.clone(), since: 0, from: None, tried: None, moved: None },
     });
     let waiting = view.waiting.as_ref().map(|why| Placement::Waiting { why: why.clone(), reasons: None, since: 0 });
     if let Some(placement) = on.or(waiting) {

@@ -1,10 +1,10 @@
-//! `/fleet/v2/plan` as a typed call.
+//! `/fleet/v2/plan` and `/fleet/v2/moves` as typed calls.
 
 use hyper::Method;
 
 use super::batch::json;
 use super::{Client, ClientError};
-use crate::api::wire::{ApplyUnit, AskHosts, Plan, PlanAsk, PlanRequest};
+use crate::api::wire::{ApplyUnit, AskHosts, MoveUnits, MovesView, Plan, PlanAsk, PlanRequest};
 use crate::model::name::UnitName;
 use crate::model::rollout::Request;
 
@@ -37,6 +37,32 @@ impl Client {
     /// See [`ClientError`]; [`ClientError::Api`] with code 400 from a `fleetd` that knows no such plans.
     pub async fn plan_hosts(&self, ask: &AskHosts) -> Result<Option<Plan>, ClientError> {
         self.planned(&PlanRequest { hosts: Some(ask.clone()), ..PlanRequest::default() }).await
+    }
+
+    /// What it would lead to to ask units to move; nothing is asked. `None` from a `fleetd` that knows no plans.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 400 if they can't move, and from a `fleetd` that knows no
+    /// moves.
+    pub async fn plan_moves(&self, ask: &MoveUnits) -> Result<Option<Plan>, ClientError> {
+        self.planned(&PlanRequest { moves: Some(ask.clone()), ..PlanRequest::default() }).await
+    }
+
+    /// Ask units to move.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 400 if they can't, 404 from a `fleetd` that knows no moves.
+    /// After [`ClientError::Unreachable`] it may have been done nevertheless.
+    pub async fn move_units(&self, ask: &MoveUnits) -> Result<MovesView, ClientError> {
+        self.call(&Method::POST, "/fleet/v2/moves", json(ask)?.into(), self.patience).await
+    }
+
+    /// What becomes of the units that are to move.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn moves(&self) -> Result<MovesView, ClientError> {
+        self.get("/fleet/v2/moves").await
     }
 
     async fn planned(&self, request: &PlanRequest) -> Result<Option<Plan>, ClientError> {

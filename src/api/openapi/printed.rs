@@ -379,6 +379,24 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             ),
         ),
         (
+            "PrintedMoves",
+            json!({
+                "description": "What `fleetctl move` prints with `--output json`, when nothing more moves.",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "name": of("UnitName"),
+                        "machine": or_null(of("MachineRef")),
+                        "moved": { "type": "boolean", "description": "Whether it is where it was to go." },
+                        "why": { "type": "string", "description": "Why not." },
+                    },
+                    "required": ["name", "machine", "moved"],
+                    "additionalProperties": false,
+                },
+            }),
+        ),
+        (
             "PrintedReboots",
             json!({
                 "description": "What `fleetctl reboot` prints with `--output json`, when no host goes on.",

@@ -6,6 +6,7 @@ mod fits;
 mod history;
 mod hosts;
 mod lines;
+mod moves;
 mod offline;
 mod plan;
 mod reboots;
@@ -39,6 +40,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
     let metadata = [(Administer, delete(hosts::forget_metadata::<S>))];
     let instance = [(Announce, put(services::put::<S>)), (Announce, delete(services::delete::<S>))];
     let keep_alive = [(Announce, post(services::keep_alive::<S>))];
+    let moves = [(Read, get(moves::list::<S>)), (Operate, post(moves::post::<S>))];
     let rollout = [(Read, get(rollouts::get::<S>)), (Operate, post(rollouts::post::<S>))];
     let settings = [(Read, get(settings::list::<S>)), (Administer, post(settings::post::<S>))];
     Router::new()
@@ -49,6 +51,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/sets", allow_methods([(Read, get(sets::list::<S>))], "GET"))
         .route("/rollouts", allow_methods([(Read, get(rollouts::list::<S>))], "GET"))
         .route("/rollouts/{name}", allow_methods(rollout, "GET and POST"))
+        .route("/moves", allow_methods(moves, "GET and POST"))
         .route("/machines", allow_methods(machines, "GET and POST"))
         .route("/machines/{id}", allow_methods([(Administer, delete(hosts::forget::<S>))], "DELETE"))
         .route("/machines/{id}/drain", allow_methods([(Read, get(drain::get::<S>))], "GET"))

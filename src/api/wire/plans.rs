@@ -8,10 +8,11 @@ use crate::model::revision::Revision;
 use crate::model::rollout::{Phase, Request};
 
 use super::machines::{AskHosts, MachineRef};
+use super::moves::MoveUnits;
 use super::units::{AppliedUnit, ApplyUnit};
 
-/// v2: the body of `POST /fleet/v2/plan`: a batch of units, or what is asked of rollouts or of
-/// hosts; one of these.
+/// v2: the body of `POST /fleet/v2/plan`: a batch of units, or what is asked of rollouts, of
+/// hosts, or of units that are to move; one of these.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -25,6 +26,9 @@ pub struct PlanRequest {
     /// What is asked of hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<AskHosts>,
+    /// Which units are to move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<MoveUnits>,
 }
 
 /// v2: something that is asked of a rollout.

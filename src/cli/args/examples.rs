@@ -168,6 +168,14 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     (
+        "move",
+        &[
+            ("move web@2 n4", "move web@2.service to n4, with the units that must be with it"),
+            ("move 'web@*' --plan", "change nothing, and say where each would go if it left its host"),
+            ("move --force db n3", "db.service goes to n3, although it belongs to a host that is away"),
+        ],
+    ),
+    (
         "undrain",
         &[
             ("undrain n2", "n2 takes units again"),

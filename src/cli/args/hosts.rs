@@ -1,5 +1,5 @@
 //! The options of the commands about hosts, or that go to hosts: `status`, `ssh`, `cordon`, `uncordon`, `drain`,
-//! `undrain`, `reboot`, `set-metadata`, `unset-metadata` and `forget`.
+//! `undrain`, `move`, `reboot`, `set-metadata`, `unset-metadata` and `forget`.
 
 use std::time::Duration;
 
@@ -106,6 +106,29 @@ pub(in crate::cli) struct Undrain {
     #[arg(long)]
     pub(in crate::cli) plan: bool,
     /// Don't wait until the units are back
+    #[arg(long)]
+    pub(in crate::cli) no_block: bool,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `move`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Move {
+    /// Names of units, quoted patterns of names, or sets; then the host that they move to, if the last word is none of
+    /// these. Without a host, each unit goes to the best of the others
+    #[arg(value_name = "UNIT", required = true)]
+    pub(in crate::cli) words: Vec<String>,
+    /// The host that they move to; all words are units then
+    #[arg(long, value_name = "HOST")]
+    pub(in crate::cli) to: Option<String>,
+    /// Move units although they belong to their hosts (MoveAfterSec=infinity), or these are away
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
+    /// Only print what it would lead to; the exit status is 3 if anything would happen
+    #[arg(long)]
+    pub(in crate::cli) plan: bool,
+    /// Don't wait until the units have moved
     #[arg(long)]
     pub(in crate::cli) no_block: bool,
     #[command(flatten)]

@@ -146,13 +146,14 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 18] = [
+const LATER: [&str; 19] = [
     "cordon",
     "diff",
     "drain",
     "edit",
     "history",
     "list-sets",
+    "move",
     "reboot",
     "rollback",
     "rollout",

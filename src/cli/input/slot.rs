@@ -112,7 +112,7 @@ fn takes_value(command: &clap::Command, verb: Option<&str>, name: &str) -> Optio
 /// The value of the option `name`. Those that take a list are completed after its last comma.
 fn of_option(command: &clap::Command, verb: Option<&str>, name: &str, head: &str, value: &str) -> Option<Slot> {
     let values = match name {
-        "host" | "machine" => Values::Hosts,
+        "host" | "machine" | "to" => Values::Hosts,
         "unit" => Values::Units { templates: false, instances: false, files: false },
         "context" => Values::Contexts,
         "state" => Values::States,
@@ -143,6 +143,8 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "cat" | "edit" if before.is_empty() => units(true, false),
         "ssh" if before.is_empty() => Some(Values::HostsAndUnits),
         "scale" if before.is_empty() => Some(Values::Scalable),
+        "move" if before.is_empty() => units(false, false),
+        "move" => Some(Values::HostsAndUnits),
         "list-sets" => Some(Values::Sets),
         "rollout" if before.is_empty() => units(true, false),
         "list-machines" | "cordon" | "drain" | "reboot" => Some(Values::Hosts),
@@ -224,6 +226,9 @@ mod tests {
             ("cordon --why ", None, "", ""),
             ("drain --parallel 3 n", Some(Values::Hosts), "", "n"),
             ("undrain n", Some(Values::DrainedHosts), "", "n"),
+            ("move w", units(false, false), "", "w"),
+            ("move web@2 n", Some(Values::HostsAndUnits), "", "n"),
+            ("move web@2 --to n", Some(Values::Hosts), "", "n"),
             ("--context pr", Some(Values::Contexts), "", "pr"),
             ("list-units --context=pr", Some(Values::Contexts), "--context=", "pr"),
             ("context use ", Some(Values::Contexts), "", ""),

@@ -27,6 +27,9 @@ pub enum Placement {
         /// Where it has failed, if the leader has moved it or started it again for that. Versions that don't know the
         /// field ignore it, and lose it when they write the record: then its tries are counted anew.
         tried: Option<Box<Tried>>,
+        /// What the leader has made of the last request to move it. Versions that don't know the field ignore it, and
+        /// lose it when they write the record.
+        moved: Option<Box<Moved>>,
     },
     /// No host fits.
     Waiting {
@@ -77,6 +80,19 @@ pub struct Tried {
     pub again: Option<Revision>,
 }
 
+/// What the leader has made of a request to move a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Moved {
+    /// The generation of the [request](super::Move); of no meaning with a unit that only goes with another one.
+    pub generation: Revision,
+    /// The host that it goes to, while it has yet to leave this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<MachineId>,
+    /// Why it stays, if it does: a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 /// The run of a unit that has ended well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
@@ -117,6 +133,15 @@ impl Placement {
         }
     }
 
+    /// What the leader has made of the last request to move the unit.
+    #[must_use]
+    pub fn moved(&self) -> Option<&Moved> {
+        match self {
+            Self::On { moved, .. } => moved.as_deref(),
+            Self::Waiting { .. } | Self::Done { .. } => None,
+        }
+    }
+
     /// The host on which the unit has run to its end.
     #[must_use]
     pub fn done(&self) -> Option<&Done> {
@@ -139,6 +164,8 @@ enum Stored {
         from: Option<Box<Taken>>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tried: Option<Box<Tried>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved: Option<Box<Moved>>,
     },
     Waiting {
         why: String,
@@ -153,7 +180,7 @@ enum Stored {
 impl From<Stored> for Placement {
     fn from(stored: Stored) -> Self {
         match stored {
-            Stored::On { host, since, from, tried } => Self::On { host, since, from, tried },
+            Stored::On { host, since, from, tried, moved } => Self::On { host, since, from, tried, moved },
             Stored::Waiting { done: Some(done), since, .. } => Self::Done { done, since },
             Stored::Waiting { why, reasons, since, done: None } => Self::Waiting { why, reasons, since },
         }
@@ -163,7 +190,7 @@ impl From<Stored> for Placement {
 impl From<Placement> for Stored {
     fn from(placement: Placement) -> Self {
         match placement {
-            Placement::On { host, since, from, tried } => Self::On { host, since, from, tried },
+            Placement::On { host, since, from, tried, moved } => Self::On { host, since, from, tried, moved },
             Placement::Waiting { why, reasons, since } => Self::Waiting { why, reasons, done: None, since },
             Placement::Done { done, since } => {
                 Self::Waiting { why: Placement::DONE.into(), reasons: None, done: Some(done), since }

@@ -1,5 +1,5 @@
 //! How many units may be away at a time: of a set, `Parallel=` of its rollouts, which draw on the same; of other units
-//! from a host or to one, what the drain or the restore says. A unit that isn't well serves nobody, and may always go.
+//! from a host or to one, what the drain or the restore says; of those that are moved, ten. A unit that isn't well serves nobody, and may always go.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use super::super::gate::{instances, is_hook};
 use super::super::pace::MemberState;
 use super::super::rollouts::member_of;
 use super::super::schedule::Scheduler;
-use super::{Timers, Wait};
+use super::{Cause, Timers, Wait};
 use crate::model::cluster::Cluster;
-use crate::model::name::{MachineId, UnitName};
+use crate::model::name::UnitName;
 
 /// What is left of the budgets.
 pub(super) struct Budgets<'a> {
     cluster: &'a Cluster,
     sets: BTreeMap<UnitName, SetBudget>,
-    /// The units without a set that are on their way from each host that is drained, or to one that gets them back.
-    moving: BTreeMap<MachineId, usize>,
+    /// The units without a set that are on their way, by what they are for.
+    moving: BTreeMap<Cause, usize>,
 }
 
 /// How the members of a set stand.
@@ -34,14 +34,18 @@ impl<'a> Budgets<'a> {
         Self { cluster: scheduler.cluster(), sets: BTreeMap::new(), moving: timers.moving(scheduler) }
     }
 
-    /// What `unit` waits for, of those from `host` or to it; `None` if it may go.
-    pub(super) fn wait(&mut self, unit: &UnitName, host: &MachineId, parallel: u32) -> Option<Wait> {
+    /// What `unit` waits for, of those with this `cause`; `None` if it may go.
+    pub(super) fn wait(&mut self, unit: &UnitName, cause: &Cause, parallel: u32) -> Option<Wait> {
         if is_hook(self.cluster, unit) {
             return Some(Wait::Hook);
         }
         let Some(set) = set_of(self.cluster, unit) else {
-            let moving = self.moving.get(host).copied().unwrap_or_default();
-            return (moving >= parallel as usize).then_some(Wait::Parallel(parallel));
+            let moving = self.moving.get(cause).copied().unwrap_or_default();
+            let wait = match cause {
+                Cause::Host(_) => Wait::Parallel(parallel),
+                Cause::Asked => Wait::Moves(parallel),
+            };
+            return (moving >= parallel as usize).then_some(wait);
         };
         let is_healthy = is_healthy(self.cluster, unit);
         let budget = self.set(&set);
@@ -50,10 +54,10 @@ impl<'a> Budgets<'a> {
         (!is_free).then_some(Wait::Set { unwell, parallel: budget.parallel, set })
     }
 
-    /// `unit` leaves `host`, or leaves for it.
-    pub(super) fn take(&mut self, unit: &UnitName, host: &MachineId) {
+    /// `unit` leaves for this.
+    pub(super) fn take(&mut self, unit: &UnitName, cause: &Cause) {
         let Some(set) = set_of(self.cluster, unit) else {
-            *self.moving.entry(host.clone()).or_default() += 1;
+            *self.moving.entry(cause.clone()).or_default() += 1;
             return;
         };
         let is_healthy = is_healthy(self.cluster, unit);

@@ -7,7 +7,8 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Target;
 
 /// `unit`, which is placed on `home`, and those that leave it together with it.
-pub(in crate::plan) fn group_of(cluster: &Cluster, home: &MachineId, unit: &UnitName) -> Vec<UnitName> {
+#[must_use]
+pub fn group_of(cluster: &Cluster, home: &MachineId, unit: &UnitName) -> Vec<UnitName> {
     let found = groups(cluster, lives(cluster, home)).into_iter().find(|group| group.contains(unit));
     found.unwrap_or_else(|| vec![unit.clone()])
 }

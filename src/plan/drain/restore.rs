@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::super::fit::is_wanted;
 use super::super::schedule::Scheduler;
 use super::budget::Budgets;
-use super::{Supposed, Verdict, Verdicts, Wait, asked_back, group, returning};
+use super::{Cause, Supposed, Verdict, Verdicts, Wait, asked_back, group, returning};
 use crate::model::cluster::Cluster;
 use crate::model::maintenance::Restore;
 use crate::model::name::{MachineId, UnitName};
@@ -100,13 +100,14 @@ impl Look<'_> {
         if let Some(tied) = group.iter().find(|unit| !units.contains(unit) && leads(unit)) {
             return Verdict::Tied(tied.clone());
         }
-        if !supposed.0.fits_back(group, self.host) {
+        if !supposed.0.fits_on(group, self.host) {
             return Verdict::Stays(group.to_vec());
         }
-        if let Some(wait) = group.iter().find_map(|unit| budgets.wait(unit, self.host, self.restore.parallel)) {
+        let cause = Cause::Host(self.host.clone());
+        if let Some(wait) = group.iter().find_map(|unit| budgets.wait(unit, &cause, self.restore.parallel)) {
             return Verdict::Waits(wait);
         }
-        group.iter().for_each(|unit| budgets.take(unit, self.host));
+        group.iter().for_each(|unit| budgets.take(unit, &cause));
         supposed.0.to_mut().suppose(group, self.host);
         Verdict::Leaves
     }

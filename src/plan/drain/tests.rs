@@ -1,5 +1,6 @@
 //! Who leaves, who waits and who stays, in small clusters with hosts that carry out everything at once.
 
+mod moves;
 mod restore;
 
 use super::*;
@@ -10,7 +11,7 @@ use crate::model::machine::Machine;
 use crate::model::maintenance::Maintenance;
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
-use crate::model::unit::{Desired, Unit, UnitReport};
+use crate::model::unit::{Desired, Placement, Unit, UnitReport};
 
 struct Bench {
     scheduler: Scheduler,
@@ -127,7 +128,7 @@ impl Bench {
     }
 
     fn verdict(&self, at: u64, unit: &str) -> Option<Verdict> {
-        look(&self.scheduler, &self.timers, self.now).0.get(&id(at))?.get(unit).cloned()
+        look(&self.scheduler, &self.timers, self.now).drained.get(&id(at))?.get(unit).cloned()
     }
 }
 

@@ -19,16 +19,25 @@ pub struct Timers {
     /// When it saw each drain first, in ms since the epoch, and which.
     began: BTreeMap<MachineId, (Revision, u64)>,
     /// The units that were told to leave.
-    moving: BTreeMap<UnitName, Move>,
+    moving: BTreeMap<UnitName, OnItsWay>,
 }
 
 /// A unit is on its way.
 #[derive(Debug, Clone)]
-pub(super) struct Move {
+pub(super) struct OnItsWay {
     /// The host that it leaves.
     pub(super) home: MachineId,
-    /// The host whose drain or restore this belongs to.
-    pub(super) budget: MachineId,
+    /// What for.
+    pub(super) cause: Cause,
+}
+
+/// What a unit leaves its host for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    /// The drain of this host, or the restore of what was taken from it.
+    Host(MachineId),
+    /// A person wants it elsewhere.
+    Asked,
 }
 
 impl Timers {
@@ -44,7 +53,7 @@ impl Timers {
     }
 
     /// A unit is told to leave a host.
-    pub(super) fn leaves(&mut self, unit: UnitName, moved: Move) {
+    pub(super) fn leaves(&mut self, unit: UnitName, moved: OnItsWay) {
         self.moving.insert(unit, moved);
     }
 
@@ -64,27 +73,30 @@ impl Timers {
         under_way(cluster).filter_map(|(host, drain)| self.end(host, drain)).filter(|end| *end > now).min()
     }
 
-    /// How many units are on their way because of the drain or the restore of each host.
-    pub(super) fn moving(&self, scheduler: &Scheduler) -> BTreeMap<MachineId, usize> {
+    /// How many units are on their way, by what they are for.
+    pub(super) fn moving(&self, scheduler: &Scheduler) -> BTreeMap<Cause, usize> {
         let cluster = scheduler.cluster();
-        let mut moving: BTreeMap<MachineId, usize> = BTreeMap::new();
-        let known = self.moving.values().map(|moved| moved.budget.clone());
+        let mut moving: BTreeMap<Cause, usize> = BTreeMap::new();
+        let known = self.moving.values().map(|moved| moved.cause.clone());
+        let is_sent = |unit: &UnitName| scheduler.on_their_way().any(|(sent, _)| sent == unit);
         // Those that an earlier leader has told to leave.
         let told = under_way(cluster).flat_map(|(host, _)| {
             let leaving = cluster.schedule.get(host).into_iter().flatten().filter(|(unit, told)| {
                 told.value.target == Target::Removed && !told.value.global && !self.moving.contains_key(*unit)
             });
-            leaving.map(|_| host.clone())
+            leaving.filter(|(unit, _)| !is_sent(unit)).map(|_| Cause::Host(host.clone()))
         });
         let back = coming_back(scheduler).filter(|(_, unit)| {
             let home = cluster.placed_on(unit).and_then(|home| cluster.schedule.get(home));
             let told = home.and_then(|there| there.get(*unit));
             told.is_some_and(|told| told.value.target == Target::Removed) && !self.moving.contains_key(*unit)
         });
+        let sent = scheduler.on_their_way().filter(|(unit, _)| !self.moving.contains_key(*unit));
         known
             .chain(told)
-            .chain(back.map(|(host, _)| host.clone()))
-            .for_each(|host| *moving.entry(host).or_default() += 1);
+            .chain(back.map(|(host, _)| Cause::Host(host.clone())))
+            .chain(sent.map(|_| Cause::Asked))
+            .for_each(|cause| *moving.entry(cause).or_default() += 1);
         moving
     }
 }

@@ -41,6 +41,7 @@ impl Trace {
             | Reason::StaysAway { .. }
             | Reason::Again { .. }
             | Reason::Recovered { .. }
+            | Reason::StaysUnmoved { .. }
             | Reason::Done { .. }
             | Reason::Forgotten => None,
         };

@@ -82,7 +82,7 @@ impl LocalUnits {
             cluster.units.insert(name.clone(), record(&assignment));
             let revision = Revision::default();
             if !assignment.global {
-                let value = Placement::On { host: id.clone(), since: 0, from: None, tried: None };
+                let value = Placement::On { host: id.clone(), since: 0, from: None, tried: None, moved: None };
                 cluster.placements.insert(name.clone(), Versioned { value, revision });
             }
             if let Some(value) = unit.report() {

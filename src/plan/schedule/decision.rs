@@ -159,6 +159,11 @@ pub enum Reason {
         /// The host.
         host: Host,
     },
+    /// It stays where it is, although a person wanted it elsewhere.
+    StaysUnmoved {
+        /// Why, as a sentence.
+        why: String,
+    },
     /// No host fits.
     Waits {
         /// The summary, as in its placement.
@@ -182,6 +187,8 @@ pub enum Because {
     Runs,
     /// A drain took the unit from there, and it is to return.
     WasThere,
+    /// A person wants the unit there.
+    Asked,
     /// The least of its memory and CPU is taken, and among equals it has the fewest assignments.
     LeastLoaded {
         /// How many less loaded hosts were skipped because they don't fit.
@@ -223,6 +230,7 @@ impl fmt::Display for Because {
                 write!(f, "no {key} with a host that fits has fewer of its kind than the hosts without one ({there})")
             }
             Self::WasThere => write!(f, "it was there before the drain"),
+            Self::Asked => write!(f, "it was asked to move there"),
             Self::Preferred { avoided: 0, missed: 0 } => write!(f, "the least loaded host that is as it prefers"),
             Self::Preferred { avoided, missed } => {
                 write!(
@@ -263,6 +271,11 @@ pub enum Departure {
         /// The unit that has, if it is one that this one must be with.
         with: Option<UnitName>,
     },
+    /// It was asked to move.
+    Moves {
+        /// The host that it moves to.
+        to: Host,
+    },
     /// It breaks a rule.
     Misfit(Misfit),
 }
@@ -280,6 +293,7 @@ impl fmt::Display for Departure {
             Self::Returns => write!(f, "it returns to the host that a drain took it from"),
             Self::Failed { with: None } => write!(f, "it has failed there (Reschedule=on-failure)"),
             Self::Failed { with: Some(unit) } => write!(f, "it moves with {unit}, which has failed there"),
+            Self::Moves { to } => write!(f, "it was asked to move, and fits {to}"),
             Self::Misfit(misfit) => misfit.fmt(f),
         }
     }
@@ -304,6 +318,7 @@ impl fmt::Display for Reason {
             Self::StaysAway { from } => write!(f, "stays away from {from}, which it doesn't fit any more"),
             Self::Again { host, times } => write!(f, "has failed on {host}, and is started again there (try {times})"),
             Self::Recovered { host } => write!(f, "has been well on {host} for a while: its failures are forgotten"),
+            Self::StaysUnmoved { why } => write!(f, "isn't moved: {why}"),
             Self::Done { host } => write!(f, "is done on {host}, and leaves it"),
             Self::Forgotten => write!(f, "needs no placement any more"),
         }

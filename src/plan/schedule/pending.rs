@@ -117,8 +117,8 @@ impl UnitWrites {
     /// their own: each host of a global unit (there may be thousands), and every `gone`, which doesn't take anything
     /// away yet. An assignment that the placement names is deleted together with the placement. The host of a unit that
     /// is done is told to remove it together with the placement that says so: with one of them alone, the unit would
-    /// run again, on another host or after a reboot. So is one told to remove a unit that has failed on it, together
-    /// with the placement, which remembers that.
+    /// run again, on another host or after a reboot. So is one told to remove a unit that has failed on it, or that
+    /// moves, together with the placement, which remembers that.
     fn decide(self, unit: &UnitName, cluster: &mut Cluster) -> Vec<(Step, Decision)> {
         let mut decisions = Vec::new();
         let mut assignments = Vec::new();
@@ -126,7 +126,7 @@ impl UnitWrites {
         let mut last = None;
         let home = self.placement.as_ref().and_then(|before| before.as_ref()?.value.host()).cloned();
         let is_done = self.placement.is_some() && cluster.done(unit).is_some();
-        let is_noted = home.is_some() && cluster.placed_on(unit) == home.as_ref();
+        let is_noted = self.placement.is_some() && home.is_some() && cluster.placed_on(unit) == home.as_ref();
         for (host, (before, reason)) in self.assignments {
             let global = before.as_ref().is_none_or(|before| before.value.global);
             let now = cluster.schedule.get_mut(&host).and_then(|assignments| assignments.get_mut(unit));

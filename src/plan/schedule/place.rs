@@ -29,8 +29,9 @@ impl Round<'_> {
         let ready = core.iter().all(|name| view.is_ready(name));
         let choose = |group: &[UnitName]| {
             let avoided = self.avoided(group);
-            let back = self.return_to(group).filter(|(host, _)| !avoided.contains(host));
-            back.or_else(|| view.choose(group, &rescan, &self.infeasible, &avoided))
+            let back = || self.return_to(group).filter(|(host, _)| !avoided.contains(host));
+            let found = self.move_to(group).or_else(back);
+            found.or_else(|| view.choose(group, &rescan, &self.infeasible, &avoided))
         };
         let (members, found) = match ready.then(|| choose(&whole)).flatten() {
             Some(found) => (whole, Some(found)),
@@ -60,10 +61,8 @@ impl Round<'_> {
         let from = self.remembered(unit, host, from);
         let left = left.map(|(host, why)| (self.host(&host), why));
         self.set_assignment(unit, host, Some(assignment));
-        self.set_placement(
-            unit,
-            Some(Placement::On { host: host.clone(), since: self.now, from, tried: carried(tried) }),
-        );
+        let (moved, tried) = (self.moved(unit), carried(tried));
+        self.set_placement(unit, Some(Placement::On { host: host.clone(), since: self.now, from, tried, moved }));
         self.pending.why(unit, Reason::Placed { host: self.host(host), because: because.clone(), left });
     }
 
@@ -76,7 +75,7 @@ impl Round<'_> {
             return; // only named by a cycle
         }
         // A member of a cycle is retried as long as any of them is.
-        let tried = || Unplaced { rescan: tried.clone(), left: None, from: None, tried: None };
+        let tried = || Unplaced { rescan: tried.clone(), left: None, from: None, tried: None, to: None };
         let Unplaced { rescan, left, .. } = self.unplaced.remove(unit).unwrap_or_else(tried);
         self.explain_waiting(unit, group, &rescan, left);
     }

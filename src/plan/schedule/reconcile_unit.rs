@@ -73,8 +73,9 @@ impl Round<'_> {
             return;
         }
         self.stay_away(unit);
+        self.stay_unmoved(unit);
         self.note_tries(unit);
-        let from = self.taken(unit);
+        let (from, to) = (self.taken(unit), self.moves_to(unit));
         let tried = self.scheduler.cluster.tried(unit).cloned().map(Box::new);
         let left = self.clear(unit, None);
         let placement = self.scheduler.cluster.placements.get(unit).map(|placement| placement.value.clone());
@@ -85,7 +86,7 @@ impl Round<'_> {
                 && let Some(why) = self.scheduler.sent_away.remove(unit)
             {
                 stays = true;
-                self.leave(unit, &host, why);
+                self.send(unit, &host, why);
             } else if Some(&host) == home {
                 stays = true;
                 self.stay_or_leave(unit, constraints, &host);
@@ -102,7 +103,7 @@ impl Round<'_> {
                 Some(Placement::Waiting { .. }) if left.is_none() => rescan,
                 _ => Rescan::Explain,
             };
-            self.queue_place(unit, Unplaced { rescan, left, from, tried });
+            self.queue_place(unit, Unplaced { rescan, left, from, tried, to });
         }
     }
 
@@ -238,7 +239,7 @@ impl Round<'_> {
     }
 
     /// Tell a host to stop and remove a unit. An assignment that was made in this round is withdrawn instead.
-    fn leave(&mut self, unit: &UnitName, host: &MachineId, because: Departure) {
+    pub(super) fn leave(&mut self, unit: &UnitName, host: &MachineId, because: Departure) {
         if self.pending.is_new(unit, host) {
             if !self.pending.may_take_back(unit) {
                 return;

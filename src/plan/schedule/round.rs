@@ -45,6 +45,8 @@ pub(super) struct Unplaced {
     pub(super) from: Option<Box<Taken>>,
     /// Where it has failed.
     pub(super) tried: Option<Box<Tried>>,
+    /// The host that it was asked to move to, if it left for that.
+    pub(super) to: Option<MachineId>,
 }
 
 impl<'a> Round<'a> {
@@ -118,6 +120,7 @@ impl<'a> Round<'a> {
                 known.left = known.left.take().or(unplaced.left);
                 known.from = known.from.take().or(unplaced.from);
                 known.tried = known.tried.take().or(unplaced.tried);
+                known.to = known.to.take().or(unplaced.to);
             }
             None => {
                 self.unplaced.insert(unit.clone(), unplaced);
@@ -164,6 +167,7 @@ impl<'a> Round<'a> {
             Some(value) => drop(placements.insert(unit.clone(), Versioned { value, revision: Revision::default() })),
             None => drop(placements.remove(unit)),
         }
+        self.scheduler.move_changed(unit);
     }
 
     /// The earlier texts of units that are kept no longer. The texts are files that nothing refers to then.

@@ -21,10 +21,10 @@ impl Scheduler {
         self.index.taken.from(host).filter_map(taken)
     }
 
-    /// Whether units that leave `home` together fit the host that a drain took them from.
+    /// Whether units that leave a host together all fit this one.
     #[must_use]
-    pub fn fits_back(&self, group: &[UnitName], host: &MachineId) -> bool {
-        self.view().at(group, host).is_some()
+    pub fn fits_on(&self, group: &[UnitName], host: &MachineId) -> bool {
+        self.view().at(group, host, Because::WasThere).is_some()
     }
 
     /// Whether units are about to be placed that may take the room of others.
@@ -44,18 +44,18 @@ impl Scheduler {
         let taken = |unit: &UnitName| self.cluster.placements.get(unit)?.value.taken().cloned();
         let returning = |unit: &UnitName| taken(unit).filter(|taken| self.cluster.is_to_return(unit, taken));
         let host = group.iter().find_map(returning)?.host;
-        self.fits_back(group, &host).then_some(host)
+        self.fits_on(group, &host).then_some(host)
     }
 }
 
 impl Indexed<'_> {
-    /// This host and why it is good, if all of `group` fit it.
-    pub(super) fn at(&self, group: &[UnitName], host: &MachineId) -> Option<(MachineId, Because)> {
+    /// This host and why it was chosen, if all of `group` fit it.
+    pub(super) fn at(&self, group: &[UnitName], host: &MachineId, why: Because) -> Option<(MachineId, Because)> {
         let members = self.members(group);
         let fits = |other: &MachineId| other == host && self.group_violation(&members, other, group).is_none();
         let ranked = || -> Candidates<'_> { (1, Box::new(iter::once(host))) };
         let found = self.preferred(group, &members, &ranked, &fits).filter(|_| !self.exclude_each_other(group));
-        found.map(|(host, _)| (host, Because::WasThere))
+        found.map(|(host, _)| (host, why))
     }
 }
 
@@ -67,7 +67,11 @@ impl Round<'_> {
         if cluster.maintenance.is_empty() {
             return None;
         }
-        let Placement::On { host, from, .. } = &cluster.placements.get(unit)?.value else { return None };
+        let Placement::On { host, from, moved, .. } = &cluster.placements.get(unit)?.value else { return None };
+        // It leaves because a person wants it elsewhere.
+        if moved.as_ref().is_some_and(|moved| moved.to.is_some()) {
+            return None;
+        }
         let generation = cluster.units.get(unit)?.generation;
         let is_known = |taken: &&Taken| {
             let began = cluster.asked_of(&taken.host).and_then(|asked| asked.drain_began());
@@ -94,7 +98,7 @@ impl Round<'_> {
         let host = group.iter().find_map(returning)?.host;
         let view = self.scheduler.view();
         // Elsewhere, it would run twice.
-        view.running_on(group).is_empty().then(|| view.at(group, &host)).flatten()
+        view.running_on(group).is_empty().then(|| view.at(group, &host, Because::WasThere)).flatten()
     }
 
     /// What is remembered of a unit that arrives on `host`. One that was to return, and didn't, stays away.
@@ -114,10 +118,10 @@ impl Round<'_> {
             return;
         }
         let placement = self.scheduler.cluster.placements.get(unit).map(|known| known.value.clone());
-        let Some(Placement::On { host, since, from: Some(taken), tried }) = placement else { return };
+        let Some(Placement::On { host, since, from: Some(taken), tried, moved }) = placement else { return };
         let back = self.host(&taken.host);
         let from = self.remembered(unit, &host, Some(taken));
-        self.set_placement(unit, Some(Placement::On { host, since, from, tried }));
+        self.set_placement(unit, Some(Placement::On { host, since, from, tried, moved }));
         self.pending.why(unit, Reason::StaysAway { from: back });
     }
 }

@@ -76,7 +76,8 @@ impl Round<'_> {
     pub(super) fn note_tries(&mut self, unit: &UnitName) {
         let retry = self.scheduler.retried.remove(unit);
         let cluster = &self.scheduler.cluster;
-        let Some(Placement::On { host, since, from, tried }) = cluster.placements.get(unit).map(|known| &known.value)
+        let Some(Placement::On { host, since, from, tried, moved }) =
+            cluster.placements.get(unit).map(|known| &known.value)
         else {
             return;
         };
@@ -99,8 +100,8 @@ impl Round<'_> {
             (Some(Retry::Forget), _) => Some(Reason::Recovered { host: self.host(host) }),
             _ => None,
         };
-        let (host, since, from) = (host.clone(), *since, from.clone());
-        self.set_placement(unit, Some(Placement::On { host, since, from, tried: next.map(Box::new) }));
+        let (host, since, from, moved) = (host.clone(), *since, from.clone(), moved.clone());
+        self.set_placement(unit, Some(Placement::On { host, since, from, tried: next.map(Box::new), moved }));
         if let Some(why) = why {
             self.pending.why(unit, why);
         }

@@ -13,6 +13,7 @@ use crate::model::unit::Unit;
 use crate::registry::ask::{self, Refusal};
 use crate::registry::keys;
 use crate::registry::maintenance::{self, Request as HostRequest};
+use crate::registry::moves::Request as MoveRequest;
 use crate::registry::reader::{Damaged, Reader};
 use crate::registry::records::file::FileRecord;
 use crate::registry::scope::Scope;
@@ -159,6 +160,17 @@ pub async fn trial_of_hosts<S: Store>(
     add_files(reader, &mut cluster).await.map_err(maintenance::Refusal::Store)?;
     let changes = maintenance::trial(&cluster, hosts, request, by, now)?;
     let applied = Applied { revision: cluster.revision, units: Vec::new() };
+    Ok(Trial { applied, changes, cluster, unreadable: damaged.into_keys().collect() })
+}
+
+/// What it would change to ask units to move.
+///
+/// # Errors
+/// [`StoreError::Unavailable`], [`StoreError::Refused`].
+pub async fn trial_of_moves<S: Store>(reader: &Reader<S>, request: &MoveRequest) -> Result<Trial, StoreError> {
+    let (mut cluster, damaged) = reader.all(&EVERYTHING, &Scope::All).await?;
+    add_files(reader, &mut cluster).await?;
+    let (changes, applied) = (request.changes(&cluster), Applied { revision: cluster.revision, units: Vec::new() });
     Ok(Trial { applied, changes, cluster, unreadable: damaged.into_keys().collect() })
 }
 

@@ -6,7 +6,7 @@ use crate::model::author::Author;
 use crate::model::cluster::{Change, Versioned};
 use crate::model::name::{MachineId, UnitName};
 use crate::model::rule::Reasons;
-use crate::model::unit::{Done, Placement, Taken, Tried};
+use crate::model::unit::{Done, Moved, Placement, Taken, Tried};
 
 #[cfg(test)]
 use super::tests::Form;
@@ -32,6 +32,9 @@ pub enum Signed<'a> {
         /// As there.
         #[serde(skip_serializing_if = "Option::is_none")]
         tried: Option<&'a Tried>,
+        /// As there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        moved: Option<&'a Moved>,
         /// The host whose engine decided.
         by: &'a Author,
     },
@@ -57,9 +60,14 @@ impl<'a> Signed<'a> {
     #[must_use]
     pub fn new(placement: &'a Placement, by: &'a Author) -> Self {
         match placement {
-            Placement::On { host, since, from, tried } => {
-                Self::On { host, since: *since, from: from.as_deref(), tried: tried.as_deref(), by }
-            }
+            Placement::On { host, since, from, tried, moved } => Self::On {
+                host,
+                since: *since,
+                from: from.as_deref(),
+                tried: tried.as_deref(),
+                moved: moved.as_deref(),
+                by,
+            },
             Placement::Waiting { why, reasons, since } => {
                 Self::Waiting { why, reasons: reasons.as_ref(), done: None, since: *since, by }
             }
@@ -113,6 +121,32 @@ impl Family for Records {
                 r#""from":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2b","drain":3,"generation":2,"stays":4}}}"#,
             ),
         ),
+        // About to leave for another host, as was asked.
+        Form::signed(
+            "placement/a.service",
+            concat!(
+                r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5,"#,
+                r#""moved":{"generation":9,"to":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2b"},"#,
+                r#""by":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"}}}"#,
+            ),
+            concat!(
+                r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5,"#,
+                r#""moved":{"generation":9,"to":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2b"}}}"#,
+            ),
+        ),
+        // It was asked to move, and stays.
+        Form::signed(
+            "placement/a.service",
+            concat!(
+                r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5,"#,
+                r#""moved":{"generation":9,"why":"fits no other host"},"#,
+                r#""by":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"}}}"#,
+            ),
+            concat!(
+                r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5,"#,
+                r#""moved":{"generation":9,"why":"fits no other host"}}}"#,
+            ),
+        ),
         Form::signed(
             "placement/a.service",
             concat!(
@@ -156,7 +190,7 @@ mod tests {
     #[test]
     fn what_is_written_is_the_form_that_is_read() {
         let by = Author { host: "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().ok(), ..Author::default() };
-        for form in &Records::FORMS[..5] {
+        for form in &Records::FORMS[..7] {
             let placement: Placement = serde_json::from_str(form.stored()).unwrap();
             assert_eq!(serde_json::to_string(&Signed::new(&placement, &by)).unwrap(), form.stored());
         }

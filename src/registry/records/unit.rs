@@ -66,6 +66,22 @@ impl Family for Records {
                 r#""ask":{"what":"pause","generation":9,"by":{"uid":0,"user":"root"}},"submitted":5}"#,
             ),
         ),
+        // It is to move.
+        Form::today(
+            "unit/moves.service",
+            concat!(
+                r#"{"desired":"launched","hash":"3750b3e9","generation":7,"#,
+                r#""move":{"generation":9,"from":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","#,
+                r#""to":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2b","force":true,"by":{"uid":0,"user":"root"}},"submitted":5}"#,
+            ),
+        ),
+        Form::today(
+            "unit/leaves.service",
+            concat!(
+                r#"{"desired":"launched","hash":"3750b3e9","generation":7,"#,
+                r#""move":{"generation":9,"from":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"},"submitted":5}"#,
+            ),
+        ),
         // Somebody else has asked for something since it was submitted.
         Form::today(
             "unit/db.service",

@@ -76,7 +76,8 @@ fn view(cluster: &Cluster, host: &MachineId, units: BTreeMap<UnitName, Verdict>)
             Verdict::Waits(wait) => (DrainWhat::Waits, Some(wait.to_string()), Vec::new()),
             Verdict::Stays(group) => (DrainWhat::Stays, None, reasons(cluster, host, &name, &group)),
             Verdict::Bound(unit) => {
-                let why = format!("{unit} belongs to the host (MoveAfterSec=infinity)");
+                let way_out = format!("fleetctl move {unit} HOST");
+                let why = format!("{unit} belongs to the host (MoveAfterSec=infinity); {way_out} moves it");
                 (DrainWhat::Stays, Some(why), Vec::new())
             }
             Verdict::Tied(unit) => (DrainWhat::Stays, Some(tied(&unit)), Vec::new()),

@@ -25,10 +25,11 @@ use crate::model::rollout::{MemberName, Request};
 use crate::plan::forecast::{Course, Effect, Forecast, Present, forecast};
 use crate::registry::apply::{Applied, Trial, trial_of_asks, trial_of_hosts};
 use crate::registry::maintenance::Request as HostRequest;
+use crate::registry::moves::Request as MoveRequest;
 use crate::registry::units::Intent;
 use crate::store::Store;
 
-use super::{apply, hosts, no_parameters, rollouts};
+use super::{apply, hosts, moves, no_parameters, rollouts};
 
 pub(super) async fn post<S: Store>(
     State(api): State<Api<S>>,
@@ -39,19 +40,23 @@ pub(super) async fn post<S: Store>(
 ) -> Result<Json<Plan>, Failure> {
     no_parameters(&uri)?;
     must_be_json(&headers)?;
-    let PlanRequest { units, asks, hosts } = serde_json::from_slice(&body)
+    let PlanRequest { units, asks, hosts, moves } = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
-    let change = match (units, asks, hosts) {
-        (Some(units), None, None) => Asked::Units(apply::checked(&api, &Apply { units }).await?),
-        (None, None, Some(ask)) => {
+    let change = match (units, asks, hosts, moves) {
+        (Some(units), None, None, None) => Asked::Units(apply::checked(&api, &Apply { units }).await?),
+        (None, None, Some(ask), None) => {
             caller.check(Administer)?;
             Asked::Hosts(hosts::request(ask)?)
         }
-        (None, Some(asks), None) => {
+        (None, Some(asks), None, None) => {
             asks.iter().try_for_each(|ask| caller.check_name(&ask.name))?;
             Asked::Rollouts(asks.into_iter().map(|PlanAsk { name, ask }| (name, ask)).collect())
         }
-        _ => return Err(Failure::bad_request("can't read the batch: it has either `units`, `asks` or `hosts`")),
+        (None, None, None, Some(asked)) => Asked::Moves(moves::request(asked, &caller)?),
+        _ => {
+            let message = "can't read the batch: it has either `units`, `asks`, `hosts` or `moves`";
+            return Err(Failure::bad_request(message));
+        }
     };
     // Each takes a copy of the cluster, and time of a processor.
     let turn = Arc::clone(&api.planning).lock_owned().await;
@@ -65,6 +70,13 @@ pub(super) async fn post<S: Store>(
             let by = api.author(&caller);
             let trial = trial_of_hosts(&api.reader, &ids, &request, &by, api.clock.now_ms()).await;
             trial.map_err(|refusal| hosts::refused(&api, refusal))?
+        }
+        Asked::Moves(request) => {
+            let (trial, now) = (moves::trial(&api, &request).await?, api.clock.now_ms());
+            let copy = trial.clone();
+            let judged = tokio::task::spawn_blocking(move || moves::judge(copy, &request, now).map(drop));
+            judged.await.map_err(|error| Failure::unavailable(error.to_string()))??;
+            trial
         }
     };
     let names = Cluster { machines: cluster.machines.clone(), roster: cluster.roster.clone(), ..Cluster::default() };
@@ -81,6 +93,7 @@ enum Asked {
     Units(Vec<Intent>),
     Rollouts(Vec<(UnitName, Request)>),
     Hosts((BTreeSet<MachineId>, HostRequest)),
+    Moves(MoveRequest),
 }
 
 /// The answer; `hosts` has the names of hosts.

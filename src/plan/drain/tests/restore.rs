@@ -25,7 +25,7 @@ fn drained(units: &[(&str, &str)]) -> Bench {
 }
 
 fn returning(bench: &Bench, unit: &str) -> Option<Verdict> {
-    look(&bench.scheduler, &bench.timers, bench.now).1.get(&id(1))?.get(unit).cloned()
+    look(&bench.scheduler, &bench.timers, bench.now).returning.get(&id(1))?.get(unit).cloned()
 }
 
 #[test]
