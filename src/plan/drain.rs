@@ -1,6 +1,6 @@
-//! Which units are told to leave hosts that are drained, to return to hosts that were, or to move because a person asked
-//! for it; and which wait or stay, and why. Pure; `timers` is what the leader has seen. Owns the budgets: how many units are on their way at once. Must
-//! never decide where a unit goes (`schedule` does), nor write anything.
+//! Which units are told to leave hosts that are drained, to return to hosts that were, or to move because a person
+//! asked for it; and which wait or stay, and why. Pure; `timers` is what the leader has seen. Owns the budgets: how
+//! many units are on their way at once. Must never decide where a unit goes (`schedule` does), nor write anything.
 //!
 //! A unit is told to leave only when a host that fits is known, for it and for all that must be with it. So none is
 //! stopped in vain, unless the drain says so (`force`).
@@ -178,7 +178,8 @@ fn look_at_drains(
 }
 
 /// Tell the units to leave that are to leave now, for another host or for the one that they return to. Returns whether
-/// it is to be done again as soon as what is about to be placed is placed: until then, it isn't known who can return, or move.
+/// it is to be done again as soon as what is about to be placed is placed: until then, it isn't known who can return,
+/// or move.
 pub fn step(scheduler: &mut Scheduler, timers: &mut Timers, now: u64) -> bool {
     if scheduler.cluster().maintenance.is_empty() && !is_under_way(scheduler) {
         return false;

@@ -133,7 +133,7 @@ async fn what_is_asked_of_a_rollout_leads_to_what_its_members_do() {
     }
     for body in [json!({}), json!({ "units": [], "asks": [] })] {
         let refused = daemon.send("POST", "/fleet/v2/plan", &body).await;
-        let error = "can't read the batch: it has either `units`, `asks` or `hosts`";
+        let error = "can't read the batch: it has either `units`, `asks`, `hosts` or `moves`";
         assert_eq!((refused.status, refused.error().as_str()), (400, error));
     }
     assert_eq!(daemon.store.commits(), commits);

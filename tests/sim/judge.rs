@@ -841,8 +841,8 @@ impl Facts {
     }
 
     /// A unit is sent away from its host because a person wants it, or one that it must be with, elsewhere. This is
-    /// wrong if nobody did in any state from which the leader may have planned, if the host that it is sent to fitted it
-    /// in none, or if more members of its set are away than may be because of it. Returns whether that is why.
+    /// wrong if nobody did in any state from which the leader may have planned, if the host that it is sent to fitted
+    /// it in none, or if more members of its set are away than may be because of it. Returns whether that is why.
     fn is_moved(&self, host: &MachineId, name: &UnitName, before: usize, journal: &Journal) -> bool {
         let moved = self.cluster.placements.get(name).and_then(|known| known.value.moved()?.to.clone());
         let Some(to) = moved else { return false };

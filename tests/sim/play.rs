@@ -16,7 +16,7 @@ use flotilla::systemd::fake::{Behaviour, Outcome, Policy};
 use futures_util::future::join;
 use tokio::time::sleep;
 
-use super::forge::{GHOST, KINDS};
+use super::forge::{self, GHOST, KINDS};
 use super::journal::Journal;
 use super::judge::{closure, needs};
 use super::line::{Cut, Weather};
@@ -242,6 +242,7 @@ impl Game {
         for _ in 0..self.random.within(15..=60) {
             let longest = *self.random.pick(&[50, 50, 2000, 2000, 15_000]);
             sleep(self.random.millis(1..=longest)).await;
+            self.world.carry_out_reboots().await;
             if self.accidents.is_empty() || self.random.chance(500) {
                 self.user_acts().await;
             } else {
@@ -352,7 +353,7 @@ impl Game {
         }
     }
 
-    /// Sometimes hosts are to reboot, or no longer; those that have asked for it do.
+    /// Sometimes hosts are to reboot, or no longer.
     async fn reboot(&mut self) {
         let Some(random) = &mut self.reboots else { return };
         let hosts = u64::try_from(self.world.hosts.len()).unwrap();
@@ -367,7 +368,6 @@ impl Game {
         } else if random.chance(60) {
             let _ = self.world.cancel_reboot(host).await;
         }
-        self.world.carry_out_reboots().await;
     }
 
     /// Sometimes a host is cordoned or drained, or no longer, and sometimes what has left it comes back.
@@ -409,7 +409,10 @@ impl Game {
             return;
         }
         let hosts: Vec<MachineId> = self.world.hosts.iter().map(|host| host.id.clone()).collect();
-        let placed: Vec<UnitName> = self.world.judge.cluster().placements.into_keys().collect();
+        // What was written past the daemons is removed only as long as nobody has changed it.
+        let is_forged = |name: &UnitName| name.as_str() == forge::UNIT;
+        let mut placed: Vec<UnitName> = self.world.judge.cluster().placements.into_keys().collect();
+        placed.retain(|name| !is_forged(name));
         if placed.is_empty() {
             return;
         }
@@ -641,6 +644,7 @@ impl Game {
             }
         }
         if self.reboots.is_some() {
+            self.world.carry_out_reboots().await;
             for host in 0..self.world.hosts.len() {
                 let _ = self.world.cancel_reboot(host).await;
             }

@@ -1,5 +1,5 @@
-//! `fleetctl move`: units go to other hosts. Owns which words are units, and what is shown of it; the leader decides who
-//! leaves when.
+//! `fleetctl move`: units go to other hosts. Owns which words are units, and what is shown of it; the leader decides
+//! who leaves when.
 
 use std::collections::{BTreeMap, BTreeSet};
 

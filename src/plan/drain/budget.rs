@@ -1,5 +1,6 @@
 //! How many units may be away at a time: of a set, `Parallel=` of its rollouts, which draw on the same; of other units
-//! from a host or to one, what the drain or the restore says; of those that are moved, ten. A unit that isn't well serves nobody, and may always go.
+//! from a host or to one, what the drain or the restore says; of those that are moved, ten. A unit that isn't well
+//! serves nobody, and may always go.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Which units move because a person asked for it, and which wait or stay where they are, and why. Draws on the same
-//! budgets as drains. A request is carried out once: a unit that doesn't fit any more when its turn comes stays, and what
-//! fits later isn't moved unless somebody asks again.
+//! budgets as drains. A request is carried out once: a unit that doesn't fit any more when its turn comes stays, and
+//! what fits later isn't moved unless somebody asks again.
 
 use std::collections::BTreeMap;
 
