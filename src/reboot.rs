@@ -114,9 +114,16 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
                 update = mirror.next() => update.map(|update| self.learn(update)).map_err(Trouble::Store),
                 () = until(due) => Ok(()),
             };
-            let done = match changed {
-                Ok(()) => self.step().await,
-                Err(trouble) => Err(trouble),
+            let done = async {
+                changed?;
+                self.step().await
+            };
+            // A store that doesn't answer must not hold up the end of the daemon. What a step has begun, the next
+            // daemon finds in the store.
+            let done = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                done = done => done,
             };
             let pause = match done {
                 Ok(pause) => {
@@ -264,7 +271,9 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         if let Err(error) = self.host.write_boot_file(BEGUN, &generation).await {
             return Ok(Err(error));
         }
-        reboots::begin(&self.reader, group, &self.options.id).await?;
+        if !reboots::begin(&self.reader, group, &self.options.id).await? {
+            return Err(Trouble::Other("it has been cancelled meanwhile".into()));
+        }
         Ok(self.host.request_reboot().await)
     }
 
@@ -272,7 +281,8 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         let began = Instant::now();
         let is_restored = |asked: &Maintenance| asked.restore.is_some();
         let settled = self.look(is_restored, |(_, returning), id| returning.get(id).is_none_or(is_settled)).await?;
-        if settled.unwrap_or(true) {
+        // Without an answer, the restore is over, which the next step sees, or this host isn't registered.
+        if settled.unwrap_or(false) {
             return self.release(group, Release::Done).await;
         }
         Ok(Some(LOOK.max(began.elapsed() * SHARE)))
@@ -285,7 +295,9 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         of: impl FnOnce((Verdicts, Verdicts), &MachineId) -> T + Send + 'static,
     ) -> Result<Option<T>, Trouble> {
         let (id, now) = (&self.options.id, self.options.clock.now_ms());
-        let is_asked = |cluster: &Cluster| cluster.asked_of(id).is_some_and(is_asked);
+        // Of a host that isn't registered, nothing is decided, and so nothing is known.
+        let is_asked =
+            |cluster: &Cluster| cluster.machines.contains_key(id) && cluster.asked_of(id).is_some_and(is_asked);
         Ok(looked(&self.reader, id, now, is_asked, |_, found, id| of(found, id)).await?)
     }
 }

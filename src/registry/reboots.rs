@@ -193,18 +193,19 @@ pub async fn forget<S: Store>(reader: &Reader<S>, host: &MachineId, undrain: boo
     Ok(had)
 }
 
-/// The reboot of a host is about to begin.
+/// The reboot of a host is about to begin. Returns whether it may: it has its slot, and is drained.
 ///
 /// # Errors
 /// See [`Refusal`].
-pub async fn begin<S: Store>(reader: &Reader<S>, group: &Group, host: &MachineId) -> Result<(), Refusal> {
+pub async fn begin<S: Store>(reader: &Reader<S>, group: &Group, host: &MachineId) -> Result<bool, Refusal> {
     let begun = edit(reader, (group, host), false, |(all, asked), _| {
         let mut all = all.clone();
         let holder = all.holders.iter_mut().find(|holder| holder.host == *host && !holder.down)?;
+        asked.drain.as_ref()?;
         holder.down = true;
         Some((all, asked.clone()))
     });
-    begun.await.map(drop)
+    begun.await.map(|(all, asked)| all.holder(host).is_some_and(|holder| holder.down) && asked.drain.is_some())
 }
 
 /// Why the reboot of a host can't go on; empty if it can.

@@ -39,6 +39,7 @@ use super::health::Answers;
 use super::journal::Journal;
 use super::machines::Machines;
 use super::marks::JUDGE;
+use super::reboots;
 use super::retries::{self, Retries};
 use super::rollouts;
 use super::told::{Point, Reader};
@@ -74,6 +75,8 @@ struct Facts {
     silence: rollouts::Silence,
     /// The units that have failed, or are well.
     retries: Retries,
+    /// The hosts whose reboot has begun.
+    down: BTreeSet<MachineId>,
     /// When each host that isn't registered was last.
     lost: BTreeMap<MachineId, Duration>,
     /// When each host vanished last that was remembered as present: since then it is gone, as far as a leader can know.
@@ -500,6 +503,7 @@ impl Facts {
         (leave, arrive, moved): (&mut Slices, &mut Slices, &mut Slices),
     ) -> bool {
         let leader = Key::Leader.to_string();
+        reboots::judge(event, &self.cluster, &mut self.down, journal);
         match event {
             Event::Put(kv) if kv.key == leader => {
                 if self.leader.is_none() {
@@ -629,12 +633,12 @@ impl Facts {
                 // if that reports it.
                 plans = !self.cluster.rollouts.is_empty() || !self.cluster.maintenance.is_empty();
                 plans |= retries::asks(&effective(&self.cluster), name);
-                self.retries.reported(name, host, state.as_ref().map(|state| &state.value), now);
                 self.ended.extend(state.as_ref().and_then(|state| rollouts::ended(name, &state.value)));
                 let known = self.cluster.states.get(name).and_then(|reports| reports.get(host));
                 let state = state.as_ref().map(|state| &state.value);
                 // The deletion of the report's other key doesn't change the report.
                 if state.is_some() || known.is_none_or(|known| known.form == *form) {
+                    self.retries.reported(name, host, state, now);
                     self.machines.reported(host, name, state, lease);
                 }
                 if let Some(state) = state.filter(|_| !self.restoring) {
@@ -735,7 +739,7 @@ impl Facts {
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster)) && stays(&gated(cluster))) {
             let returned = || self.is_returned(host, name, before, journal);
             let moved = || self.is_moved(host, name, before, journal);
-            if self.is_rescheduled(host, name, before, journal) || returned() || moved() {
+            if self.is_rescheduled(host, name, before, journal) || moved() || returned() {
                 return;
             }
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));

@@ -5,7 +5,7 @@ use flotilla::model::name::UnitName;
 use super::health::{COMMAND_SECTION, LIVE_SECTION, SECTION};
 
 /// Name, `[Unit]`, `[X-Fleet]` and the rest, a line for each.
-const UNITS: [(&str, &str, &str, &str); 30] = [
+const UNITS: [(&str, &str, &str, &str); 28] = [
     ("a.service", "", "", ""),
     ("b.service", "", "MoveAfterSec=40", ""),
     (
@@ -38,8 +38,6 @@ const UNITS: [(&str, &str, &str, &str); 30] = [
     ("sole.service", "", "OnDisconnect=stop\nMoveAfterSec=30", ""),
     ("lively.service", "", "", "[Service]\nRestart=on-abnormal\nRestartSec=1\n"),
     ("tired.service", "", "MoveAfterSec=infinity", ""),
-    ("roamer.service", "", "Reschedule=on-failure\nRescheduleSec=2\nRescheduleMaxDelaySec=9", ""),
-    ("roamer-mate.service", "BindsTo=roamer.service\nAfter=roamer.service", "MachineOf=roamer.service", ""),
     ("sole-mate.service", "Requires=sole.service\nAfter=sole.service", "MachineOf=sole.service", ""),
 ];
 

@@ -1,33 +1,40 @@
 //! What must hold when a host goes down because its daemon has asked for that: it has one of the slots, is drained, and
 //! has nothing left that could run elsewhere.
 
-use flotilla::model::cluster::Cluster;
+use std::collections::BTreeSet;
+
+use flotilla::model::cluster::{Cluster, Versioned};
 use flotilla::model::name::MachineId;
-use flotilla::model::unit::Target;
+use flotilla::model::unit::{Assignment, Target};
 use flotilla::plan::reboot::SLOTS;
-use flotilla::registry::reader::Reader;
-use flotilla::registry::reboots;
-use flotilla::store::embedded::Embedded;
+use flotilla::registry::keys::REBOOTS;
+use flotilla::registry::records::{Family as _, reboots};
+use flotilla::store::Event;
 
-use super::judge::Judge;
+use super::journal::Journal;
 
-impl Judge {
-    /// Judge that `host` goes down.
-    pub(crate) async fn reboots(&self, name: &str, host: &MachineId, store: &Embedded) {
-        self.look();
-        let (_, groups) = reboots::all(&Reader::new(store.clone())).await.unwrap();
-        let group = groups.iter().find(|(_, all)| all.holder(host).is_some());
-        match group {
-            None => self.journal.violate(format!("{name} reboots and has no slot")),
-            Some((group, all)) if all.holders.len() > SLOTS => {
-                self.journal.violate(format!("{name} reboots, and {} hosts of {group} have slots", all.holders.len()));
-            }
-            Some(_) => {}
+/// Judge a record of reboots. `down` has the hosts whose reboot has begun.
+pub(crate) fn judge(event: &Event, cluster: &Cluster, down: &mut BTreeSet<MachineId>, journal: &Journal) {
+    let Event::Put(kv) = event else {
+        if matches!(event, Event::Delete(key) if key.starts_with(REBOOTS)) {
+            down.clear();
         }
-        left(&self.cluster(), host).for_each(|unit| {
-            self.journal.violate(format!("{name} reboots, and {unit} is left on it"));
-        });
+        return;
+    };
+    if !kv.key.starts_with(REBOOTS) {
+        return;
     }
+    let Ok(all) = reboots::Records::read(kv) else { return };
+    if all.holders.len() > SLOTS {
+        journal.violate(format!("{} hosts have slots for their reboot", all.holders.len()));
+    }
+    let begun: BTreeSet<MachineId> =
+        all.holders.iter().filter(|holder| holder.down).map(|holder| holder.host.clone()).collect();
+    for host in begun.difference(down) {
+        let name = cluster.hostname(host).unwrap_or(host.short());
+        left(cluster, host).for_each(|unit| journal.violate(format!("{name} reboots, and {unit} is left on it")));
+    }
+    *down = begun;
 }
 
 /// The units that were on a host when its drain began, and could have left.
@@ -35,12 +42,12 @@ fn left<'a>(cluster: &'a Cluster, host: &'a MachineId) -> impl Iterator<Item = S
     let drain = cluster.asked_of(host).and_then(|asked| asked.drain.as_ref());
     let missing = drain.is_none().then(|| "its drain".to_owned());
     let there = cluster.schedule.get(host).into_iter().flatten();
-    let could_leave = move |told: &flotilla::model::unit::Assignment| {
-        let before = drain.is_some_and(|drain| told.generation <= drain.generation);
-        before && !told.global && told.target != Target::Removed
+    let could_leave = move |told: &Versioned<Assignment>| {
+        let before = drain.is_some_and(|drain| told.revision <= drain.generation);
+        before && !told.value.global && told.value.target != Target::Removed
     };
     let belongs =
         |unit: &_| cluster.constraints(unit).is_none_or(|c| c.belongs_to_its_host() || !c.machine_of.is_empty());
-    let left = there.filter(move |(unit, told)| could_leave(&told.value) && !belongs(unit));
+    let left = there.filter(move |(unit, told)| could_leave(told) && !belongs(unit));
     missing.into_iter().chain(left.map(|(unit, _)| unit.to_string()))
 }

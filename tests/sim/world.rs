@@ -308,8 +308,6 @@ impl World {
     pub(crate) async fn carry_out_reboots(&mut self) {
         for host in 0..self.hosts.len() {
             if self.hosts[host].on && self.hosts[host].fake.is_to_reboot() {
-                let Host { name, id, .. } = &self.hosts[host];
-                self.judge.reboots(name, id, &self.store).await;
                 self.shut_down(host, false).await;
                 sleep(BOOT).await;
                 self.power_on(host);
@@ -331,13 +329,17 @@ impl World {
 
     /// As `systemctl stop fleetd`.
     pub(crate) async fn stop_daemon(&mut self, host: usize) {
+        self.stop_daemon_within(host, TTL).await;
+    }
+
+    async fn stop_daemon_within(&mut self, host: usize, limit: Duration) {
         let Some(daemon) = self.hosts[host].daemon.take() else { return };
         self.journal.note(format!("* daemon of {} is stopped", self.hosts[host].name));
         // systemd continues what it stops.
         self.thaw(host);
         daemon.stop.cancel();
         for mut task in [daemon.agent, daemon.engine].into_iter().chain(daemon.rebooter) {
-            match tokio::time::timeout(TTL, &mut task).await {
+            match tokio::time::timeout(limit, &mut task).await {
                 Ok(ended) => self.ended(host, ended),
                 Err(_) => {
                     self.journal.violate(format!("the daemon of {} doesn't stop", self.hosts[host].name));
@@ -399,7 +401,8 @@ impl World {
                 fake.go_down();
             });
         }
-        self.stop_daemon(host).await;
+        // Each request may go unanswered for as long as it has time.
+        self.stop_daemon_within(host, 4 * TTL).await;
         self.power_off(host).await;
     }
 
