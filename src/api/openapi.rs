@@ -232,7 +232,7 @@ fn description() -> Value {
                 summary: "Move units to other hosts, with those that must be with them: all or none.",
                 needs: Need::Operate,
                 parameters: vec![],
-                request: body(types.request::<wire::MoveUnits>(), json!({ "units": ["web@2.service"] })),
+                request: body(types.request::<wire::MoveUnits>(), json!({ "units": ["a.service"] })),
                 done: vec![(
                     200,
                     "Asked. The leader acts on it after the answer.",

@@ -22,6 +22,8 @@ async fn every_operation_answers_as_described_and_no_other_does() {
     let daemon = Daemon::start().await;
     daemon.machine(N1, "n1", &[("zone", "a")]).await;
     let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
+    // For what moves.
+    daemon.machine("3ec325e8bf0d4d5a9c6a7b8c9d0e1f2c", "n3", &[]).await;
     daemon.place("a.service", N1, Target::Launched).await;
     daemon.order("g.service", N1, Target::Launched, 1).await;
     daemon.report("a.service", N1, Target::Launched, "active", 9).await;

@@ -228,7 +228,7 @@ fn a_unit_is_moved_under_load_without_a_failed_request() {
     let (member, sidekick) = (format!("web@{member}.service"), format!("web-announce@{member}.service"));
     let other = if home == "n2" { "n3" } else { "n2" };
     assert_eq!(lab.fleetctl(&["move", &member, other, "--plan"]).code, 3);
-    under_load(&lab, 5, || {
+    under_load(&lab, 2, || {
         let moved = lab.fleetctl(&["move", &member, other]);
         assert_eq!(moved.code, 0, "{moved:?}");
         assert!(moved.stdout.contains(&format!("  {member}  moved to {other} (")), "{moved:?}");
