@@ -2,9 +2,9 @@
 //! `FLOTILLA_BLESS=1` writes it. Owns the list of operations, and of the statuses that each may answer with;
 //! tests/api compares both with what is answered.
 
+mod hosts;
 mod parts;
 mod printed;
-mod reboots;
 mod services;
 
 use serde_json::{Value, json};
@@ -12,9 +12,7 @@ use serde_json::{Value, json};
 use super::wire::{self, v1};
 use crate::model::role::Operation as Need;
 
-use parts::{
-    CHANGE, Operation, READ, Types, body, globs, json_of, lines, list, machine, name, offline, one, query, token,
-};
+use parts::{CHANGE, Operation, READ, Types, body, globs, json_of, lines, list, name, offline, one, query, token};
 
 const DESCRIPTION: &str = "What every fleetd serves for its whole cluster. v1 is CoreOS fleet's API, also served \
     under `/v1-alpha`; v2 is for what v1 can't say. `HEAD` works wherever `GET` does. A socket has a role, and \
@@ -36,7 +34,6 @@ fn description() -> Value {
         { "name": "web@1.service", "desired": "launched" },
         { "name": "old.service", "destroy": true },
     ] });
-    let cordon = json!({ "ask": "cordon", "hosts": ["3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"], "why": "new disk" });
     let filters = [("unitName", "Only reports of this unit."), ("machineID", "Only reports of this host.")];
     let line = types.answer::<wire::WatchLine>();
     let rollout_line = types.answer::<wire::RolloutLine>();
@@ -242,119 +239,6 @@ fn description() -> Value {
             },
         ),
         (
-            "/fleet/v2/machines",
-            "get",
-            Operation {
-                needs: Need::Discover,
-                ..list(
-                    "machines",
-                    "Hosts that are alive, and those that are gone and weren't forgotten.",
-                    vec![offline()],
-                    types.answer::<wire::MachineList>(),
-                )
-            },
-        ),
-        (
-            "/fleet/v2/machines",
-            "post",
-            Operation {
-                id: "askHosts",
-                summary: "Ask something of hosts, all or none: no new unit is placed on a host that is cordoned.",
-                needs: Need::Administer,
-                parameters: vec![],
-                request: body(types.request::<wire::AskHosts>(), cordon),
-                done: vec![(
-                    200,
-                    "Asked. The leader acts on it after the answer.",
-                    json_of(types.answer::<wire::AskedHosts>()),
-                )],
-                refused: &[400, 404, 408, 409, 413, 415, 500, 503],
-            },
-        ),
-        (
-            "/fleet/v2/machines/{id}",
-            "delete",
-            Operation {
-                id: "forget",
-                summary: "Forget a host that is gone, its dynamic metadata, and what was asked of it. Refused for one \
-                          that is registered.",
-                needs: Need::Administer,
-                parameters: vec![machine()],
-                request: None,
-                done: vec![(204, "Forgotten.", None)],
-                refused: &[400, 404, 409, 500, 503],
-            },
-        ),
-        (
-            "/fleet/v2/machines/{id}/drain",
-            "get",
-            Operation {
-                parameters: vec![machine()],
-                ..one(
-                    "drain",
-                    "What becomes of the units on a host that is drained.",
-                    types.answer::<wire::DrainView>(),
-                )
-            },
-        ),
-        (
-            "/fleet/v2/machines/{id}/restore",
-            "get",
-            Operation {
-                parameters: vec![machine()],
-                ..one(
-                    "restoreOfHost",
-                    "What becomes of the units that come back to a host after a drain.",
-                    types.answer::<wire::RestoreView>(),
-                )
-            },
-        ),
-        (
-            "/fleet/v2/machines/{id}/metadata",
-            "delete",
-            Operation {
-                id: "forgetMetadata",
-                summary: "Delete all dynamic metadata of a host, registered or not: its configuration counts again.",
-                needs: Need::Administer,
-                parameters: vec![machine()],
-                request: None,
-                done: vec![(204, "Deleted.", None)],
-                refused: &[400, 404, 500, 503],
-            },
-        ),
-        (
-            "/fleet/v2/resources",
-            "get",
-            list(
-                "resources",
-                "How much memory and CPU each host offers, and how much units take of it with Memory= and CPU=.",
-                vec![],
-                types.answer::<wire::ResourceList>(),
-            ),
-        ),
-        (
-            "/fleet/v2/settings",
-            "get",
-            list("settings", "The settings of the whole cluster.", vec![], types.answer::<wire::SettingList>()),
-        ),
-        (
-            "/fleet/v2/settings",
-            "post",
-            Operation {
-                id: "changeSettings",
-                summary: "Change settings of the whole cluster, all or none.",
-                needs: Need::Administer,
-                parameters: vec![],
-                request: body(types.request::<wire::ChangeSettings>(), json!({ "set": { "placement": "pack" } })),
-                done: vec![(
-                    200,
-                    "Changed. The leader acts on it after the answer.",
-                    json_of(types.answer::<wire::SettingList>()),
-                )],
-                refused: &[400, 408, 409, 413, 415, 500, 503],
-            },
-        ),
-        (
             "/fleet/v2/status",
             "get",
             list(
@@ -448,8 +332,8 @@ fn description() -> Value {
     ];
     let mut paths = serde_json::Map::new();
     let of_services = services::operations(&mut types);
-    let of_reboots = reboots::operations(&mut types);
-    for (path, method, operation) in operations.into_iter().chain(of_services).chain(of_reboots) {
+    let of_hosts = hosts::operations(&mut types);
+    for (path, method, operation) in operations.into_iter().chain(of_services).chain(of_hosts) {
         let path = paths.entry(path).or_insert_with(|| json!({}));
         assert!(path.get(method).is_none(), "an operation twice");
         path[method] = operation.value(&error);
