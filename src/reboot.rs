@@ -2,8 +2,8 @@
 //! units back, and gives up its slot. Owns how often is looked, and what is logged; `plan::reboot` decides what comes
 //! next, and the leader who leaves when. Must never reboot a host that has no slot.
 //!
-//! All that it knows is in the store: a daemon that is restarted goes on where it was. Each step reads that again, so
-//! that what a person asks meanwhile counts.
+//! All that it knows is in the store, and in one boot file: a daemon that is restarted goes on where it was. Each
+//! transaction reads again what it changes, so that what a person asks meanwhile counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::reboot::{Group, Holder, Reboots};
 use crate::model::revision::Revision;
-use crate::plan::drain::Verdicts;
+use crate::plan::drain::Found;
 use crate::plan::reboot::{Boot, Left, Release, SLOTS, Step, Turn, before, is_settled, left, next, turn};
 use crate::reconcile::Backoff;
 use crate::registry::drains::looked;
@@ -62,9 +62,9 @@ pub struct Rebooter<S, H> {
     options: Options,
     /// The reboots of all groups.
     groups: BTreeMap<Group, Reboots>,
-    /// When it was asked for the reboot last.
-    asked: Option<Instant>,
-    /// Whether nothing was left on the host when it was looked at last.
+    /// When its systemd was asked for the reboot last.
+    requested: Option<Instant>,
+    /// Whether nothing was left on the host when it was looked at last, for this reboot.
     was_empty: bool,
 }
 
@@ -98,7 +98,7 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
     /// For the host on which it runs.
     #[must_use]
     pub fn new(store: S, host: H, options: Options) -> Self {
-        Self { reader: Reader::new(store), host, options, groups: BTreeMap::new(), asked: None, was_empty: false }
+        Self { reader: Reader::new(store), host, options, groups: BTreeMap::new(), requested: None, was_empty: false }
     }
 
     /// Go on with what is asked of this host, until stopped.
@@ -134,8 +134,11 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
                 Err(Trouble::Store(error)) => {
                     let pause = backoff.next_wait();
                     tracing::debug!(%error, "the reboot of this host waits for the store");
-                    tokio::time::sleep(pause).await;
-                    Some(Duration::ZERO)
+                    // The mirror would try again at once.
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(pause) => Some(Duration::ZERO),
+                    }
                 }
                 Err(Trouble::Other(why)) => {
                     tracing::warn!("the reboot of this host doesn't go on: {why}");
@@ -166,12 +169,13 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
     /// Do what comes next. Returns when to do so again without a change; `None` if nothing is asked of the host.
     async fn step(&mut self) -> Result<Option<Duration>, Trouble> {
         let Options { id, boot, .. } = self.options.clone();
-        let is_here = |all: &Reboots| all.holder(&id).is_some() || all.queued(&id).is_some();
-        let found = self.groups.iter().find(|(_, all)| is_here(all));
+        let found = self.groups.iter().find(|(_, all)| all.has(&id));
         let Some((group, all)) = found.map(|(group, all)| (group.clone(), all.clone())) else { return Ok(None) };
         let begun = self.host.read_boot_file(BEGUN).await.map_err(|error| Trouble::Other(error.to_string()))?;
         let begun = begun.and_then(|text| serde_json::from_str(&text).ok());
-        match next(&all, (&id, Boot { id: &boot, begun }), &self.asked().await?) {
+        let next = next(&all, (&id, Boot { id: &boot, begun }), &self.asked().await?);
+        self.was_empty &= next == Step::Reboot;
+        match next {
             Step::Nothing => Ok(None),
             Step::Take => self.take(&group, &all).await.map(Some),
             Step::Release(why) => self.release(&group, why).await,
@@ -235,17 +239,17 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
     async fn reboot(&mut self, group: &Group, all: &Reboots) -> Result<Duration, Trouble> {
         let began = Instant::now();
         // It is going down, and answers to nobody any more.
-        if let Some(rest) = self.asked.and_then(|asked| (asked + AGAIN).checked_duration_since(began)) {
+        if let Some(rest) = self.requested.and_then(|at| (at + AGAIN).checked_duration_since(began)) {
             return Ok(rest);
         }
         let is_drained = |asked: &Maintenance| asked.drain.is_some();
-        let found = self.look(is_drained, |(mut drained, _), id| left(&drained.remove(id).unwrap_or_default())).await?;
+        let found = self.look(is_drained, |found, id| found.drained.get(id).map_or(Left::Nothing, left)).await?;
         // What was decided before the leader knew of the drain may yet arrive.
         let was_empty = std::mem::replace(&mut self.was_empty, found == Some(Left::Nothing));
         let error = match found {
             Some(Left::Nothing) if was_empty => match self.begin(group, all).await? {
                 Ok(()) => {
-                    self.asked = Some(Instant::now());
+                    self.requested = Some(Instant::now());
                     tracing::info!("no unit is left that could run elsewhere: this host reboots");
                     return Ok(AGAIN);
                 }
@@ -280,7 +284,7 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
     async fn settle(&self, group: &Group) -> Result<Option<Duration>, Trouble> {
         let began = Instant::now();
         let is_restored = |asked: &Maintenance| asked.restore.is_some();
-        let settled = self.look(is_restored, |(_, returning), id| returning.get(id).is_none_or(is_settled)).await?;
+        let settled = self.look(is_restored, |found, id| found.returning.get(id).is_none_or(is_settled)).await?;
         // Without an answer, the restore is over, which the next step sees, or this host isn't registered.
         if settled.unwrap_or(false) {
             return self.release(group, Release::Done).await;
@@ -292,13 +296,14 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
     async fn look<T: Send + 'static>(
         &self,
         is_asked: fn(&Maintenance) -> bool,
-        of: impl FnOnce((Verdicts, Verdicts), &MachineId) -> T + Send + 'static,
+        of: impl FnOnce(Found, &MachineId) -> T + Send + 'static,
     ) -> Result<Option<T>, Trouble> {
         let (id, now) = (&self.options.id, self.options.clock.now_ms());
         // Of a host that isn't registered, nothing is decided, and so nothing is known.
         let is_asked =
             |cluster: &Cluster| cluster.machines.contains_key(id) && cluster.asked_of(id).is_some_and(is_asked);
-        Ok(looked(&self.reader, id, now, is_asked, |_, found, id| of(found, id)).await?)
+        let host = id.clone();
+        Ok(looked(&self.reader, now, is_asked, move |_, found| of(found, &host)).await?)
     }
 }
 

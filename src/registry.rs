@@ -30,11 +30,13 @@ pub mod summaries;
 pub mod units;
 pub mod watch;
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::revision::Revision;
-use crate::store::{Error, Guard, Kv, LeaseId, Op, Range, Store};
+use crate::store::{Error, Guard, Kv, LeaseId, Op, Range, Store, Txn};
 
 use keys::Key;
 
@@ -78,6 +80,33 @@ pub fn put<T: Serialize>(key: &Key, value: &T, lease: Option<LeaseId>) -> Op {
 #[must_use]
 pub fn delete(key: &Key) -> Op {
     Op::Delete(key.to_string())
+}
+
+/// How often a change is tried while others change the same records, and the pause before the first of these.
+const MAX_ATTEMPTS: u32 = 8;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+
+/// Commit what was decided in this `attempt`. `false`, after a pause, if others have changed the same meanwhile: then
+/// it is to be decided again.
+async fn committed<S: Store>(store: &S, txn: Txn, attempt: u32) -> Result<bool, Error> {
+    match store.commit(txn).await {
+        Ok(_) => Ok(true),
+        Err(Error::Conflict) => {
+            tokio::time::sleep(CONFLICT_PAUSE * attempt).await;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Write a record instead of what is `stored`; `None` deletes that.
+fn replace<T: Serialize>(txn: &mut Txn, key: &Key, stored: Option<&Kv>, record: Option<&T>) {
+    txn.guards.push(unchanged(key, stored.map(|kv| kv.revision)));
+    match (stored, record) {
+        (None, None) => {}
+        (Some(_), None) => txn.ops.push(delete(key)),
+        (_, Some(record)) => txn.ops.push(put(key, record, None)),
+    }
 }
 
 /// Guard a record: absent, or last written by this revision.

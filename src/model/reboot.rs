@@ -87,7 +87,7 @@ pub struct Holder {
     /// Since when, in ms since the epoch.
     #[serde(default)]
     pub since: u64,
-    /// What a person has asked; `None` if a program on the host asks, by the FleetLock protocol.
+    /// What a person has asked. Without it, this version leaves the host alone: a later one may have given it its slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Box<Request>>,
     /// Whether its reboot was begun. Until its `/run` is empty, it is begun again.
@@ -96,9 +96,6 @@ pub struct Holder {
     /// Whether it has rebooted, and takes its units back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub back: bool,
-    /// What that program calls the host.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub client: String,
     /// Why it can't go on, if it can't.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
@@ -152,8 +149,8 @@ impl Holder {
     /// A host that gets a slot at `now`, in ms since the epoch, because a person has asked for it.
     #[must_use]
     pub fn of(request: Request, now: u64) -> Self {
-        let (down, back, client, error) = Default::default();
-        Self { host: request.host.clone(), since: now, request: Some(Box::new(request)), down, back, client, error }
+        let (down, back, error) = Default::default();
+        Self { host: request.host.clone(), since: now, request: Some(Box::new(request)), down, back, error }
     }
 }
 
@@ -162,6 +159,12 @@ impl Reboots {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty() && self.queue.is_empty()
+    }
+
+    /// Whether a host has a slot, or waits for one.
+    #[must_use]
+    pub fn has(&self, host: &MachineId) -> bool {
+        self.holder(host).is_some() || self.queued(host).is_some()
     }
 
     /// The slot of a host.

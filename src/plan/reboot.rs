@@ -33,8 +33,7 @@ pub fn turn(all: &Reboots, host: &MachineId, slots: usize, is_registered: impl F
     if all.holders.len() >= slots {
         return Turn::Full(all.holders.iter().map(|holder| holder.host.clone()).collect());
     }
-    let before = all.queue.iter().map(|request| &request.host).take_while(|other| *other != host);
-    match before.into_iter().find(|other| is_registered(other)) {
+    match before(all, host).find(|other| is_registered(other)) {
         Some(other) => Turn::After(other.clone()),
         None => Turn::Now,
     }
@@ -106,8 +105,8 @@ pub fn next(all: &Reboots, (host, boot): (&MachineId, Boot<'_>), asked: &Mainten
 pub enum Left {
     /// Nothing that a reboot could do without: global units, and those that belong to the host.
     Nothing,
-    /// So many units leave, or could.
-    Leaving(usize),
+    /// Units leave, or could.
+    Leaving,
     /// These fit no other host.
     Stuck(Vec<UnitName>),
 }
@@ -115,22 +114,19 @@ pub enum Left {
 /// What is left, by what becomes of the units on the host.
 #[must_use]
 pub fn left(verdicts: &BTreeMap<UnitName, Verdict>) -> Left {
-    let leaving = |verdict: &&Verdict| matches!(verdict, Verdict::Leaves | Verdict::Leaving | Verdict::Waits(_));
-    let leaving = verdicts.values().filter(leaving).count();
+    if !is_settled(verdicts) {
+        return Left::Leaving;
+    }
     let stays = |verdict: &Verdict| matches!(verdict, Verdict::Stays(_) | Verdict::Tied(_));
     let stuck: Vec<UnitName> =
         verdicts.iter().filter(|(_, verdict)| stays(verdict)).map(|(unit, _)| unit.clone()).collect();
-    match (leaving, stuck.is_empty()) {
-        (0, true) => Left::Nothing,
-        (0, false) => Left::Stuck(stuck),
-        (leaving, _) => Left::Leaving(leaving),
-    }
+    if stuck.is_empty() { Left::Nothing } else { Left::Stuck(stuck) }
 }
 
-/// Whether nothing more comes back to a host, by what becomes of the units that are to.
+/// Whether nothing more leaves a host, or comes back to it, by what becomes of the units that are to.
 #[must_use]
-pub fn is_settled(returning: &BTreeMap<UnitName, Verdict>) -> bool {
-    !returning.values().any(|verdict| matches!(verdict, Verdict::Leaves | Verdict::Leaving | Verdict::Waits(_)))
+pub fn is_settled(verdicts: &BTreeMap<UnitName, Verdict>) -> bool {
+    !verdicts.values().any(|verdict| matches!(verdict, Verdict::Leaves | Verdict::Leaving | Verdict::Waits(_)))
 }
 
 #[cfg(test)]
@@ -232,13 +228,13 @@ mod tests {
         for (verdicts, expected) in [
             (vec![], Left::Nothing),
             (vec![(a(), Verdict::Global), (b(), Verdict::Bound(b()))], Left::Nothing),
-            (vec![(a(), Verdict::Leaving), (b(), stays())], Left::Leaving(1)),
-            (vec![(a(), Verdict::Waits(Wait::Hook)), (b(), Verdict::Leaves)], Left::Leaving(2)),
+            (vec![(a(), Verdict::Leaving), (b(), stays())], Left::Leaving),
+            (vec![(a(), Verdict::Waits(Wait::Hook)), (b(), Verdict::Leaves)], Left::Leaving),
             (vec![(a(), Verdict::Global), (b(), stays())], Left::Stuck(vec![b()])),
         ] {
             let found = left(&verdicts.iter().cloned().collect());
             assert_eq!(found, expected, "{verdicts:?}");
-            let is_over = !matches!(expected, Left::Leaving(_));
+            let is_over = !matches!(expected, Left::Leaving);
             assert_eq!(is_settled(&verdicts.into_iter().collect()), is_over);
         }
     }

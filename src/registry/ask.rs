@@ -2,7 +2,6 @@
 //! and what is refused; the leader acts on it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::model::author::Author;
 use crate::model::name::UnitName;
@@ -14,11 +13,7 @@ use crate::store::{Error, Kv, Store, Txn};
 use super::keys::Key;
 use super::reader::Reader;
 use super::records::{Family as _, rollout, unit};
-use super::{put, unchanged};
-
-/// How often it is tried while others change the same record, and the pause before the first of these.
-const MAX_ATTEMPTS: u32 = 8;
-const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+use super::{MAX_ATTEMPTS, committed, put, unchanged};
 
 /// Why nothing was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,10 +53,9 @@ pub async fn ask<S: Store>(
         let rollout = record(&of_rollout).map(rollout::Records::read).transpose();
         let rollout = rollout.map_err(|corrupt| Refusal::Damaged(corrupt.why))?;
         check(name, rollout.as_ref(), what).map_err(Refusal::Pointless)?;
-        match reader.store().commit(asking(&key, stored, unit, what, revision, by)).await {
-            Ok(_) => return Ok(revision),
-            Err(Error::Conflict) => tokio::time::sleep(CONFLICT_PAUSE * attempt).await,
-            Err(error) => return Err(Refusal::Lost(error)),
+        let txn = asking(&key, stored, unit, what, revision, by);
+        if committed(reader.store(), txn, attempt).await.map_err(Refusal::Lost)? {
+            return Ok(revision);
         }
     }
     Err(Refusal::Contended)

@@ -2,23 +2,18 @@
 //! and what is the same as before; the leader acts on it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::model::author::Author;
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::maintenance::{Cordon, Drain, Maintenance, Restore};
 use crate::model::name::MachineId;
 use crate::model::revision::Revision;
-use crate::store::{Error, Kv, MAX_OPS, Op, Store, Txn};
+use crate::store::{Error, MAX_OPS, Store, Txn};
 
 use super::keys::Key;
 use super::reader::Reader;
 use super::records::{Family as _, host};
-use super::{put, unchanged};
-
-/// How often it is tried while others change the same records, and the pause before the first of these.
-const MAX_ATTEMPTS: u32 = 8;
-const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+use super::{MAX_ATTEMPTS, committed, replace};
 
 /// What is asked of hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,17 +105,15 @@ pub async fn ask<S: Store>(
             let after = next(before.as_ref(), request, by, (now, revision));
             let changed = stored.is_some() && before.is_none() || after != before.unwrap_or_default();
             if changed {
-                change(&mut txn, &key, stored, &after);
+                replace(&mut txn, &key, stored, Some(&after).filter(|after| !after.is_empty()));
             }
             all.push(Asked { host: id.clone(), now: after, changed });
         }
         if txn.ops.is_empty() {
             return Ok(all);
         }
-        match reader.store().commit(txn).await {
-            Ok(_) => return Ok(all),
-            Err(Error::Conflict) => tokio::time::sleep(CONFLICT_PAUSE * attempt).await,
-            Err(error) => return Err(Refusal::Lost(error)),
+        if committed(reader.store(), txn, attempt).await.map_err(Refusal::Lost)? {
+            return Ok(all);
         }
     }
     Err(Refusal::Contended)
@@ -151,14 +144,13 @@ pub fn trial(
     Ok(hosts.iter().map(change).collect())
 }
 
-/// Write what is asked of a host instead of what is `stored`, or delete that.
-fn change(txn: &mut Txn, key: &Key, stored: Option<&Kv>, after: &Maintenance) {
-    txn.guards.push(unchanged(key, stored.map(|kv| kv.revision)));
-    txn.ops.push(if after.is_empty() { Op::Delete(key.to_string()) } else { put(key, after, None) });
-}
-
 /// What is asked of a host after `request`. Asked twice for the same, the first author remains.
-fn next(before: Option<&Maintenance>, request: &Request, by: &Author, (now, revision): (u64, Revision)) -> Maintenance {
+pub(super) fn next(
+    before: Option<&Maintenance>,
+    request: &Request,
+    by: &Author,
+    (now, revision): (u64, Revision),
+) -> Maintenance {
     let before = before.cloned().unwrap_or_default();
     match request {
         Request::Cordon { why } => {
@@ -201,6 +193,7 @@ mod tests {
     use super::*;
     use crate::registry::forget::{Forgotten, forget};
     use crate::registry::point;
+    use crate::store::Op;
     use crate::store::embedded::Embedded;
 
     fn by(user: &str) -> Author {

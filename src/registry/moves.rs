@@ -1,7 +1,6 @@
 //! Asks that units move to other hosts. Owns the transaction, all units or none; the leader decides when they go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use crate::model::author::Author;
 use crate::model::cluster::{Change, Cluster};
@@ -13,11 +12,7 @@ use crate::store::{Error, MAX_OPS, Store, Txn};
 use super::keys::Key;
 use super::reader::Reader;
 use super::records::{Family as _, unit};
-use super::{put, unchanged};
-
-/// How often it is tried while others change the same records, and the pause before the first of these.
-const MAX_ATTEMPTS: u32 = 8;
-const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+use super::{MAX_ATTEMPTS, committed, put, unchanged};
 
 /// What is asked of units.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,10 +84,8 @@ impl Request {
                 txn.guards.push(unchanged(&key, Some(stored.revision)));
                 txn.ops.push(put(&key, &self.asked(unit, (from, revision), Some(by)), None));
             }
-            match reader.store().commit(txn).await {
-                Ok(_) => return Ok(()),
-                Err(Error::Conflict) => tokio::time::sleep(CONFLICT_PAUSE * attempt).await,
-                Err(error) => return Err(Refusal::Lost(error)),
+            if committed(reader.store(), txn, attempt).await.map_err(Refusal::Lost)? {
+                return Ok(());
             }
         }
         Err(Refusal::Contended)

@@ -3,24 +3,19 @@
 //! slot; must never decide whose turn it is (`plan::reboot` does).
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::model::author::Author;
 use crate::model::machine::Machine;
-use crate::model::maintenance::{Drain, Maintenance, Restore};
+use crate::model::maintenance::{Drain, Maintenance};
 use crate::model::name::MachineId;
 use crate::model::reboot::{Group, Holder, MAX_QUEUE, Reboots, Request};
 use crate::model::revision::Revision;
-use crate::store::{Error, Kv, Op, Store, Txn};
+use crate::store::{Error, Kv, Store, Txn};
 
 use super::keys::{self, Key};
 use super::reader::Reader;
 use super::records::{Family as _, host, machine, reboots};
-use super::{Corrupt, put, unchanged};
-
-/// How often it is tried while others change the same records, and the pause before the first of these.
-const MAX_ATTEMPTS: u32 = 8;
-const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+use super::{Corrupt, MAX_ATTEMPTS, committed, maintenance, replace};
 
 /// How hosts are to reboot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +71,7 @@ pub async fn ask<S: Store>(
         for host in hosts {
             let machine = find(Key::Machine(host.clone()).to_string()).and_then(|kv| machine::Records::read(kv).ok());
             let Machine { boot_id: boot, .. } = machine.ok_or_else(|| Refusal::Away(host.clone()))?;
-            if all.holder(host).is_some() || all.queued(host).is_some() || new.contains(host) {
+            if all.has(host) || new.contains(host) {
                 continue;
             }
             let Options { parallel, deadline, force, why } = options.clone();
@@ -101,8 +96,8 @@ pub async fn ask<S: Store>(
             return Ok(new);
         }
         let mut txn = Txn { guards: Vec::new(), ops: Vec::new() };
-        write(&mut txn, &group, find(group.to_string()), (all, false));
-        if commit(reader, txn, attempt).await? {
+        replace(&mut txn, &group, find(group.to_string()), Some(&*all));
+        if committed(reader.store(), txn, attempt).await.map_err(Refusal::Lost)? {
             return Ok(new);
         }
     }
@@ -163,7 +158,7 @@ pub async fn release<S: Store>(
 ) -> Result<bool, Refusal> {
     let mut had = false;
     let released = edit(reader, (group, host), true, |(all, asked), revision| {
-        let is_there = all.holder(host).is_some() || all.queued(host).is_some();
+        let is_there = all.has(host);
         let restored = restored(asked, revision).filter(|_| undrain);
         had |= is_there;
         let asked = restored.unwrap_or_else(|| asked.clone());
@@ -183,9 +178,8 @@ pub async fn forget<S: Store>(reader: &Reader<S>, host: &MachineId, undrain: boo
     // Those that can't be read may have the host: they are replaced.
     let (_, found) = reader.ranges(BTreeSet::from([keys::REBOOTS.to_owned()])).await.map_err(Refusal::Store)?;
     for kv in found {
-        let has = |all: &Reboots| all.holder(host).is_some() || all.queued(host).is_some();
         if let Ok(Key::Reboots(group)) = Key::parse(&kv.key)
-            && read(reader, &kv).as_ref().is_none_or(has)
+            && read(reader, &kv).as_ref().is_none_or(|all| all.has(host))
         {
             had |= release(reader, &group, host, undrain).await?;
         }
@@ -223,13 +217,13 @@ pub async fn note<S: Store>(reader: &Reader<S>, group: &Group, host: &MachineId,
     noted.await.map(drop)
 }
 
-/// The reboots of all groups, and the revision that was read.
+/// The reboots of all groups.
 ///
 /// # Errors
 /// As [`Store::range`].
-pub async fn all<S: Store>(reader: &Reader<S>) -> Result<(Revision, Vec<(Group, Reboots)>), Error> {
-    let (revision, found) = reader.ranges(BTreeSet::from([keys::REBOOTS.to_owned()])).await?;
-    Ok((revision, groups(reader, &found)))
+pub async fn all<S: Store>(reader: &Reader<S>) -> Result<Vec<(Group, Reboots)>, Error> {
+    let (_, found) = reader.ranges(BTreeSet::from([keys::REBOOTS.to_owned()])).await?;
+    Ok(groups(reader, &found))
 }
 
 /// Those of these records that can be read.
@@ -244,9 +238,8 @@ pub fn groups<S: Store>(reader: &Reader<S>, found: &[Kv]) -> Vec<(Group, Reboots
 /// What is asked of a host now that it is back: nothing, if its drain isn't for a reboot.
 fn restored(asked: &Maintenance, revision: Revision) -> Option<Maintenance> {
     let drain = asked.drain.as_ref().filter(|drain| drain.reboot)?;
-    let (parallel, by) = (drain.parallel, drain.by.clone());
-    let restore = Restore { generation: revision, drain: drain.began(), parallel, by };
-    Some(Maintenance { drain: None, restore: Some(Box::new(restore)), ..asked.clone() })
+    let undrain = maintenance::Request::Undrain { restore: Some(drain.parallel) };
+    Some(maintenance::next(Some(asked), &undrain, &drain.by.clone().unwrap_or_default(), (drain.since, revision)))
 }
 
 /// Change the reboots of a group together with what is asked of a host, until nobody else changes them meanwhile.
@@ -270,12 +263,12 @@ async fn edit<S: Store>(
         let asked = asked.unwrap_or_default();
         let Some((all_after, asked_after)) = change((&all, &asked), revision) else { return Ok((all, asked)) };
         let mut txn = Txn { guards: Vec::new(), ops: Vec::new() };
-        write(&mut txn, &group, find(&group), (&all_after, all_after.is_empty()));
-        write(&mut txn, &host, find(&host), (&asked_after, asked_after.is_empty()));
+        replace(&mut txn, &group, find(&group), Some(&all_after).filter(|all| !all.is_empty()));
+        replace(&mut txn, &host, find(&host), Some(&asked_after).filter(|asked| !asked.is_empty()));
         if txn.ops.is_empty() {
             return Ok((all_after, asked_after));
         }
-        if commit(reader, txn, attempt).await? {
+        if committed(reader.store(), txn, attempt).await.map_err(Refusal::Lost)? {
             return Ok((all_after, asked_after));
         }
     }
@@ -284,28 +277,6 @@ async fn edit<S: Store>(
 
 fn read<S: Store>(reader: &Reader<S>, kv: &Kv) -> Option<Reboots> {
     reboots::Records::read(kv).inspect_err(|corrupt| reader.warn(corrupt)).ok()
-}
-
-/// Write a record instead of what is `stored`, or delete that.
-fn write<T: serde::Serialize>(txn: &mut Txn, key: &Key, stored: Option<&Kv>, (record, is_empty): (&T, bool)) {
-    txn.guards.push(unchanged(key, stored.map(|kv| kv.revision)));
-    match (stored, is_empty) {
-        (None, true) => {}
-        (Some(_), true) => txn.ops.push(Op::Delete(key.to_string())),
-        (_, false) => txn.ops.push(put(key, record, None)),
-    }
-}
-
-/// Returns whether it took effect; otherwise it is to be tried again.
-async fn commit<S: Store>(reader: &Reader<S>, txn: Txn, attempt: u32) -> Result<bool, Refusal> {
-    match reader.store().commit(txn).await {
-        Ok(_) => Ok(true),
-        Err(Error::Conflict) => {
-            tokio::time::sleep(CONFLICT_PAUSE * attempt).await;
-            Ok(false)
-        }
-        Err(error) => Err(Refusal::Lost(error)),
-    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,13 @@
 //! Reads and changes the settings of the whole cluster: the `cluster` family. Owns the transaction, all changes or
 //! none; must never decide what a setting does.
 
-use std::time::Duration;
-
 use crate::model::settings::{Setting, Settings};
-use crate::store::{Error, Op, Store, Txn};
+use crate::store::{Error, Store, Txn};
 
 use super::keys::Key;
 use super::reader::Reader;
 use super::records::{Family as _, settings};
-use super::{point, put, unchanged};
-
-/// How often it is tried while others change the same, and the pause before the first of these.
-const MAX_ATTEMPTS: u32 = 8;
-const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+use super::{MAX_ATTEMPTS, committed, point, replace};
 
 /// A change: the setting, and its value or (`None`) that it is set no longer.
 pub type Wish = (String, Option<String>);
@@ -60,12 +54,10 @@ pub async fn change<S: Store>(reader: &Reader<S>, wishes: &[Wish]) -> Result<(Se
         if after == before && known.is_some() == stored.is_some() {
             return Ok((before, after));
         }
-        let guard = unchanged(&key, stored.map(|kv| kv.revision));
-        let op = if after.is_empty() { Op::Delete(key.to_string()) } else { put(&key, &after, None) };
-        match reader.store().commit(Txn { guards: vec![guard], ops: vec![op] }).await {
-            Ok(_) => return Ok((before, after)),
-            Err(Error::Conflict) => tokio::time::sleep(CONFLICT_PAUSE * attempt).await,
-            Err(error) => return Err(Refusal::Lost(error)),
+        let mut txn = Txn { guards: Vec::new(), ops: Vec::new() };
+        replace(&mut txn, &key, stored.as_ref(), Some(&after).filter(|after| !after.is_empty()));
+        if committed(reader.store(), txn, attempt).await.map_err(Refusal::Lost)? {
+            return Ok((before, after));
         }
     }
     Err(Refusal::Contended)
@@ -74,6 +66,7 @@ pub async fn change<S: Store>(reader: &Reader<S>, wishes: &[Wish]) -> Result<(Se
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Op;
     use crate::store::embedded::Embedded;
 
     fn wish(name: &str, value: Option<&str>) -> Wish {

@@ -57,12 +57,12 @@ async fn a_host_with_a_slot_leaves_is_away_and_returns() {
         daemon.write_raw("reboot/default", json!({ "holders": [holder] }).to_string().as_bytes()).await;
         assert_eq!(stages(&daemon).await, [stage("n1", expected)]);
     }
-    let gone = format!(r#"{{"holders":[{{"host":"{N2}","since":5,"client":"d4d5a9c6"}}]}}"#);
+    let gone = format!(r#"{{"holders":[{{"host":"{N2}","since":5}}]}}"#);
     daemon.write_raw("reboot/rack-7", gone.as_bytes()).await;
     daemon.write_raw(&format!("roster/{N2}"), br#"{"hostname":"n2","gone":{"since":7}}"#).await;
     let both = daemon.get(REBOOTS).await.json()["reboots"].clone();
     assert_eq!((&both[0]["error"], &both[1]["stage"]), (&json!("no login manager"), &json!("away")));
-    assert_eq!((&both[1]["gone"], &both[1]["client"]), (&json!(7), &json!("d4d5a9c6")));
+    assert_eq!((&both[1]["gone"], &both[1]["group"]), (&json!(7), &json!("rack-7")));
     // A person says that it is gone for good.
     assert_eq!(daemon.delete(&format!("/fleet/v2/machines/{N2}")).await.status, 204);
     assert_eq!(stages(&daemon).await, [stage("n1", "returns")]);

@@ -5,6 +5,7 @@ use axum::extract::Query;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::MethodRouter;
+use serde::de::DeserializeOwned;
 
 use super::caller::only_for;
 use super::error::Failure;
@@ -30,6 +31,15 @@ pub(super) fn allow_methods<S: Clone + Send + Sync + 'static>(
 /// 400 when the query isn't percent-encoded UTF-8.
 pub(super) fn query(uri: &Uri) -> Result<Vec<(String, String)>, Failure> {
     Query::try_from_uri(uri).map(|Query(pairs)| pairs).map_err(|error| Failure::bad_request(error.to_string()))
+}
+
+/// The body of a request, `what` in the words of the refusal.
+///
+/// # Errors
+/// 415 as [`must_be_json`], 400 if it isn't that.
+pub(super) fn json_body<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8], what: &str) -> Result<T, Failure> {
+    must_be_json(headers)?;
+    serde_json::from_slice(body).map_err(|error| Failure::bad_request(format!("can't read {what}: {error}")))
 }
 
 /// Refuse a body that isn't declared as JSON. A browser sends other types for any web page without asking the server

@@ -37,9 +37,6 @@ pub struct RebootView {
     /// Who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Box<Author>>,
-    /// If a program on the host asked by the FleetLock protocol: what it calls the host.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub client: String,
     /// Why it can't go on, if it can't.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,

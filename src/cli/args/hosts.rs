@@ -59,12 +59,9 @@ pub(in crate::cli) struct Uncordon {
     pub(in crate::cli) output: OutputFormat,
 }
 
-/// `drain`.
+/// How units leave hosts.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Drain {
-    /// Hosts: their names, addresses, ids or the beginnings of ids
-    #[arg(value_name = "HOST", required = true)]
-    pub(in crate::cli) hosts: Vec<String>,
+pub(in crate::cli) struct Leaving {
     /// Why, for those who ask later
     #[arg(long, value_name = "TEXT")]
     pub(in crate::cli) why: Option<String>,
@@ -74,12 +71,22 @@ pub(in crate::cli) struct Drain {
     /// After this time, move what can be moved regardless of --parallel and of Parallel=; without it, 60m
     #[arg(long, value_name = "TIME", value_parser = super::change::time)]
     pub(in crate::cli) deadline: Option<Duration>,
-    /// Stop global units too, when no other unit is left
-    #[arg(long)]
-    pub(in crate::cli) globals: bool,
     /// Stop also units that fit no other host
     #[arg(long)]
     pub(in crate::cli) force: bool,
+}
+
+/// `drain`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Drain {
+    /// Hosts: their names, addresses, ids or the beginnings of ids
+    #[arg(value_name = "HOST", required = true)]
+    pub(in crate::cli) hosts: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) leaving: Leaving,
+    /// Stop global units too, when no other unit is left
+    #[arg(long)]
+    pub(in crate::cli) globals: bool,
     /// Only print what it would lead to; the exit status is 3 if anything would happen
     #[arg(long)]
     pub(in crate::cli) plan: bool,
@@ -144,26 +151,16 @@ pub(in crate::cli) struct Reboot {
     /// All hosts that are registered, by name
     #[arg(long, conflicts_with = "hosts")]
     pub(in crate::cli) all: bool,
-    /// Why, for those who ask later
-    #[arg(long, value_name = "TEXT", conflicts_with = "cancel")]
-    pub(in crate::cli) why: Option<String>,
-    /// How many units that belong to no set may be on their way from a host at once; without it, 10
-    #[arg(long, value_name = "N", conflicts_with = "cancel", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(in crate::cli) parallel: Option<u32>,
-    /// After this time, move what can be moved regardless of --parallel and of Parallel=; without it, 60m
-    #[arg(long, value_name = "TIME", conflicts_with = "cancel", value_parser = super::change::time)]
-    pub(in crate::cli) deadline: Option<Duration>,
-    /// Stop also units that fit no other host
-    #[arg(long, conflicts_with = "cancel")]
-    pub(in crate::cli) force: bool,
+    #[command(flatten)]
+    pub(in crate::cli) leaving: Leaving,
     /// Only print which units would leave; the exit status is 3 if any would
-    #[arg(long, conflicts_with = "cancel")]
+    #[arg(long)]
     pub(in crate::cli) plan: bool,
     /// Don't wait until the hosts are back
     #[arg(long)]
     pub(in crate::cli) no_block: bool,
     /// The hosts are to reboot no longer; one that is drained for it takes its units back
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["why", "parallel", "deadline", "force", "plan"])]
     pub(in crate::cli) cancel: bool,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,

@@ -27,7 +27,7 @@ pub(in crate::cli) async fn drain(session: &Session, args: &Drain) -> Result<Exi
     let all = session.client.machines().await?;
     let found =
         hosts::known(&args.hosts, &all).map_err(|lines| Error::failures(lines).because("nothing was changed"))?;
-    if is_every_host(&all, &found) && !args.force {
+    if is_every_host(&all, &found) && !args.leaving.force {
         let names: Vec<String> = found.iter().map(|host| host.name()).collect();
         let line = format!("drain {}: that is every host; nothing would fit", names.join(" "));
         return Err(Error::failure(line).because("nothing was changed"));
@@ -35,12 +35,12 @@ pub(in crate::cli) async fn drain(session: &Session, args: &Drain) -> Result<Exi
     let ask = AskHosts {
         ask: HostAsk::Drain,
         hosts: found.iter().map(|host| host.id.clone()).collect(),
-        why: args.why.clone().unwrap_or_default(),
+        why: args.leaving.why.clone().unwrap_or_default(),
         options: DrainOptions {
-            parallel: args.parallel,
-            deadline: args.deadline.map(|deadline| deadline.as_secs()),
+            parallel: args.leaving.parallel,
+            deadline: args.leaving.deadline.map(|deadline| deadline.as_secs()),
             globals: args.globals,
-            force: args.force,
+            force: args.leaving.force,
             restore: false,
         },
     };

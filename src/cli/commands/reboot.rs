@@ -37,14 +37,14 @@ pub(in crate::cli) async fn reboot(session: &Session, args: &Reboot) -> Result<E
         return Err(Error::failures(away).because("nothing was changed"));
     }
     if args.plan {
-        return planned(session, &found, args.force).await;
+        return planned(session, &found, args.leaving.force).await;
     }
     let ask = AskReboots {
         hosts: found.iter().map(|host| host.id.clone()).collect(),
-        why: args.why.clone().unwrap_or_default(),
-        parallel: args.parallel,
-        deadline: args.deadline.map(|deadline| deadline.as_secs()),
-        force: args.force,
+        why: args.leaving.why.clone().unwrap_or_default(),
+        parallel: args.leaving.parallel,
+        deadline: args.leaving.deadline.map(|deadline| deadline.as_secs()),
+        force: args.leaving.force,
     };
     let new = session.client.ask_reboots(&ask).await?.hosts;
     for host in &found {

@@ -1,5 +1,6 @@
 use super::*;
-use crate::registry::{maintenance, point};
+use crate::registry::{maintenance, point, put};
+use crate::store::Op;
 use crate::store::embedded::Embedded;
 
 fn by(user: &str) -> Author {
@@ -34,8 +35,7 @@ async fn asked(reader: &Reader<Embedded>, number: u8) -> Maintenance {
 /// Who has a slot, and who waits.
 async fn shown(reader: &Reader<Embedded>) -> (Vec<u8>, Vec<u8>) {
     let number = |host: &MachineId| u8::from_str_radix(&host.as_str()[30..], 16).unwrap();
-    let (_, groups) = all(reader).await.unwrap();
-    let Some((_, found)) = groups.into_iter().next() else { return (vec![], vec![]) };
+    let Some((_, found)) = all(reader).await.unwrap().into_iter().next() else { return (vec![], vec![]) };
     let holders = found.holders.iter().map(|holder| number(&holder.host)).collect();
     (holders, found.queue.iter().map(|request| number(&request.host)).collect())
 }
@@ -135,7 +135,7 @@ async fn who_no_longer_wants_to_reboot_gets_its_units_back() {
     let now = asked(&reader, 1).await;
     assert!(now.drain.is_none() && now.restore.is_some(), "{now:?}");
     assert_eq!(shown(&reader).await, (vec![], vec![]));
-    assert_eq!(all(&reader).await.unwrap().1, vec![]);
+    assert_eq!(all(&reader).await.unwrap(), vec![]);
 }
 
 /// Nobody gets a slot while it isn't known who has one.
@@ -157,10 +157,10 @@ async fn why_it_does_not_go_on_is_noted_once() {
     let reader = registered(&[1]).await;
     ask(&reader, &[id(1)], &options(), &by("ci"), 5).await.unwrap();
     take_next(&reader, 1, 1).await;
-    let revision = async || all(&reader).await.unwrap();
+    let revision = async || point(reader.store(), "reboot/default", None).await.unwrap().1.unwrap().revision;
     note(&reader, &Group::default(), &id(1), "no login manager").await.unwrap();
-    let (noted, groups) = revision().await;
-    assert_eq!(groups[0].1.holders[0].error, "no login manager");
+    let noted = revision().await;
+    assert_eq!(all(&reader).await.unwrap()[0].1.holders[0].error, "no login manager");
     note(&reader, &Group::default(), &id(1), "no login manager").await.unwrap();
-    assert_eq!(revision().await.0, noted);
+    assert_eq!(revision().await, noted);
 }

@@ -31,18 +31,12 @@ impl Family for Records {
                 r#""parallel":10,"deadline":3600}]}"#,
             ),
         ),
-        Form::today(
-            "reboot/rack-7",
-            r#"{"holders":[{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5,"client":"d4d5a9c6"}]}"#,
-        ),
+        Form::today("reboot/rack-7", r#"{"holders":[{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5}]}"#),
     ];
 
-    /// The words of people and programs are shown in tables and logs.
+    /// The words of people and of errors are shown in tables and logs.
     fn admit(mut reboots: Reboots) -> Result<Reboots, String> {
-        for holder in &mut reboots.holders {
-            printable(&mut holder.client);
-            printable(&mut holder.error);
-        }
+        reboots.holders.iter_mut().for_each(|holder| printable(&mut holder.error));
         let asked = reboots.holders.iter_mut().filter_map(|holder| holder.request.as_deref_mut());
         asked.chain(&mut reboots.queue).for_each(|request| printable(&mut request.why));
         Ok(reboots)

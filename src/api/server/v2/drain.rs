@@ -15,7 +15,7 @@ use crate::api::wire::{DrainView, DrainWhat, DrainedUnit, HostReasons, RestoreVi
 use crate::model::cluster::Cluster;
 use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
-use crate::plan::drain::{Verdict, Verdicts};
+use crate::plan::drain::{Found, Verdict};
 use crate::plan::explain::{Verdict as Explained, verdict_of, verdicts};
 use crate::registry::drains;
 use crate::store::Store;
@@ -28,8 +28,8 @@ pub(super) async fn get<S: Store>(
     uri: Uri,
 ) -> Result<Json<DrainView>, Failure> {
     let is_drained = |asked: &Maintenance| asked.drain.is_some();
-    let found = looked(&api, (&id, &uri), ("no such host is drained", is_drained), |cluster, (mut drained, _), id| {
-        view(cluster, id, drained.remove(id).unwrap_or_default())
+    let found = looked(&api, (&id, &uri), ("no such host is drained", is_drained), |cluster, mut found, id| {
+        view(cluster, id, found.drained.remove(id).unwrap_or_default())
     });
     found.await.map(Json)
 }
@@ -41,8 +41,8 @@ pub(super) async fn restore<S: Store>(
 ) -> Result<Json<RestoreView>, Failure> {
     let is_restored = |asked: &Maintenance| asked.restore.is_some();
     let none = "no such host gets units back";
-    let found = looked(&api, (&id, &uri), (none, is_restored), |cluster, (_, mut coming), id| {
-        returning(cluster, id, coming.remove(id).unwrap_or_default())
+    let found = looked(&api, (&id, &uri), (none, is_restored), |cluster, mut found, id| {
+        returning(cluster, id, found.returning.remove(id).unwrap_or_default())
     });
     found.await.map(Json)
 }
@@ -52,7 +52,7 @@ async fn looked<S: Store, T: Send + 'static>(
     api: &Api<S>,
     (id, uri): (&str, &Uri),
     (none, is_asked): (&'static str, fn(&Maintenance) -> bool),
-    look: impl FnOnce(&Cluster, (Verdicts, Verdicts), &MachineId) -> T + Send + 'static,
+    look: impl FnOnce(&Cluster, Found, &MachineId) -> T + Send + 'static,
 ) -> Result<T, Failure> {
     no_parameters(uri)?;
     let none = || Failure::new(StatusCode::NOT_FOUND, none);
@@ -60,12 +60,9 @@ async fn looked<S: Store, T: Send + 'static>(
     // Each takes a copy of the cluster, and time of a processor.
     let turn = Arc::clone(&api.planning).lock_owned().await;
     let is_asked = |cluster: &Cluster| cluster.asked_of(&id).is_some_and(is_asked);
-    let look = move |cluster: &Cluster, verdicts: (Verdicts, Verdicts), id: &MachineId| {
-        let found = look(cluster, verdicts, id);
-        drop(turn);
-        found
-    };
-    let found = drains::looked(&api.reader, &id, api.clock.now_ms(), is_asked, look).await;
+    let host = id.clone();
+    let look = move |cluster: &Cluster, found: Found| (look(cluster, found, &host), turn).0;
+    let found = drains::looked(&api.reader, api.clock.now_ms(), is_asked, look).await;
     found.map_err(|error| api.failed(&error))?.ok_or_else(none)
 }
 

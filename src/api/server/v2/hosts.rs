@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 
 use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
-use crate::api::server::extract::must_be_json;
+use crate::api::server::extract::json_body;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FileSummaries};
 use crate::api::wire::{AskHosts, AskedHost, AskedHosts, ClusterView, DrainOptions, HostAsk, MachineList};
@@ -50,9 +50,7 @@ pub(super) async fn ask<S: Store>(
     body: Bytes,
 ) -> Result<Json<AskedHosts>, Failure> {
     no_parameters(&uri)?;
-    must_be_json(&headers)?;
-    let asked = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad_request(format!("can't read what is asked: {error}")))?;
+    let asked = json_body(&headers, &body, "what is asked")?;
     let ((hosts, request), by) = (request(asked)?, api.author(&caller));
     let asked = maintenance::ask(&api.reader, &hosts, &request, &by, api.clock.now_ms()).await;
     let asked = asked.map_err(|refusal| refused(&api, refusal))?;
@@ -144,7 +142,7 @@ pub(super) async fn forget_metadata<S: Store>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Leader, hosts, units and rollouts at one revision.
+/// Leader, hosts, units and rollouts at one revision, and the reboots as of a moment later.
 pub(super) async fn status<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<ClusterView>, Failure> {
     let (offline, rest) = split_offline(&uri)?;
     if let Some((key, _)) = rest.first() {

@@ -11,7 +11,7 @@ use axum::{Extension, Json};
 
 use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
-use crate::api::server::extract::must_be_json;
+use crate::api::server::extract::json_body;
 use crate::api::server::state::Api;
 use crate::api::server::views;
 use crate::api::wire::{MoveUnits, MoveWhat, MovesView, MovingUnit};
@@ -20,10 +20,11 @@ use crate::model::cluster::{Change, Cluster};
 use crate::model::name::{MachineId, UnitName};
 use crate::plan::drain::group::group_of;
 use crate::plan::drain::moves::{Moves, Moving, refusal};
-use crate::plan::drain::{Timers, Verdict, look};
+use crate::plan::drain::{Found, Timers, Verdict, look};
 use crate::plan::gate;
 use crate::plan::schedule::Scheduler;
-use crate::registry::apply::{Trial, present, trial_of_moves};
+use crate::registry::apply::{Trial, trial_of_moves};
+use crate::registry::drains;
 use crate::registry::moves::{Refusal, Request};
 use crate::registry::units::Problem;
 use crate::store::Store;
@@ -34,16 +35,10 @@ use super::no_parameters;
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<MovesView>, Failure> {
     no_parameters(&uri)?;
     let turn = Arc::clone(&api.planning).lock_owned().await;
-    let mut cluster = present(&api.reader).await.map_err(|error| api.failed(&error))?;
-    let now = api.clock.now_ms();
-    let work = move || {
-        gate::apply(&mut cluster);
-        let scheduler = Scheduler::new(cluster);
-        let moves = look(&scheduler, &Timers::default(), now).moving;
-        (view(scheduler.cluster(), moves), turn)
-    };
-    let (view, _) = tokio::task::spawn_blocking(work).await.map_err(failed)?;
-    Ok(Json(view))
+    let look = move |cluster: &Cluster, found: Found| (view(cluster, found.moving), turn).0;
+    let found = drains::looked(&api.reader, api.clock.now_ms(), |_| true, look).await;
+    let view = found.map_err(|error| api.failed(&error))?;
+    Ok(Json(view.unwrap_or_default()))
 }
 
 /// Ask units to move: all or none.
@@ -55,9 +50,7 @@ pub(super) async fn post<S: Store>(
     body: Bytes,
 ) -> Result<Json<MovesView>, Failure> {
     no_parameters(&uri)?;
-    must_be_json(&headers)?;
-    let asked = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad_request(format!("can't read what is asked: {error}")))?;
+    let asked = json_body(&headers, &body, "what is asked")?;
     let request = request(asked, &caller)?;
     let turn = Arc::clone(&api.planning).lock_owned().await;
     let trial = trial(&api, &request).await?;

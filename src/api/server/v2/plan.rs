@@ -12,7 +12,7 @@ use axum::{Extension, Json};
 
 use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
-use crate::api::server::extract::must_be_json;
+use crate::api::server::extract::json_body;
 use crate::api::server::state::Api;
 use crate::api::server::views;
 use crate::api::wire::{
@@ -39,9 +39,7 @@ pub(super) async fn post<S: Store>(
     body: Bytes,
 ) -> Result<Json<Plan>, Failure> {
     no_parameters(&uri)?;
-    must_be_json(&headers)?;
-    let PlanRequest { units, asks, hosts, moves } = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
+    let PlanRequest { units, asks, hosts, moves } = json_body(&headers, &body, "the batch")?;
     let change = match (units, asks, hosts, moves) {
         (Some(units), None, None, None) => Asked::Units(apply::checked(&api, &Apply { units }).await?),
         (None, None, Some(ask), None) => {

@@ -7,7 +7,7 @@ use axum::{Extension, Json};
 
 use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
-use crate::api::server::extract::must_be_json;
+use crate::api::server::extract::json_body;
 use crate::api::server::state::Api;
 use crate::api::server::views;
 use crate::api::wire::{AskReboots, AskedReboots, RebootList, RebootStage, RebootView};
@@ -34,7 +34,7 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
 
 /// The hosts of `cluster` that are to reboot.
 pub(super) async fn shown<S: Store>(api: &Api<S>, cluster: &Cluster) -> Result<Vec<RebootView>, Error> {
-    let (_, groups) = reboots::all(&api.reader).await?;
+    let groups = reboots::all(&api.reader).await?;
     Ok(groups.iter().flat_map(|(group, all)| views_of(cluster, group, all)).collect())
 }
 
@@ -47,9 +47,7 @@ pub(super) async fn post<S: Store>(
     body: Bytes,
 ) -> Result<Json<AskedReboots>, Failure> {
     no_parameters(&uri)?;
-    must_be_json(&headers)?;
-    let asked: AskReboots = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad_request(format!("can't read what is asked: {error}")))?;
+    let asked: AskReboots = json_body(&headers, &body, "what is asked")?;
     let AskReboots { hosts, why, parallel, deadline, force } = asked;
     check_why(&why)?;
     let parallel = parallel.unwrap_or_else(Drain::parallel).max(1);
@@ -106,13 +104,11 @@ fn views_of(cluster: &Cluster, group: &Group, all: &Reboots) -> Vec<RebootView> 
             gone,
             why: request.map(|request| request.why.clone()).unwrap_or_default(),
             by: request.and_then(|request| request.by.clone()),
-            client: String::new(),
             error: String::new(),
         }
     };
     let holder = |holder: &Holder| RebootView {
         stage: stage(cluster, holder),
-        client: holder.client.clone(),
         error: holder.error.clone(),
         ..view(&holder.host, holder.since, holder.request.as_deref())
     };

@@ -14,7 +14,7 @@ use axum::{Extension, Json};
 
 use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
-use crate::api::server::extract::must_be_json;
+use crate::api::server::extract::json_body;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FileSummaries};
 use crate::api::wire::{
@@ -59,10 +59,8 @@ pub(super) async fn post<S: Store>(
     body: Bytes,
 ) -> Result<StatusCode, Failure> {
     no_parameters(&uri)?;
-    must_be_json(&headers)?;
     let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
-    let request: AskRollout = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad_request(format!("can't read what is asked: {error}")))?;
+    let request: AskRollout = json_body(&headers, &body, "what is asked")?;
     caller.check_name(&name)?;
     api.ask(&name, request.ask, &caller).await.map_err(|refusal| refused(&api, &name, refusal))?;
     Ok(StatusCode::NO_CONTENT)

@@ -7,7 +7,7 @@ use axum::{Extension, Json};
 
 use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
-use crate::api::server::extract::must_be_json;
+use crate::api::server::extract::json_body;
 use crate::api::server::state::Api;
 use crate::api::wire::{ChangeSettings, SettingList, SettingView};
 use crate::model::settings::{ALL, Setting, Settings};
@@ -31,9 +31,7 @@ pub(super) async fn post<S: Store>(
     body: Bytes,
 ) -> Result<Json<SettingList>, Failure> {
     no_parameters(&uri)?;
-    must_be_json(&headers)?;
-    let ChangeSettings { set, unset } = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad_request(format!("can't read which settings to change: {error}")))?;
+    let ChangeSettings { set, unset } = json_body(&headers, &body, "which settings to change")?;
     if let Some(both) = unset.iter().find(|name| set.contains_key(*name)) {
         return Err(Failure::bad_request(format!("`{both}` can't be set and unset at once")));
     }

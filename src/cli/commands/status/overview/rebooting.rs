@@ -44,9 +44,9 @@ mod tests {
         let view = |name: &str, stage, gone, error: &str| {
             let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
             let machine = MachineRef { id, ip: "10.0.0.2".into(), hostname: name.into() };
-            let (why, by, client) = Default::default();
+            let (why, by) = Default::default();
             let (group, error) = (Group::default(), error.to_owned());
-            RebootView { machine, group, stage, since: 60_000, gone, why, by, client, error }
+            RebootView { machine, group, stage, since: 60_000, gone, why, by, error }
         };
         let waiting = view("n3", RebootStage::Waits, None, "");
         let (soon, late) = (120_000, 60_000 + REBOOT);
