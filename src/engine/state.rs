@@ -102,7 +102,7 @@ impl LeaderState {
 
     /// Whether what is decided depends on how much time passes.
     pub(super) fn is_timing(&self, now_ms: u64) -> bool {
-        self.rollouts.due().is_some()
+        self.rollouts.is_timing()
             || self.drain_due.is_some()
             || self.failures.due().is_some()
             || self.scheduler.as_ref().is_none_or(|scheduler| scheduler.is_timing(now_ms))

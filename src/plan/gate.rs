@@ -12,6 +12,7 @@ use std::ops::Bound;
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
+use crate::model::revision::Revision;
 use crate::model::rollout::Gate;
 use crate::model::unit::{Assignment, Desired, Target, Unit};
 
@@ -163,6 +164,18 @@ pub fn is_left_over(cluster: &Cluster, name: &UnitName, record: &Unit, gate: &Ga
     !gate.hook && runs.is_some_and(|runs| is_through(runs) && runs.generation >= gate.asked)
 }
 
+/// A generation for a gate that the leader decides about: greater than that of the unit's `record`, and of what its
+/// hosts were told `before`.
+#[must_use]
+pub fn next_generation(
+    cluster: &Cluster,
+    record: Option<&Unit>,
+    before: impl IntoIterator<Item = Revision>,
+) -> Revision {
+    let known = before.into_iter().chain(record.map(|record| record.generation));
+    known.map(Revision::next).fold(cluster.revision, Revision::max)
+}
+
 /// The assignment by which a unit that isn't global runs, and its host, alive or not.
 #[must_use]
 pub fn launched<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a MachineId, &'a Assignment)> {
@@ -212,7 +225,6 @@ fn is_same_body(cluster: &Cluster, one: &UnitHash, other: &UnitHash) -> bool {
 mod tests {
     use super::*;
     use crate::model::cluster::Versioned;
-    use crate::model::revision::Revision;
     use crate::model::rollout::File;
 
     #[test]

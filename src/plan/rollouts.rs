@@ -164,6 +164,13 @@ impl Rollouts {
         self.wakes.values().min().copied()
     }
 
+    /// Whether how much time passes may matter: members that were let through just now have yet to be looked at.
+    #[must_use]
+    pub fn is_timing(&self) -> bool {
+        let goes_on = |phase: &Phase| !matches!(phase, Phase::Waiting | Phase::Paused) && !phase.is_over();
+        self.due().is_some() || self.phases.iter().any(|(phase, count)| *count > 0 && goes_on(phase))
+    }
+
     /// How many rollouts are in this phase, those that are over included.
     #[must_use]
     pub fn count(&self, phase: Phase) -> usize {
@@ -472,13 +479,6 @@ impl Rollouts {
         scheduler.hold(&before, &after);
         scheduler.apply(Change::Rollout(name.clone(), rollout));
     }
-}
-
-/// A generation for a gate that the leader decides about: greater than that of the unit's `record`, and of what its
-/// hosts were told `before`.
-fn next_generation(cluster: &Cluster, record: Option<&Unit>, before: impl IntoIterator<Item = Revision>) -> Revision {
-    let known = before.into_iter().chain(record.map(|record| record.generation));
-    known.map(Revision::next).fold(cluster.revision, Revision::max)
 }
 
 /// The keys of the files that a unit's record refers to.

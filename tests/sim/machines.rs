@@ -86,7 +86,8 @@ struct Watched {
     seen_down: BTreeMap<UnitName, (Duration, bool)>,
     /// When systemd last let go of the host's lease.
     lapsed: Option<Duration>,
-    /// When each unit last went down with the lease, as far as the agent can tell. It is due to return until its next
+    /// When each unit that ends with the lease, or needs one that does, last went down with it, as far as the agent can
+    /// tell. Its file may have another text since, and what it needed may be gone. It is due to return until its next
     /// start is requested, even if systemd holds the lease and lets go of it again before that.
     ended: BTreeMap<UnitName, Duration>,
     /// The file with which each unit was started.
@@ -118,6 +119,15 @@ impl Watched {
 }
 
 impl Watched {
+    /// The units that end with the lease, and those that need one of them.
+    fn bound(&self) -> BTreeSet<UnitName> {
+        let texts = self.fake.on_disk();
+        let graph = graph(&texts);
+        let ends = |name: &UnitName| texts.get(name).is_some_and(|text| stops_on_disconnect(text));
+        let is_bound = |name: &&UnitName| closure(BTreeSet::from([(*name).clone()]), &graph).iter().any(ends);
+        texts.keys().filter(is_bound).cloned().collect()
+    }
+
     /// Whether its key was lost with the store's data, and its daemon may not know that yet: it notices when it renews
     /// its lease.
     fn was_registered_before_a_restore(&self, now: Duration) -> bool {
@@ -342,8 +352,8 @@ impl Machines {
             // systemd holds the lease again.
             let by_hand = machine.hand_starts_without_lease.get(unit).copied();
             let refused = machine.started.get(unit).copied() < machine.requests.last_start([unit]).max(by_hand);
-            let ended = machine.ended.get(unit).copied();
-            let lapsed = if refused { machine.lapsed.map(|_| now) } else { ended }.filter(|_| bound);
+            let refused = machine.lapsed.filter(|_| refused && bound).map(|_| now);
+            let lapsed = refused.or(machine.ended.get(unit).copied());
             let meanwhile = Meanwhile { down, lapsed };
             if let Err(what) = machine.requests.start(unit, &told, (&needed, &wanted), meanwhile, now) {
                 journal.violate(format!("{} asks for a start of {unit}, {what}", machine.name));
@@ -581,7 +591,9 @@ impl Machines {
                 let lag = self.told.lag();
                 let machine = &mut self.all[host];
                 machine.lapsed = Some(at);
-                machine.ended.extend(machine.ran(at, lag).into_iter().map(|unit| (unit, at)));
+                let bound = machine.bound();
+                let ended = machine.ran(at, lag).into_iter().filter(|unit| bound.contains(unit));
+                machine.ended.extend(ended.map(|unit| (unit, at)));
             }
             if entry.what == What::Rebooted {
                 let machine = &mut self.all[host];

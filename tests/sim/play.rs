@@ -22,7 +22,7 @@ use super::judge::{closure, needs};
 use super::line::{Cut, Weather};
 use super::log::Log;
 use super::marks::Reached;
-use super::pool::{Kind, pool};
+use super::pool::{Kind, pool, retried};
 use super::random::Random;
 use super::rolled;
 use super::settled::{Health, compare, idle};
@@ -177,6 +177,10 @@ impl Game {
         pool.retain(|_| choose.chance(keep));
         if pool.is_empty() {
             pool = super::pool::pool();
+        }
+        // In seeds of their own, so that all others go as before.
+        if choose.fork("retried").chance(300) {
+            pool.extend(retried());
         }
         world.journal.note(format!("{hosts} hosts, {} units, {accidents:?}, {weather:?}, wild {wild}", pool.len()));
         let restarts = Some(random.fork("restarts")).filter(|_| choose.fork("restarts").chance(600));

@@ -41,6 +41,12 @@ const UNITS: [(&str, &str, &str, &str); 28] = [
     ("sole-mate.service", "Requires=sole.service\nAfter=sole.service", "MachineOf=sole.service", ""),
 ];
 
+/// Those that go to another host when they have failed, with one that must be with it. Only some seeds have them.
+const RETRIED: [(&str, &str, &str, &str); 2] = [
+    ("roamer.service", "", "Reschedule=on-failure\nRescheduleSec=2\nRescheduleMaxDelaySec=9", ""),
+    ("roamer-mate.service", "BindsTo=roamer.service\nAfter=roamer.service", "MachineOf=roamer.service", ""),
+];
+
 /// Those of them that are probed by connections.
 const PROBED: [&str; 5] = ["web@.service", "web@1.service", "web@2.service", "web@3.service", "sole.service"];
 
@@ -60,13 +66,22 @@ pub(crate) struct Kind {
 }
 
 pub(crate) fn pool() -> Vec<Kind> {
+    kinds(&UNITS)
+}
+
+/// The units that go to another host when they have failed.
+pub(crate) fn retried() -> Vec<Kind> {
+    kinds(&RETRIED)
+}
+
+fn kinds(units: &[(&'static str, &'static str, &'static str, &'static str)]) -> Vec<Kind> {
     let kind = |(name, unit, fleet, rest): &(&'static str, &'static str, &'static str, &'static str)| Kind {
         name: name.parse().unwrap(),
         unit,
         fleet,
         rest,
     };
-    UNITS.iter().map(kind).collect()
+    units.iter().map(kind).collect()
 }
 
 impl Kind {

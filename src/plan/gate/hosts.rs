@@ -9,7 +9,7 @@ use crate::model::rollout::hosts::{HeldFile, Hosts};
 use crate::model::rollout::{Gate, Phase};
 use crate::model::unit::{Assignment, Target, Unit};
 
-use super::{is_same_body, stays_up};
+use super::{is_same_body, next_generation, stays_up};
 
 /// The hosts on which a global unit is launched, alive or not, and what they are told.
 pub fn launched_on<'a>(
@@ -35,7 +35,8 @@ fn told_on<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item =
 /// A new gate for a global unit with this record, if some of its hosts would have to stop it for that file. Each of
 /// these goes on with the file that it runs. All others, also those that are yet to join, have the file that an earlier
 /// gate names, or else the one that most of these hosts run; a host on which it was stopped is asked anew to start
-/// that, and one that is gone keeps the generation that it had of it.
+/// that. One that is gone keeps the generation that it had of it, and is asked anew if it had another file: it may have
+/// carried out a greater generation than that of the others.
 pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
     let runs: BTreeMap<&MachineId, HeldFile> =
         launched_on(cluster, name).map(|(host, told)| (host, file_of(told))).collect();
@@ -63,10 +64,14 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
     // As above, for a host that comes back.
     let absent =
         known.into_iter().flat_map(|gate| gate.hosts.iter().flat_map(|hosts| hosts.iter()).map(move |on| (gate, on)));
-    let absent = absent.filter_map(|(gate, (host, held))| {
-        let held = held.as_ref().filter(|held| held.hash == gate.hash && !runs.contains_key(host))?;
-        let HeldFile { generation, restart, .. } = *held;
-        Some((host.clone(), Some(HeldFile { generation, restart, ..file.clone() })))
+    let absent = absent.filter(|(_, (host, _))| !runs.contains_key(host)).map(|(gate, (host, held))| {
+        let held = match held.as_ref().filter(|held| held.hash == gate.hash) {
+            Some(HeldFile { generation, restart, .. }) => {
+                HeldFile { generation: *generation, restart: *restart, ..file.clone() }
+            }
+            None => asked.clone(),
+        };
+        (host.clone(), Some(held))
     });
     let hosts: Hosts = absent.chain(stopped).chain(runs.iter().filter_map(differs)).collect();
     let gate = Gate::new(name, &record.hash, file, record.generation);
@@ -129,19 +134,23 @@ pub fn in_phase<'a>(
         }
         Phase::Reverting | Phase::Reverted | Phase::Stuck => {
             let named = gate.hosts.as_deref()?;
-            // One that comes back may have carried out a greater generation of the same file.
             let is_other = |held: &Option<HeldFile>| held.as_ref().is_none_or(|held| held.hash != gate.hash);
-            let others: Vec<&MachineId> = absent.filter(|host| named.get(*host).is_some_and(is_other)).collect();
-            (!others.is_empty()).then(|| {
-                let hosts = named.iter().filter(|(host, _)| !others.contains(host));
-                Gate {
-                    hosts: Some(Box::new(hosts.map(|(host, held)| (host.clone(), held.clone())).collect())),
-                    ..gate.clone()
-                }
-            })
+            let others = absent.filter_map(|host| Some((host, named.get(host).filter(|held| is_other(held))?)));
+            let others: Vec<_> =
+                others.map(|(host, held)| (host.clone(), Some(back(cluster, name, gate, held)))).collect();
+            (!others.is_empty()).then(|| with(gate, others))
         }
         Phase::Before | Phase::Canary | Phase::Waiting | Phase::Paused => None,
     }
+}
+
+/// The file of all others, for a host that is gone and had another one, of which it may have carried out a greater
+/// generation than that of the others: it is asked anew.
+fn back(cluster: &Cluster, name: &UnitName, gate: &Gate, had: &Option<HeldFile>) -> HeldFile {
+    let record = cluster.units.get(name);
+    let had = had.as_ref().map_or(gate.asked, |had| had.generation);
+    let restart = record.map_or(gate.restart, |record| record.restart);
+    HeldFile { generation: next_generation(cluster, record, [had]), restart, ..gate.held().into() }
 }
 
 /// The hosts of which [`in_phase`] may have something to say: those that are there, and those that the gate names.
@@ -230,9 +239,10 @@ mod tests {
         assert_eq!(needed(&cluster, &name(), &record("old")), None);
     }
 
-    /// It went back to that file, and may have carried out that generation.
+    /// The one went back to that file, and may have carried out that generation; the other may have carried out a
+    /// greater one of another file.
     #[test]
-    fn a_host_that_is_gone_keeps_its_generation_of_the_file_before() {
+    fn a_host_that_is_gone_gets_no_older_generation() {
         let mut cluster = cluster();
         let record = Unit::new(crate::model::unit::Desired::Launched, UnitHash::new("new"), Revision(9));
         let gate = needed(&cluster, &name(), &record).unwrap();
@@ -242,17 +252,20 @@ mod tests {
             generation: Revision(at),
             restart: None,
         };
-        let gone = [(host(4), Some(file("old", 8))), (host(3), Some(file("own", 8)))];
+        let gone = [(host(4), Some(file("old", 8))), (host(3), Some(file("own", 9)))];
         let gate = with(&gate, gone);
         let gate = in_phase(&cluster, &name(), &gate, Phase::Reverted, all_of(&cluster, &gate)).unwrap();
         let held = |gate: &Gate, at: u8| gate.held_on(&host(at)).map(|held| (held.hash.to_string(), held.generation.0));
-        let expected = [("old".to_owned(), 3), ("old".into(), 3), ("old".into(), 3), ("old".into(), 8)];
-        assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at).unwrap()), expected);
-        // Another file is asked for while it is away.
-        cluster.gates.insert(name(), Versioned { value: gate, revision: Revision(9) });
-        let record = Unit { hash: UnitHash::new("newer"), ..record };
-        let gate = needed(&cluster, &name(), &record).unwrap();
-        assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at).unwrap()), expected);
+        let expected = |third| [("old".to_owned(), 3), ("old".into(), 3), ("old".into(), third), ("old".into(), 8)];
+        assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at).unwrap()), expected(10));
+        // Another file is asked for while they are away.
+        let before = with(&gate, [(host(3), None)]);
+        let record = Unit { hash: UnitHash::new("newer"), generation: Revision(12), ..record };
+        for (before, third) in [(gate, 10), (before, 12)] {
+            cluster.gates.insert(name(), Versioned { value: before, revision: Revision(9) });
+            let gate = needed(&cluster, &name(), &record).unwrap();
+            assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at).unwrap()), expected(third));
+        }
     }
 
     #[test]

@@ -124,6 +124,13 @@ impl Seen {
         }
     }
 
+    /// The time of day is `now`, and was later before.
+    pub(super) fn set_back(&mut self, now: u64) {
+        for since in [&mut self.healthy_since, &mut self.away_since].into_iter().flatten() {
+            *since = now.min(*since);
+        }
+    }
+
     /// It is in this state now.
     pub(super) fn take(&mut self, state: &MemberState, (healthy, _): (Duration, Duration), clocks: &Clocks) {
         let now = clocks.show(Clock::Day);

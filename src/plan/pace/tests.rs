@@ -472,6 +472,30 @@ fn nothing_is_concluded_from_the_silence_of_a_host() {
     assert_eq!(web.at(2, &[refused]), through([2]), "a host that can't start it has said so");
 }
 
+/// A leader follows its clock while it waits for nothing, such as while a rollout is paused.
+#[test]
+fn nobody_waits_for_what_a_clock_showed_before_it_was_set_back() {
+    let began = 90_000;
+    let mut web = web(2, "");
+    assert_eq!(web.at(began, &[]), through([2]));
+    assert_eq!(web.at(began + 1, &[(2, Healthy)]), none());
+    web.ask(Request::Pause);
+    web.at(began + 2, &[]);
+    web.at(7, &[]);
+    web.ask(Request::Resume);
+    assert_eq!((web.wake(), web.at(17, &[])), (Some(17), through([1])));
+    // What was only previewed is taken up soon, and a member without a host isn't waited for.
+    for (state, policy) in [(Healthy, "Canary=1\nPreview=yes"), (Away, "")] {
+        let mut web = self::web(2, policy);
+        (web.rollout.phase, web.rollout.promoted) = (Phase::Rolling, true);
+        web.at(began, &[(2, state.clone())]);
+        web.at(7, &[]);
+        let step = web.at(17, &[]);
+        let expected = if state == Away { through([1]) } else { through([2]) };
+        assert_eq!(step, expected, "{policy}");
+    }
+}
+
 #[test]
 fn nobody_waits_for_the_clock_of_another_leader() {
     for (policy, waits) in [("", false), ("Canary=1\nPreview=yes", true)] {

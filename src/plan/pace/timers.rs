@@ -128,13 +128,12 @@ impl Timers {
 
     /// Take in what was told of members, and what follows from the time, at `now`.
     pub(super) fn observe(&mut self, look: &Look<'_>, now: u64) {
-        let is_set_back = now < self.clocks.show(Clock::Day);
-        self.clocks.pass(look.rollout.phase, now);
+        self.pass(look.rollout.phase, now);
         let policy = (look.policy.healthy, look.policy.deadline);
         for (name, member) in std::mem::take(&mut self.told) {
             self.change(&name, member, policy);
         }
-        if self.policy != Some(policy) || is_set_back {
+        if self.policy != Some(policy) {
             self.policy = Some(policy);
             self.examine_all(policy);
         }
@@ -143,10 +142,30 @@ impl Timers {
         }
     }
 
+    /// It is `now`, and the rollout was in this phase since the last look. If the leader follows a clock that was set
+    /// back, what began when it showed more begins now.
+    fn pass(&mut self, phase: Phase, now: u64) {
+        let is_set_back = now < self.clocks.show(Clock::Day);
+        self.clocks.pass(phase, now);
+        if !is_set_back {
+            return;
+        }
+        self.rolling = self.rolling.map(|since| since.min(now));
+        for known in self.members.values_mut() {
+            known.lacking = known.lacking.map(|since| since.min(now));
+            known.seen.set_back(now);
+        }
+        if let Some((_, hook)) = &mut self.hook {
+            hook.set_back(now);
+        }
+        // All are examined again in this look.
+        self.policy = None;
+    }
+
     /// Take in the hook that runs, before the members. Returns what follows for it, and when something does from the
     /// time alone.
     pub(super) fn observe_hook(&mut self, look: &Look<'_>, now: u64) -> Option<(Timed, Option<u64>)> {
-        self.clocks.pass(look.rollout.phase, now);
+        self.pass(look.rollout.phase, now);
         let (run, hook) = look.rollout.running().zip(look.hook)?;
         let is_same = |begun: Revision, seen: &Seen| begun == run.generation && seen.is_on(hook.host.as_ref());
         let known = self.hook.take().filter(|(begun, seen)| is_same(*begun, seen));

@@ -8,10 +8,10 @@ use crate::model::revision::Revision;
 use crate::model::rollout::{File, Gate, HookRun, Rollout};
 use crate::model::unit::{Placement, Unit};
 
-use super::super::gate::is_hook;
+use super::super::gate::{is_hook, next_generation};
 use super::super::pace::{Member, MemberState};
 use super::super::schedule::Scheduler;
-use super::{GateEvent, Rollouts, member, next_generation};
+use super::{GateEvent, Rollouts, member};
 
 /// The hook that a rollout waits for, in a cluster with the units as they are scheduled. `None` if its gate is lost.
 pub(super) fn running(cluster: &Cluster, rollout: &Rollout) -> Option<Member> {

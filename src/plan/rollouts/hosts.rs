@@ -7,8 +7,9 @@ use crate::model::rollout::{File, Gate};
 use crate::model::unit::Unit;
 
 use super::super::gate::hosts::{all_of, in_phase, with};
+use super::super::gate::next_generation;
 use super::super::schedule::Scheduler;
-use super::{GateEvent, Rollouts, next_generation};
+use super::{GateEvent, Rollouts};
 
 impl Rollouts {
     /// Hosts may have joined, or lost the unit, since the rollout `name` was looked at.

@@ -11,12 +11,12 @@ use crate::model::rollout::{Gate, MemberName, Overtaken, Phase, Rollout};
 use crate::model::unit::{Unit, UnitReport};
 
 use super::super::gate::riding::{lead_of, riders_of};
-use super::super::gate::{is_spare, launched, rollout_of};
+use super::super::gate::{is_spare, launched, next_generation, rollout_of};
 use super::super::pace::{self, Look, Member, Step};
 use super::super::schedule::Scheduler;
 use super::membership::Membership;
 use super::riding::{Files, Group, Turn, Waiting, turn};
-use super::{GateEvent, Rollouts, hooks, next_generation, riding};
+use super::{GateEvent, Rollouts, hooks, riding};
 
 /// How often one look can change a rollout: from its begin to its end, and back.
 const STEPS: usize = 8;

@@ -6,9 +6,9 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::rollout::{File, Gate, Rollout};
 use crate::model::unit::{Desired, Unit};
 
-use super::super::gate::{instances, is_spare, launched, spares_of};
+use super::super::gate::{instances, is_spare, launched, next_generation, spares_of};
 use super::super::schedule::Scheduler;
-use super::{GateEvent, Rollouts, next_generation};
+use super::{GateEvent, Rollouts};
 
 /// Whether `gate` is that of a spare of the rollout `name`, or of a rider of one.
 fn is_of(gate: &Gate, name: &UnitName) -> bool {
