@@ -18,7 +18,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::reboot::{Group, Holder, Reboots};
 use crate::model::revision::Revision;
 use crate::plan::drain::Found;
-use crate::plan::reboot::{Boot, Left, Release, SLOTS, Step, Turn, before, is_settled, left, next, turn};
+use crate::plan::reboot::{Boot, Left, Release, SLOTS, Step, Turn, before, is_seen, is_settled, left, next, turn};
 use crate::reconcile::Backoff;
 use crate::registry::drains::looked;
 use crate::registry::keys::{self, Key};
@@ -285,7 +285,7 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         let began = Instant::now();
         let is_restored = |asked: &Maintenance| asked.restore.is_some();
         let settled = self.look(is_restored, |found, id| found.returning.get(id).is_none_or(is_settled)).await?;
-        // Without an answer, the restore is over, which the next step sees, or this host isn't registered.
+        // Without an answer, the restore is over, which the next step sees, or the leader hasn't seen this host.
         if settled.unwrap_or(false) {
             return self.release(group, Release::Done).await;
         }
@@ -299,9 +299,8 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         of: impl FnOnce(Found, &MachineId) -> T + Send + 'static,
     ) -> Result<Option<T>, Trouble> {
         let (id, now) = (&self.options.id, self.options.clock.now_ms());
-        // Of a host that isn't registered, nothing is decided, and so nothing is known.
-        let is_asked =
-            |cluster: &Cluster| cluster.machines.contains_key(id) && cluster.asked_of(id).is_some_and(is_asked);
+        // Of a host that the leader hasn't seen, nothing is decided, and so nothing is known.
+        let is_asked = |cluster: &Cluster| is_seen(cluster, id) && cluster.asked_of(id).is_some_and(is_asked);
         let host = id.clone();
         Ok(looked(&self.reader, now, is_asked, move |_, found| of(found, &host)).await?)
     }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::drain::Verdict;
+use crate::model::cluster::Cluster;
 use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::reboot::{Holder, Reboots};
@@ -98,6 +99,14 @@ pub fn next(all: &Reboots, (host, boot): (&MachineId, Boot<'_>), asked: &Mainten
         (false, false) if asked.drain.is_none() => Step::Release(Release::Undrained),
         (false, false) => Step::Reboot,
     }
+}
+
+/// Whether the leader knows what `host` has: it is registered, and isn't remembered as gone any more. To one that comes
+/// back, the leader has yet to assign again what can run nowhere else.
+#[must_use]
+pub fn is_seen(cluster: &Cluster, host: &MachineId) -> bool {
+    let is_gone = cluster.roster.get(host).is_some_and(|known| known.value.gone.is_some());
+    cluster.machines.contains_key(host) && !is_gone
 }
 
 /// What is left on a host that is drained for its reboot.

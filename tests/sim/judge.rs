@@ -503,7 +503,8 @@ impl Facts {
         (leave, arrive, moved): (&mut Slices, &mut Slices, &mut Slices),
     ) -> bool {
         let leader = Key::Leader.to_string();
-        reboots::judge(event, &self.cluster, &mut self.down, journal);
+        let runs = |host: &MachineId, unit: &UnitName| self.machines.runs_since(host, unit).is_some();
+        reboots::judge(event, &self.cluster, &mut self.down, &runs, journal);
         match event {
             Event::Put(kv) if kv.key == leader => {
                 if self.leader.is_none() {

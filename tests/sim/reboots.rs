@@ -1,11 +1,11 @@
 //! What must hold when a host goes down because its daemon has asked for that: it has one of the slots, is drained, and
-//! has nothing left that could run elsewhere.
+//! has nothing left that could run elsewhere, as far as the leader has seen that it is there.
 
 use std::collections::BTreeSet;
 
 use flotilla::model::cluster::{Cluster, Versioned};
-use flotilla::model::name::MachineId;
-use flotilla::model::unit::{Assignment, Target};
+use flotilla::model::name::{MachineId, UnitName};
+use flotilla::model::unit::{Assignment, Desired, Target};
 use flotilla::plan::reboot::SLOTS;
 use flotilla::registry::keys::REBOOTS;
 use flotilla::registry::records::{Family as _, reboots};
@@ -13,8 +13,14 @@ use flotilla::store::Event;
 
 use super::journal::Journal;
 
-/// Judge a record of reboots. `down` has the hosts whose reboot has begun.
-pub(crate) fn judge(event: &Event, cluster: &Cluster, down: &mut BTreeSet<MachineId>, journal: &Journal) {
+/// Judge a record of reboots. `down` has the hosts whose reboot has begun, `runs` tells what runs on a host.
+pub(crate) fn judge(
+    event: &Event,
+    cluster: &Cluster,
+    down: &mut BTreeSet<MachineId>,
+    runs: &dyn Fn(&MachineId, &UnitName) -> bool,
+    journal: &Journal,
+) {
     let Event::Put(kv) = event else {
         if matches!(event, Event::Delete(key) if key.starts_with(REBOOTS)) {
             down.clear();
@@ -33,8 +39,21 @@ pub(crate) fn judge(event: &Event, cluster: &Cluster, down: &mut BTreeSet<Machin
     for host in begun.difference(down) {
         let name = cluster.hostname(host).unwrap_or(host.short());
         left(cluster, host).for_each(|unit| journal.violate(format!("{name} reboots, and {unit} is left on it")));
+        unassigned(cluster, host).filter(|unit| runs(host, unit)).for_each(|unit| {
+            journal.violate(format!("{name} reboots, and the leader has yet to assign {unit}, which runs there"));
+        });
     }
     *down = begun;
+}
+
+/// The units that can run nowhere else, and that a host which has come back may have, before the leader has seen it.
+fn unassigned<'a>(cluster: &'a Cluster, host: &'a MachineId) -> impl Iterator<Item = &'a UnitName> {
+    let is_unseen = cluster.roster.get(host).is_some_and(|known| known.value.gone.is_some());
+    let is_forced = cluster.asked_of(host).and_then(|asked| asked.drain.as_ref()).is_some_and(|drain| drain.force);
+    let is_assigned = |unit: &UnitName| cluster.schedule.get(host).is_some_and(|told| told.contains_key(unit));
+    let is_tied = |unit: &UnitName| cluster.constraints(unit).is_some_and(|c| c.machine_id.is_some() && !c.global);
+    let launched = cluster.units.iter().filter(|(_, unit)| unit.desired == Desired::Launched).map(|(name, _)| name);
+    launched.filter(move |unit| is_unseen && !is_forced && !is_assigned(unit) && is_tied(unit))
 }
 
 /// The units that were on a host when its drain began, and could have left.
