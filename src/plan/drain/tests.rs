@@ -200,6 +200,21 @@ fn members_of_a_set_go_one_after_another_unless_they_are_not_well() {
 }
 
 #[test]
+fn a_deadline_that_has_passed_stays_so_when_the_clock_is_set_back() {
+    for (after, leave) in [(60_000, 1), (59_999, 0)] {
+        let mut bench = Bench::new(1);
+        bench.start(&[("a.service", ""), ("b.service", "")]);
+        bench.scheduler.apply(Change::Machine(id(2), Some(Machine::new(id(2), "n2"))));
+        bench.settle();
+        bench.drain(1, drain(|drain| drain.parallel = 1));
+        assert_eq!(bench.step().len(), 1);
+        bench.timers.see(bench.scheduler.cluster(), bench.now + after);
+        bench.now -= 900_000;
+        assert_eq!(bench.step().len(), leave, "after {after} ms");
+    }
+}
+
+#[test]
 fn other_units_go_so_many_at_a_time() {
     let mut bench = Bench::new(1);
     bench.start(&[("a.service", ""), ("b.service", ""), ("c.service", ""), ("d.service", ""), ("e.service", "")]);

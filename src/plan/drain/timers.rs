@@ -20,6 +20,8 @@ pub struct Timers {
     began: BTreeMap<MachineId, (Revision, u64)>,
     /// The units that were told to leave.
     moving: BTreeMap<UnitName, OnItsWay>,
+    /// When it looked last.
+    looked: u64,
 }
 
 /// A unit is on its way.
@@ -43,6 +45,9 @@ pub(super) enum Cause {
 impl Timers {
     /// Bring this up to date at `now`.
     pub fn see(&mut self, cluster: &Cluster, now: u64) {
+        // The leader may follow a clock that was set back: what has passed has passed.
+        let back = std::mem::replace(&mut self.looked, now).saturating_sub(now);
+        self.began.values_mut().for_each(|(_, began)| *began = began.saturating_sub(back));
         let drains: BTreeMap<&MachineId, Revision> =
             under_way(cluster).map(|(host, drain)| (host, drain.generation)).collect();
         self.began.retain(|host, (generation, _)| drains.get(host) == Some(generation));

@@ -228,6 +228,26 @@ fn one_host_gets_one_unit_at_a_time() {
     assert_eq!(bench.step(), [leaves(91, "b.service")[4..].to_owned()]);
 }
 
+/// The leader follows its clock while it waits for nothing.
+#[test]
+fn nothing_waits_for_what_a_clock_showed_before_it_was_set_back() {
+    let mut bench = Bench::new(2);
+    bench.now = 100_000;
+    bench.cordon(2);
+    bench.start("a.service", ON, &[1]);
+    bench.start("b.service", ON, &[1]);
+    bench.apply(Change::Maintenance(id(2), None));
+    bench.now += 30;
+    assert_eq!(bench.step().len(), 1, "the first one leaves");
+    let gone = bench.scheduler.cluster().schedule[&id(1)][&name("a.service")].value.clone();
+    bench.report(&name("a.service"), &id(1), &gone, "inactive");
+    assert_eq!(bench.step(), [""; 0], "it arrives, and never comes up");
+    bench.now = 1_000;
+    assert_eq!(bench.step(), [""; 0]);
+    bench.now += 61;
+    assert_eq!(bench.step().len(), 1, "the other one has waited for long enough");
+}
+
 #[test]
 fn a_group_moves_for_its_leaders_sake_only() {
     let mut bench = Bench::new(2);

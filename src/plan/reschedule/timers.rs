@@ -51,6 +51,8 @@ pub struct Timers {
     changed: BTreeSet<UnitName>,
     /// When something is to be done, in ms since the epoch.
     due: Option<u64>,
+    /// When it looked last.
+    looked: u64,
 }
 
 /// The unit that a change is about, if its standing may follow from it.
@@ -98,6 +100,9 @@ impl Timers {
 
     /// Bring this up to date at `now`. What is as it was is so since it was seen first.
     pub(super) fn update(&mut self, cluster: &Cluster, now: u64) {
+        // The leader may follow a clock that was set back: what has passed has passed.
+        let back = std::mem::replace(&mut self.looked, now).saturating_sub(now);
+        self.seen.values_mut().for_each(|seen| seen.since = seen.since.saturating_sub(back));
         for name in std::mem::take(&mut self.changed) {
             let known = self.seen.remove(&name);
             let Some((standing, host, told)) = standing(cluster, &name) else { continue };
