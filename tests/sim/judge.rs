@@ -924,9 +924,11 @@ impl Facts {
         }
         self.waits(host, name, before, journal);
         // Of a host that is forgotten meanwhile, the leader may know. That one which it remembers as gone came back and
-        // vanished again, it can't know.
+        // vanished again, it can't know, also if it waits for others that may follow that one.
         let remembered = |id: &MachineId| {
-            let is_open = |known: &KnownHost| known.gone.is_none_or(|gone| gone.held.is_some());
+            let is_first = self.lost.get(id) == self.gone.get(id);
+            let holds = |gone: Gone| gone.held.is_some_and(|held| held.mass_loss || is_first);
+            let is_open = |known: &KnownHost| known.gone.is_none_or(holds);
             self.cluster.roster.contains_key(id) && known.roster.get(id).is_some_and(|known| is_open(&known.value))
         };
         let gone = |id: &MachineId| remembered(id) && !known.machines.contains_key(id);
