@@ -38,8 +38,8 @@ use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
     complete, context, cordon, diff, drain, edit, export, fd_forward, forget, history, import, journal, list, metadata,
-    moves, reboot, reset_failed, restart, restore, rollback, rollout, scale, services, settings, show, ssh, status,
-    submit, undrain, units, verify, wait_for,
+    moves, rebalance, reboot, reset_failed, restart, restore, rollback, rollout, scale, services, settings, show, ssh,
+    status, submit, undrain, units, verify, wait_for,
 };
 use error::{Error, Exit, Line};
 use input::{argv, refused};
@@ -227,6 +227,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Undrain(args) => undrain::undrain(session, args).await,
         Command::Reboot(args) => reboot::reboot(session, args).await,
         Command::Move(args) => moves::run(session, args).await,
+        Command::Rebalance(args) => rebalance::run(session, args).await,
         Command::Forget(args) => forget::run(session, args).await,
         Command::Settings(_) => settings::show(session).await,
         Command::Set(args) => settings::set(session, args).await,
@@ -281,6 +282,7 @@ fn format(command: &Command) -> Format {
         Command::Undrain(args) => args.output.format,
         Command::Reboot(args) => args.output.format,
         Command::Move(args) => args.output.format,
+        Command::Rebalance(args) => args.output.format,
         Command::Forget(args) => args.output.format,
         Command::Settings(args) => args.output.format,
         Command::Set(args) => args.output.format,

@@ -13,6 +13,7 @@
 //! * [`pace`]: how a rollout goes on from member to member; for `rollouts`.
 //! * [`rollouts`]: the gates and rollouts of a cluster, in front of `schedule`; for the engine.
 //! * [`drain`]: which units are told to leave hosts that are drained; for the engine and the API.
+//! * [`rebalance`]: which units a person may want on other hosts, because they are better there; for the API.
 //! * [`reschedule`]: when a unit that has failed is moved or started again; for the engine and the API.
 //! * [`sets`]: which members a set has, and how its count changes; for the API, by way of `registry`.
 //! * [`forecast`]: what a change would lead to, decided by `rollouts` and `schedule` on a copy; for the API.
@@ -36,6 +37,7 @@ pub mod host;
 pub mod once;
 pub mod pace;
 pub mod progress;
+pub mod rebalance;
 pub mod reboot;
 pub mod reschedule;
 pub mod rollouts;

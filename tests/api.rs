@@ -27,6 +27,8 @@ mod offline;
 mod plan;
 #[path = "support/port.rs"]
 mod port;
+#[path = "api/rebalance.rs"]
+mod rebalance;
 #[path = "api/reboots.rs"]
 mod reboots;
 #[path = "support/records.rs"]

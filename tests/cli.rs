@@ -30,6 +30,8 @@ mod offline;
 mod plan;
 #[path = "cli/real.rs"]
 mod real;
+#[path = "cli/rebalance.rs"]
+mod rebalance;
 #[path = "cli/reboot.rs"]
 mod reboot;
 #[path = "support/records.rs"]

@@ -10,6 +10,8 @@
 mod forecast;
 #[path = "plan/pace.rs"]
 mod pace;
+#[path = "plan/rebalance.rs"]
+mod rebalance;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -509,7 +511,8 @@ impl World {
             if !constraints.global && home != Some(host) {
                 continue; // unexplained
             }
-            if matches!(decision.why, Reason::Leaves { because: Departure::Failed { .. }, .. }) {
+            let because = |because: &Departure| matches!(because, Departure::Failed { .. } | Departure::Moves { .. });
+            if matches!(&decision.why, Reason::Leaves { because: why, .. } if because(why)) {
                 continue; // as the property asked for
             }
             let question = Question { unit, constraints: &constraints, host, stance: Stance::Stay, with: &[] };

@@ -239,6 +239,16 @@ fn description() -> Value {
             },
         ),
         (
+            "/fleet/v2/rebalance",
+            "get",
+            list(
+                "rebalance",
+                "Which units would be better on other hosts, and why. Changes nothing.",
+                vec![globs(), query("max_moves", "How many moves to show at most; without it, 10.")],
+                types.answer::<wire::RebalanceView>(),
+            ),
+        ),
+        (
             "/fleet/v2/status",
             "get",
             list(

@@ -5,6 +5,7 @@ mod errors;
 mod machines;
 mod moves;
 mod plans;
+mod rebalance;
 mod reboots;
 mod resources;
 mod rollouts;
@@ -23,6 +24,7 @@ pub use machines::{
 };
 pub use moves::{MoveUnits, MoveWhat, MovesView, MovingUnit};
 pub use plans::{Plan, PlanAsk, PlanRequest, PlannedEffect, PlannedRollout, PlannedUnit};
+pub use rebalance::{BetterHost, HostUnits, RebalanceView};
 pub use reboots::{AskReboots, AskedReboots, RebootList, RebootStage, RebootView};
 pub use resources::{Amount, HostResources, ResourceList};
 pub use rollouts::{

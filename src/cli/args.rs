@@ -26,7 +26,7 @@ pub(super) use change::{Block, Change, Count, Create, Destroy, PlanOnly, Rollbac
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, History, Verify, editor};
 pub(super) use hosts::{
-    Cordon, Drain, Forget, Move, Reboot, SetMetadata, Ssh, Status, Uncordon, Undrain, UnsetMetadata,
+    Cordon, Drain, Forget, Move, Rebalance, Reboot, SetMetadata, Ssh, Status, Uncordon, Undrain, UnsetMetadata,
 };
 pub(super) use import::Import;
 pub(super) use journal::Journal;
@@ -133,6 +133,8 @@ pub(super) enum Command {
     Drain(Drain),
     /// Move units to other hosts
     Move(Move),
+    /// Move units to hosts that are better for them
+    Rebalance(Rebalance),
     /// Drain hosts no longer
     Undrain(Undrain),
     /// Reboot hosts, one after the other, each without its units

@@ -25,6 +25,7 @@ pub(super) mod metadata;
 pub(super) mod moves;
 mod option_changes;
 mod plan;
+pub(super) mod rebalance;
 pub(super) mod reboot;
 mod replace;
 pub(super) mod reset_failed;

@@ -10,7 +10,7 @@ pub mod group;
 pub mod moves;
 mod restore;
 #[cfg(test)]
-mod tests;
+pub(in crate::plan) mod tests;
 mod timers;
 
 use std::borrow::Cow;

@@ -19,6 +19,7 @@ mod decision;
 mod dirty;
 mod group;
 mod index;
+mod merit;
 mod moves;
 mod offers;
 mod pending;
@@ -53,6 +54,7 @@ pub use brake::{Brake, Braked};
 pub use decision::{Because, Decision, Departure, Fate, Host, HostDecision, HostEvent, Plan, Reason, Report, Write};
 use dirty::{DirtySet, Rescan};
 use index::{Index, Indexed};
+pub use merit::{Load, Measure, Merit};
 use tried::Retry;
 
 use super::absence;

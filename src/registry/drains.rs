@@ -1,9 +1,12 @@
 //! What becomes of the units that are to leave their hosts, because of a drain, of the end of one, or of a person, as
-//! the leader would decide it now. Owns what is read for it; decides nothing itself (`plan::drain`).
+//! the leader would decide it now; and which ones a person may want on other hosts. Owns what is read for it; decides
+//! nothing itself (`plan::drain`, `plan::rebalance`).
 
 use crate::model::cluster::Cluster;
+use crate::model::glob::Glob;
 use crate::plan::drain::{Found, Timers, look};
 use crate::plan::gate;
+use crate::plan::rebalance::{Rebalance, rebalance};
 use crate::plan::schedule::Scheduler;
 use crate::store::{Error, Store};
 
@@ -21,17 +24,41 @@ pub async fn looked<S: Store, T: Send + 'static>(
     is_asked: impl FnOnce(&Cluster) -> bool,
     of: impl FnOnce(&Cluster, Found) -> T + Send + 'static,
 ) -> Result<Option<T>, Error> {
-    let mut cluster = present(reader).await?;
+    let cluster = present(reader).await?;
     if !is_asked(&cluster) {
         return Ok(None);
     }
+    let work = move |scheduler: &Scheduler| {
+        let found = look(scheduler, &Timers::default(), now);
+        of(scheduler.cluster(), found)
+    };
+    scheduled(cluster, work).await.map(Some)
+}
+
+/// Which units would be better on other hosts, of those that match one of `only`, and of that the first `limit` moves.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Refused`].
+pub async fn better<S: Store, T: Send + 'static>(
+    reader: &Reader<S>,
+    only: Vec<Glob>,
+    limit: usize,
+    of: impl FnOnce(&Cluster, Rebalance) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let cluster = present(reader).await?;
+    scheduled(cluster, move |scheduler| of(scheduler.cluster(), rebalance(scheduler, &only, limit))).await
+}
+
+/// Look at a cluster as it is scheduled, beside the runtime's thread.
+async fn scheduled<T: Send + 'static>(
+    mut cluster: Cluster,
+    work: impl FnOnce(&Scheduler) -> T + Send + 'static,
+) -> Result<T, Error> {
     let work = move || {
         gate::apply(&mut cluster);
-        let scheduler = Scheduler::new(cluster);
-        let found = look(&scheduler, &Timers::default(), now);
-        of(scheduler.cluster(), found)
+        work(&Scheduler::new(cluster))
     };
     // It fails only if the runtime ends.
     let found = tokio::task::spawn_blocking(work).await;
-    found.map(Some).map_err(|error| Error::Refused(format!("the look failed: {error}")))
+    found.map_err(|error| Error::Refused(format!("the look failed: {error}")))
 }

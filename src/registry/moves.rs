@@ -15,12 +15,14 @@ use super::records::{Family as _, unit};
 use super::{MAX_ATTEMPTS, committed, put, unchanged};
 
 /// What is asked of units.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// The units.
     pub units: BTreeSet<UnitName>,
-    /// As in [`Move`].
+    /// As in [`Move`], for those that `each` doesn't name.
     pub to: Option<MachineId>,
+    /// The hosts of single units.
+    pub each: BTreeMap<UnitName, MachineId>,
     /// As in [`Move`].
     pub force: bool,
 }
@@ -43,6 +45,12 @@ pub enum Refusal {
 }
 
 impl Request {
+    /// The host that a unit is to be on; without one, the best of the others.
+    #[must_use]
+    pub fn to(&self, unit: &UnitName) -> Option<&MachineId> {
+        self.each.get(unit).or(self.to.as_ref())
+    }
+
     /// What it would change in `cluster`: the records of those of the units that have hosts.
     #[must_use]
     pub fn changes(&self, cluster: &Cluster) -> Vec<Change> {
@@ -50,7 +58,7 @@ impl Request {
         let generation = Revision(cluster.revision.0.saturating_add(1));
         let change = |name: &UnitName| {
             let (unit, from) = (cluster.units.get(name)?.clone(), cluster.placed_on(name)?);
-            Some(Change::Unit(name.clone(), Some(self.asked(unit, (from, generation), None))))
+            Some(Change::Unit(name.clone(), Some(self.asked((name, unit), (from, generation), None))))
         };
         self.units.iter().filter_map(change).collect()
     }
@@ -82,7 +90,7 @@ impl Request {
                 let unit = unit::Records::read(stored);
                 let unit = unit.map_err(|corrupt| Refusal::Damaged(name.clone(), corrupt.why))?;
                 txn.guards.push(unchanged(&key, Some(stored.revision)));
-                txn.ops.push(put(&key, &self.asked(unit, (from, revision), Some(by)), None));
+                txn.ops.push(put(&key, &self.asked((name, unit), (from, revision), Some(by)), None));
             }
             if committed(reader.store(), txn, attempt).await.map_err(Refusal::Lost)? {
                 return Ok(());
@@ -91,8 +99,13 @@ impl Request {
         Err(Refusal::Contended)
     }
 
-    fn asked(&self, unit: Unit, (from, generation): (&MachineId, Revision), by: Option<&Author>) -> Unit {
-        let (to, force, by) = (self.to.clone(), self.force, by.cloned().map(Box::new));
+    fn asked(
+        &self,
+        (name, unit): (&UnitName, Unit),
+        (from, generation): (&MachineId, Revision),
+        by: Option<&Author>,
+    ) -> Unit {
+        let (to, force, by) = (self.to(name).cloned(), self.force, by.cloned().map(Box::new));
         Unit { moves: Some(Box::new(Move { generation, from: from.clone(), to, force, by })), ..unit }
     }
 }
@@ -122,7 +135,8 @@ mod tests {
         let on = |names: &[&str]| -> BTreeMap<UnitName, MachineId> {
             names.iter().map(|name| (name.parse().unwrap(), host.clone())).collect()
         };
-        let request = |names: &[&str]| Request { units: on(names).into_keys().collect(), to: None, force: true };
+        let request =
+            |names: &[&str]| Request { units: on(names).into_keys().collect(), force: true, ..Request::default() };
         let by = Author { uid: Some(0), user: "root".into(), ..Author::default() };
         for (names, refused) in [
             (["a.service", "x.service"], Refusal::Unknown("x.service".parse().unwrap())),

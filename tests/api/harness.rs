@@ -367,6 +367,13 @@ impl Daemon {
         self.write(records::placed(unit, host)).await;
     }
 
+    /// A unit runs on a host as it is asked for.
+    pub async fn runs(&self, unit: &str, host: &str) {
+        let record = self.read_raw(&format!("unit/{unit}")).await;
+        let ops = records::running(unit, host, &record);
+        self.store.inner.commit(Txn { guards: vec![], ops }).await.unwrap();
+    }
+
     /// Tell a host to have a global unit, as an engine does.
     pub async fn order(&self, unit: &str, host: &str, target: Target, generation: u64) {
         self.write(records::entry(unit, host, target, true, generation)).await;

@@ -137,20 +137,9 @@ impl Fake {
 
     /// The same; `typed` is typed when the terminal shows `seen`.
     pub(crate) fn on_terminal_after(&self, args: &str, columns: u16, typed: &str, seen: &str) -> (Option<i32>, String) {
-        let program = env!("CARGO_BIN_EXE_fleetctl");
-        let inside = format!("stty cols {columns} rows 40; exec {program} {args}");
-        let mut command = Command::new("script");
-        command.current_dir(self.dir.path()).env_clear().args(["-E", "never", "-qec", &inside, "/dev/null"]);
-        command.envs([("TERM", "xterm"), ("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")]);
+        let mut command = terminal(self.dir.path(), args, columns);
         command.env("FLEETCTL_ENDPOINT", self.endpoint()).envs(self.terminal.iter().copied());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let before = if seen.is_empty() { String::new() } else { read_until(&mut child, seen) };
-        std::io::Write::write_all(&mut stdin, typed.as_bytes()).unwrap();
-        // Kept open until it ends: `script` passes an end of input on.
-        let ran = finish(child);
-        drop(stdin);
-        (ran.code, (before + &ran.out).replace("\r\n", "\n"))
+        typed_at(&mut command, typed, seen)
     }
 
     /// Type at a bash with our completion, on a terminal. Returns what it showed.
@@ -188,6 +177,27 @@ impl Fake {
     }
 }
 
+/// `fleetctl` on a terminal of `columns` by 40.
+pub(crate) fn terminal(dir: &Path, args: &str, columns: u16) -> Command {
+    let inside = format!("stty cols {columns} rows 40; exec {} {args}", env!("CARGO_BIN_EXE_fleetctl"));
+    let mut command = Command::new("script");
+    command.current_dir(dir).env_clear().args(["-E", "never", "-qec", &inside, "/dev/null"]);
+    command.envs([("TERM", "xterm"), ("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")]);
+    command
+}
+
+/// Run it; `typed` is typed when the terminal shows `seen`. Returns the exit code, and what the terminal was sent.
+pub(crate) fn typed_at(command: &mut Command, typed: &str, seen: &str) -> (Option<i32>, String) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let before = if seen.is_empty() { String::new() } else { read_until(&mut child, seen) };
+    std::io::Write::write_all(&mut stdin, typed.as_bytes()).unwrap();
+    // Kept open until it ends: `script` passes an end of input on.
+    let ran = finish(child);
+    drop(stdin);
+    (ran.code, (before + &ran.out).replace("\r\n", "\n"))
+}
+
 /// A `PATH` with the `fleetctl` that is tested.
 pub(crate) fn path() -> String {
     let folder = Path::new(env!("CARGO_BIN_EXE_fleetctl")).parent().unwrap();
@@ -213,6 +223,7 @@ fn described(args: &[String], out: &str) {
     let for_programs =
         args.windows(2).any(|two| two == ["--output", "json"]) || args.iter().any(|arg| arg == "--output=json");
     let schema = args.iter().find_map(|arg| match arg.as_str() {
+        "rebalance" if args.iter().any(|arg| arg == "--plan") => Some("RebalanceView"),
         _ if args.iter().any(|arg| arg == "--plan") => Some("Plan"),
         "list-units" => Some("PrintedUnits"),
         "list-unit-files" => Some("PrintedUnitFiles"),
@@ -236,6 +247,7 @@ fn described(args: &[String], out: &str) {
         "undrain" => Some("PrintedUndrained"),
         "reboot" => Some("PrintedReboots"),
         "move" => Some("PrintedMoves"),
+        "rebalance" => Some("PrintedMoves"),
         "forget" => Some("PrintedForgotten"),
         "set-metadata" | "unset-metadata" => Some("PrintedMetadata"),
         "verify" => Some("PrintedFindings"),

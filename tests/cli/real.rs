@@ -8,10 +8,10 @@ use flotilla::api::server::state::{Api, AskHost, Own, Settings};
 use flotilla::clock::Clock;
 use flotilla::model::unit::Target;
 use flotilla::store::embedded::Embedded;
-use flotilla::store::{Op, Store as _, Txn};
+use flotilla::store::{Op, Range, Store as _, Txn};
 use tempfile::TempDir;
 
-use super::fake::{Ran, fleetctl, run};
+use super::fake::{Ran, fleetctl, run, terminal, typed_at};
 use super::records::{self, LATEST};
 
 /// A `fleetd` without hands.
@@ -64,6 +64,13 @@ impl Real {
         command
     }
 
+    /// On a terminal, on which `typed` is typed when it shows `seen`.
+    pub(crate) fn on_terminal(&self, args: &str, typed: &str, seen: &str) -> (Option<i32>, String) {
+        let mut command = terminal(self.dir.path(), args, 80);
+        command.env("FLEETCTL_ENDPOINT", format!("unix://{}/fleet.sock", self.dir.path().display()));
+        typed_at(command.env("NO_COLOR", "1"), typed, seen)
+    }
+
     #[track_caller]
     pub(crate) fn expect(&self, args: &str, code: i32, out: &str, err: &str) {
         assert_eq!(self.run(args), Ran { code: Some(code), out: out.into(), err: err.into() }, "fleetctl {args}");
@@ -90,6 +97,13 @@ impl Real {
             records::placed(unit, host),
             records::state(unit, host, Target::Launched, active, LATEST),
         ]);
+    }
+
+    /// The unit runs on the host as it is asked for.
+    pub(crate) fn runs(&self, unit: &str, host: &str) {
+        let range = Range { prefix: format!("unit/{unit}"), after: None, limit: 1, at: None };
+        let found = self.runtime.block_on(self.store.range(range)).unwrap();
+        self.write(records::running(unit, host, &found.kvs[0].value));
     }
 
     /// A record that can't be read.

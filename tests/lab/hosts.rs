@@ -79,6 +79,18 @@ fn units_leave_a_drained_host_in_order_and_what_can_not_is_named() {
     assert_eq!(lab.sh(&home, "systemctl is-active every.service").stdout.trim(), "active", "it belongs to the host");
     lab.fleetctl(&["undrain", &home]).ok();
     assert_eq!(lab.fleetctl(&["undrain", &home]).code, 1, "it isn't drained");
+    // Nothing comes back by itself; a person asks for what is better there.
+    let better = format!(" -> {home}  avoided units 0 < 1\n");
+    for (args, code) in [(&["rebalance", "--plan"][..], 3), (&["rebalance"], 1)] {
+        let plan = lab.fleetctl(args);
+        assert!(plan.code == code && plan.stdout.contains(&better), "{plan:?}");
+    }
+    let moved = lab.fleetctl(&["rebalance", "--yes"]);
+    assert!(moved.code == 0 && moved.stdout.contains(&format!(" moved to {home} (")), "{moved:?}");
+    let members = ["w@1.service", "w@2.service", "w@3.service"].map(|unit| place(&lab, unit));
+    assert!(members.contains(&home), "{members:?}");
+    let again = lab.fleetctl(&["rebalance", "--plan"]);
+    assert_eq!((again.code, again.stdout.as_str()), (0, "nothing would be better on another host\n"));
 }
 
 /// A set of five behind the balancer and the ambassador, with a sidekick for each member.

@@ -131,6 +131,8 @@ struct Game {
     reboots: Option<Random>,
     /// The generator that decides which units are asked to move, and where, if this seed has such units.
     movement: Option<Random>,
+    /// The generator that decides when units are to go to better hosts, if this seed has that.
+    balance: Option<Random>,
     /// The generator that decides which units don't answer to their probes, if this seed has such units.
     sickness: Option<Random>,
     weather: Weather,
@@ -197,6 +199,7 @@ impl Game {
         let may_reboot = !accidents.contains(&Accident::Duplicate);
         let reboots = Some(random.fork("reboots")).filter(|_| may_reboot && choose.fork("reboots").chance(200));
         let movement = Some(random.fork("movement")).filter(|_| choose.fork("movement").chance(300));
+        let balance = Some(random.fork("balance")).filter(|_| choose.fork("balance").chance(300));
         let mut slow = choose.fork("planning");
         if slow.chance(300) {
             let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
@@ -226,6 +229,7 @@ impl Game {
             maintenance,
             reboots,
             movement,
+            balance,
             sickness,
             weather,
             packaged,
@@ -257,6 +261,7 @@ impl Game {
             self.maintain().await;
             self.reboot().await;
             self.relocate().await;
+            self.rebalance().await;
             self.sicken();
             self.look();
             if self.world.journal.is_violated() {
@@ -422,9 +427,20 @@ impl Game {
         }
         let units = (0..random.within(1..=3)).map(|_| random.pick(&placed).clone()).collect();
         let to = Some(random.pick(&hosts).clone()).filter(|_| random.chance(700));
-        let request = MoveRequest { units, to, force: random.chance(300) };
+        let request = MoveRequest { units, to, force: random.chance(300), ..MoveRequest::default() };
         if let Err(error) = self.world.move_units(request).await {
             self.world.journal.note(format!("* refused: {error}"));
+        }
+    }
+
+    /// Sometimes a person asks for what is better on other hosts.
+    async fn rebalance(&mut self) {
+        let Some(random) = self.balance.as_mut().filter(|_| !self.store_is_down) else { return };
+        if random.chance(200) {
+            let limit = usize::try_from(random.within(1..=5)).unwrap();
+            if let Err(error) = self.world.rebalance(limit).await {
+                self.world.journal.note(format!("* refused: {error}"));
+            }
         }
     }
 

@@ -30,6 +30,7 @@
 //!                                a person changes settings of the cluster
 //! drain n1… [OPTION…]            units leave these hosts: parallel=3, deadline=60, globals, force
 //! move web.service… [OPTION…]    these units go to other hosts: to=n3, force
+//! rebalance [3]                  units go to hosts that are better for them, with so many moves at most
 //! undrain n1… [restore]          they needn't any more; restore: those that have left come back
 //! reboot n1… [force]             these hosts reboot, one after the other; force: without units that fit nowhere else
 //! reboot-cancel n1               it is to reboot no longer
@@ -268,7 +269,11 @@ impl Player {
                         None => drop(units.insert(word.parse().map_err(|_| "no unit's name")?)),
                     }
                 }
-                self.world.move_units(MoveRequest { units, to, force }).await?;
+                self.world.move_units(MoveRequest { units, to, force, ..MoveRequest::default() }).await?;
+            }
+            ["rebalance", limit @ ..] => {
+                let limit = limit.first().map_or(Ok(10), |limit| limit.parse()).map_err(|_| "no number")?;
+                self.world.rebalance(limit).await?;
             }
             ["undrain", names @ .., "restore"] => {
                 let hosts: Vec<usize> = names.iter().map(|name| self.host(name)).collect::<Result<_, _>>()?;

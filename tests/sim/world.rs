@@ -17,6 +17,9 @@ use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::resources::Resources;
 use flotilla::model::rollout::Request;
 use flotilla::model::unit::Desired;
+use flotilla::plan::gate;
+use flotilla::plan::rebalance::{Rebalance, Relocation, rebalance};
+use flotilla::plan::schedule::Scheduler;
 use flotilla::reboot::{self, Rebooter};
 use flotilla::registry::apply::{Applied, Why, apply};
 use flotilla::registry::ask;
@@ -531,6 +534,28 @@ impl World {
         let to = to.map(|host| format!(" to {}", host.name)).unwrap_or_default();
         let force = if request.force { ", by force" } else { "" };
         self.journal.note(format!("* user: {} asked to move{to}{force}", names.join(" ")));
+        let asked = request.ask(&self.reader, &on, &Author::default()).await;
+        asked.map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    /// A person looks at what would be better on other hosts, and asks for the first `limit` moves.
+    pub(crate) async fn rebalance(&self, limit: usize) -> Result<(), String> {
+        let mut cluster = self.judge.cluster();
+        gate::apply(&mut cluster);
+        let scheduler = Scheduler::new(cluster);
+        let cluster = scheduler.cluster();
+        let Rebalance { mut moves, all, .. } = rebalance(&scheduler, &[], limit);
+        // What was written past the daemons is removed only as long as nobody has changed it.
+        moves.retain(|it| it.group.iter().all(|unit| unit.as_str() != forge::UNIT));
+        let name = |host: &MachineId| cluster.hostname(host).unwrap_or(host.short()).to_owned();
+        self.journal.note(format!("* user: rebalance, {} of {all} moves", moves.len()));
+        for Relocation { group, from, to, gain } in &moves {
+            let units: Vec<&str> = group.iter().map(UnitName::as_str).collect();
+            self.journal.note(format!("* user: move {} from {} to {}: {gain}", units.join(" "), name(from), name(to)));
+        }
+        let each: BTreeMap<UnitName, MachineId> = moves.iter().map(|it| (it.group[0].clone(), it.to.clone())).collect();
+        let on: BTreeMap<UnitName, MachineId> = moves.iter().map(|it| (it.group[0].clone(), it.from.clone())).collect();
+        let request = MoveRequest { units: on.keys().cloned().collect(), each, ..MoveRequest::default() };
         let asked = request.ask(&self.reader, &on, &Author::default()).await;
         asked.map_err(|refusal| format!("{refusal:?}"))
     }

@@ -8,7 +8,7 @@ use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::service::Instance;
 use flotilla::model::systemd::{ActiveState, LoadState, UnitState};
-use flotilla::model::unit::{Assignment, Placement, Target, UnitReport};
+use flotilla::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
 use flotilla::plan::host::local::{HostView, LocalUnits};
 use flotilla::plan::host::{Disk, Now};
 use flotilla::registry::keys::Key;
@@ -87,6 +87,18 @@ pub(crate) fn state(unit: &str, host: &str, target: Target, active: &str, genera
     let (load, sub) = ("loaded".into(), "running".into());
     let state = UnitReport { load, active: active.into(), sub, since: 5, ..UnitReport::of(&told) };
     put(&Key::state(&host, &name, ReportKeyForm::HostFirst), &state, None)
+}
+
+/// The unit of this record runs on a host as it is asked for.
+#[allow(dead_code, reason = "not every test that has these records needs it")]
+pub(crate) fn running(unit: &str, host: &str, record: &[u8]) -> Vec<Op> {
+    let unit_: Unit = serde_json::from_slice(record).unwrap();
+    let told = Assignment::new(unit_.hash, Target::Launched, unit_.generation);
+    let (load, sub) = ("loaded".into(), "running".into());
+    let state = UnitReport { load, active: "active".into(), sub, since: 5, ..UnitReport::of(&told) };
+    let (name, id) = names(unit, host);
+    let key = Key::state(&id, &name, ReportKeyForm::HostFirst);
+    vec![put(&Key::Schedule(id, name), &told, None), placed(unit, host), put(&key, &state, None)]
 }
 
 /// Delete the placement of the unit, and its assignment to the host.

@@ -1,10 +1,10 @@
-//! `/fleet/v2/plan` and `/fleet/v2/moves` as typed calls.
+//! `/fleet/v2/plan`, `/fleet/v2/moves` and `/fleet/v2/rebalance` as typed calls.
 
 use hyper::Method;
 
 use super::batch::json;
-use super::{Client, ClientError};
-use crate::api::wire::{ApplyUnit, AskHosts, MoveUnits, MovesView, Plan, PlanAsk, PlanRequest};
+use super::{Client, ClientError, encode};
+use crate::api::wire::{ApplyUnit, AskHosts, MoveUnits, MovesView, Plan, PlanAsk, PlanRequest, RebalanceView};
 use crate::model::name::UnitName;
 use crate::model::rollout::Request;
 
@@ -63,6 +63,16 @@ impl Client {
     /// See [`ClientError`].
     pub async fn moves(&self) -> Result<MovesView, ClientError> {
         self.get("/fleet/v2/moves").await
+    }
+
+    /// Which units would be better on other hosts, of those that match one of `patterns`, or of all; the first
+    /// `max_moves` of these moves.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 from a `fleetd` that doesn't know it.
+    pub async fn rebalance(&self, patterns: &[String], max_moves: u32) -> Result<RebalanceView, ClientError> {
+        let names: String = patterns.iter().map(|pattern| format!("&name={}", encode(pattern))).collect();
+        self.get(&format!("/fleet/v2/rebalance?max_moves={max_moves}{names}")).await
     }
 
     async fn planned(&self, request: &PlanRequest) -> Result<Option<Plan>, ClientError> {

@@ -381,7 +381,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         (
             "PrintedMoves",
             json!({
-                "description": "What `fleetctl move` prints with `--output json`, when nothing more moves.",
+                "description": "What `fleetctl move` and `rebalance` print with `--output json` when nothing moves.",
                 "type": "array",
                 "items": {
                     "type": "object",

@@ -9,6 +9,7 @@ mod lines;
 mod moves;
 mod offline;
 mod plan;
+mod rebalance;
 mod reboots;
 mod resources;
 mod rollouts;
@@ -52,6 +53,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/rollouts", allow_methods([(Read, get(rollouts::list::<S>))], "GET"))
         .route("/rollouts/{name}", allow_methods(rollout, "GET and POST"))
         .route("/moves", allow_methods(moves, "GET and POST"))
+        .route("/rebalance", allow_methods([(Read, get(rebalance::get::<S>))], "GET"))
         .route("/machines", allow_methods(machines, "GET and POST"))
         .route("/machines/{id}", allow_methods([(Administer, delete(hosts::forget::<S>))], "DELETE"))
         .route("/machines/{id}/drain", allow_methods([(Read, get(drain::get::<S>))], "GET"))

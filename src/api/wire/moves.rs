@@ -1,5 +1,7 @@
 //! The JSON of `/fleet/v2/moves`. Types only.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::name::{MachineId, UnitName};
@@ -12,10 +14,14 @@ use super::machines::MachineRef;
 #[serde(deny_unknown_fields)]
 pub struct MoveUnits {
     /// The units.
+    #[serde(default)]
     pub units: Vec<UnitName>,
     /// The host that they are to be on; without one, each goes to the best of the other hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<MachineId>,
+    /// More units, each with the host that it is to be on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub each: BTreeMap<UnitName, MachineId>,
     /// Whether they move although they belong to their hosts, or these are away.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,

@@ -176,6 +176,15 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     (
+        "rebalance",
+        &[
+            ("rebalance", "show which units would be better on other hosts, and move them after a yes"),
+            ("rebalance 'web@*' --max-moves 3", "no more than three moves, and only of these units"),
+            ("rebalance --plan", "change nothing; the exit status is 3 if any would move"),
+            ("rebalance --yes", "without a question, for scripts"),
+        ],
+    ),
+    (
         "undrain",
         &[
             ("undrain n2", "n2 takes units again"),

@@ -19,9 +19,9 @@ const GROUPS: &[(&str, &[&str])] = &[
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
 /// where `forget` or `reset-failed` helps, `status` says so, and who takes hosts out of service, announces services,
-/// has several clusters, hosts of several kinds, or other settings, reads about `cordon`, `drain`, `move`, `reboot`,
-/// `list-services`, `service`, `context`, `set-metadata` and `settings` there.
-const LEFT_OUT: [&str; 18] = [
+/// has several clusters, hosts of several kinds, or other settings, reads about `cordon`, `drain`, `move`,
+/// `rebalance`, `reboot`, `list-services`, `service`, `context`, `set-metadata` and `settings` there.
+const LEFT_OUT: [&str; 19] = [
     "version",
     "import",
     "forget",
@@ -32,6 +32,7 @@ const LEFT_OUT: [&str; 18] = [
     "undrain",
     "reboot",
     "move",
+    "rebalance",
     "list-services",
     "service",
     "context",

@@ -1,5 +1,5 @@
 //! The options of the commands about hosts, or that go to hosts: `status`, `ssh`, `cordon`, `uncordon`, `drain`,
-//! `undrain`, `move`, `reboot`, `set-metadata`, `unset-metadata` and `forget`.
+//! `undrain`, `move`, `rebalance`, `reboot`, `set-metadata`, `unset-metadata` and `forget`.
 
 use std::time::Duration;
 
@@ -133,6 +133,28 @@ pub(in crate::cli) struct Move {
     #[arg(long)]
     pub(in crate::cli) force: bool,
     /// Only print what it would lead to; the exit status is 3 if anything would happen
+    #[arg(long)]
+    pub(in crate::cli) plan: bool,
+    /// Don't wait until the units have moved
+    #[arg(long)]
+    pub(in crate::cli) no_block: bool,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `rebalance`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Rebalance {
+    /// Names of units, quoted patterns of names, or sets, of which units may move; without any, all units may
+    #[arg(value_name = "UNIT")]
+    pub(in crate::cli) units: Vec<String>,
+    /// How many moves to make at most
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(in crate::cli) max_moves: u32,
+    /// Move without a question
+    #[arg(long, conflicts_with = "plan")]
+    pub(in crate::cli) yes: bool,
+    /// Only print what would move; the exit status is 3 if anything would
     #[arg(long)]
     pub(in crate::cli) plan: bool,
     /// Don't wait until the units have moved

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::api::wire::{AskHosts, AskedHost, DrainOptions, HostAsk, MachineList, MachineView};
 use crate::cli::args::{Cordon, Uncordon};
+use crate::cli::commands::rebalance;
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::hosts;
 use crate::cli::session::Session;
@@ -27,6 +28,7 @@ async fn ask(session: &Session, names: &[String], ask: HostAsk, why: String) -> 
     let asked =
         session.client.ask_hosts(&AskHosts { ask, hosts: ids, why, options: DrainOptions::default() }).await?.hosts;
     let mut printed = Vec::new();
+    let hosts = found.clone();
     for host in found {
         let Some(now) = asked.iter().find(|asked| asked.id == host.id) else { continue };
         session.line(&sentence(ask, host, now));
@@ -40,6 +42,9 @@ async fn ask(session: &Session, names: &[String], ask: HostAsk, why: String) -> 
     }
     if session.is_json() {
         session.out.json(&printed);
+    }
+    if ask == HostAsk::Uncordon {
+        session.out.messages(rebalance::hints(session, &hosts).await);
     }
     if ask == HostAsk::Cordon && are_all_cordoned(&all, &asked) {
         session.out.message("every host is cordoned now: nothing new can run anywhere");

@@ -31,7 +31,7 @@ pub(in crate::cli) async fn with_riders(session: &Session, args: &[String]) -> R
 }
 
 /// The template that an argument names.
-fn template(arg: &str) -> Option<UnitName> {
+pub(in crate::cli) fn template(arg: &str) -> Option<UnitName> {
     names::unit(arg).ok().filter(|name| name.is_template() && !names::is_pattern(arg))
 }
 

@@ -1,5 +1,5 @@
-//! `fleetctl move`: units go to other hosts. Owns which words are units, and what is shown of it; the leader decides
-//! who leaves when.
+//! `fleetctl move`: units go to other hosts. Owns which words are units, and what is shown of units that move; the
+//! leader decides who leaves when.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,26 +33,23 @@ pub(in crate::cli) async fn run(session: &Session, args: &Move) -> Result<Exit, 
         let hints = select::hints(session, words).await;
         return Err(Error::failures(wrong.into_iter().map(Line::from).chain(hints)).because("nothing was changed"));
     }
-    let ask = MoveUnits { units: units.clone(), to: to.as_ref().map(|host| host.id.clone()), force: args.force };
+    let to_id = to.as_ref().map(|host| host.id.clone());
+    let ask = MoveUnits { units: units.clone(), to: to_id.clone(), force: args.force, ..MoveUnits::default() };
     if args.plan {
         return plan::of_ask(session, session.client.plan_moves(&ask).await.map_err(refused)?);
     }
     let asked = session.client.move_units(&ask).await.map_err(refused)?.units;
-    let mut watch = Watch { session, to, units: BTreeMap::new() };
-    for unit in &asked {
-        watch.units.insert(unit.name.clone(), Course::from(unit.machine.id.clone()));
-    }
     let mut done = Vec::new();
-    for unit in units.iter().filter(|unit| !watch.units.contains_key(*unit)) {
-        let there = watch.to.as_ref().map(MachineView::name).unwrap_or_default();
+    for unit in units.iter().filter(|unit| !asked.iter().any(|asked| asked.name == **unit)) {
+        let there = to.as_ref().map(MachineView::name).unwrap_or_default();
         session.line(&format!("  {unit}  is on {there} already"));
-        done.push(json!({ "name": unit, "machine": watch.to.as_ref().map(machine), "moved": true }));
+        done.push(json!({ "name": unit, "machine": to.as_ref().map(machine), "moved": true }));
     }
     if args.no_block {
         asked.iter().for_each(|unit| session.line(&format!("  {}  is asked to move", unit.name)));
         return Ok(Exit::Ok);
     }
-    let (exit, moved) = watch.run().await?;
+    let (exit, moved) = watch(session, &asked, |_| to_id.clone()).await?;
     if session.is_json() {
         done.extend(moved);
         session.out.json(&done);
@@ -90,7 +87,8 @@ fn chosen(selected: &Selected) -> Vec<UnitName> {
     units.map(|(unit, _)| unit.name.clone()).collect()
 }
 
-fn refused(error: ClientError) -> Error {
+/// Why nothing was asked.
+pub(super) fn refused(error: ClientError) -> Error {
     match error {
         ClientError::Api(detail) if detail.code == 404 => {
             Error::failure("this fleetd is too old to move units: upgrade it").because("nothing was changed")
@@ -104,11 +102,23 @@ fn machine(host: &MachineView) -> MachineRef {
     MachineRef { id: host.id.clone(), ip: host.ip.clone(), hostname: host.hostname.clone() }
 }
 
+/// Look on until none of these units moves any more; `to` is the host that a unit is to be on, if one was named. The
+/// result comes with what is printed for programs.
+pub(super) async fn watch(
+    session: &Session,
+    asked: &[MovingUnit],
+    to: impl Fn(&UnitName) -> Option<MachineId>,
+) -> Result<(Exit, Vec<Value>), Error> {
+    let course = |unit: &MovingUnit| {
+        let (seen, end) = (Seen::default(), None);
+        (unit.name.clone(), Course { seen, from: unit.machine.id.clone(), to: to(&unit.name), end })
+    };
+    Watch { session, units: asked.iter().map(course).collect() }.run().await
+}
+
 /// Looks on until no unit moves any more.
 struct Watch<'a> {
     session: &'a Session,
-    /// The host that they are to be on, if one was named.
-    to: Option<MachineView>,
     units: BTreeMap<UnitName, Course>,
 }
 
@@ -117,6 +127,8 @@ struct Course {
     seen: Seen,
     /// The host that it is to leave.
     from: MachineId,
+    /// The host that it is to be on, if one was named.
+    to: Option<MachineId>,
     /// What has become of it.
     end: Option<End>,
 }
@@ -130,12 +142,6 @@ struct End {
     machine: Option<MachineRef>,
     /// In words, without its name.
     what: String,
-}
-
-impl Course {
-    fn from(from: MachineId) -> Self {
-        Self { seen: Seen::default(), from, end: None }
-    }
 }
 
 impl Watch<'_> {
@@ -187,11 +193,10 @@ impl Watch<'_> {
         }
         let patterns: Vec<String> = gone.iter().map(names::exactly).collect();
         let now = session.client.units(&patterns).await?.units;
-        let to = self.to.as_ref().map(|host| host.id.clone());
         for name in gone {
             let Some(course) = self.units.get_mut(&name) else { continue };
             let view = now.iter().find(|unit| unit.name == name);
-            let Some(end) = end(view, &course.from, to.as_ref()) else { continue };
+            let Some(end) = end(view, &course.from, course.to.as_ref()) else { continue };
             let took = if end.moved { course.seen.took() } else { String::new() };
             session.line(&format!("  {name}  {}{took}", end.what));
             course.end = Some(end);

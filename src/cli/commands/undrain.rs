@@ -13,7 +13,7 @@ use crate::api::wire::{
 };
 use crate::cli::args::Undrain;
 use crate::cli::commands::drain::{PAUSE, Seen};
-use crate::cli::commands::plan;
+use crate::cli::commands::{plan, rebalance};
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::interrupted;
 use crate::cli::input::{hosts, names};
@@ -47,6 +47,9 @@ pub(in crate::cli) async fn undrain(session: &Session, args: &Undrain) -> Result
     for host in &found {
         let still = if host.cordon.is_some() { "; it stays cordoned" } else { "" };
         session.line(&format!("{} is no longer drained{still}", hosts::shown(host)));
+    }
+    if !args.restore {
+        session.out.messages(rebalance::hints(session, &found).await);
     }
     let (exit, back) = if args.restore && !args.no_block {
         Watch { session, hosts: found, seen: BTreeMap::new() }.run().await?

@@ -146,7 +146,7 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 19] = [
+const LATER: [&str; 20] = [
     "cordon",
     "diff",
     "drain",
@@ -154,6 +154,7 @@ const LATER: [&str; 19] = [
     "history",
     "list-sets",
     "move",
+    "rebalance",
     "reboot",
     "rollback",
     "rollout",

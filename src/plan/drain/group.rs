@@ -14,7 +14,8 @@ pub fn group_of(cluster: &Cluster, home: &MachineId, unit: &UnitName) -> Vec<Uni
 }
 
 /// The units that are placed on `home` and aren't leaving it.
-pub(super) fn lives(cluster: &Cluster, home: &MachineId) -> Vec<UnitName> {
+#[must_use]
+pub fn lives(cluster: &Cluster, home: &MachineId) -> Vec<UnitName> {
     let there = cluster.schedule.get(home).into_iter().flatten().filter(|(unit, told)| {
         let is_there = told.value.target != Target::Removed && !told.value.global;
         is_there && cluster.placed_on(unit) == Some(home)
@@ -23,7 +24,8 @@ pub(super) fn lives(cluster: &Cluster, home: &MachineId) -> Vec<UnitName> {
 }
 
 /// `units`, which are on one host, by group; each in order, and the groups in the order of their first units.
-pub(super) fn groups(cluster: &Cluster, units: Vec<UnitName>) -> Vec<Vec<UnitName>> {
+#[must_use]
+pub fn groups(cluster: &Cluster, units: Vec<UnitName>) -> Vec<Vec<UnitName>> {
     let mut tied: BTreeMap<&UnitName, BTreeSet<&UnitName>> = BTreeMap::new();
     for unit in &units {
         let constraints = cluster.constraints(unit);
@@ -49,4 +51,28 @@ pub(super) fn groups(cluster: &Cluster, units: Vec<UnitName>) -> Vec<Vec<UnitNam
         }
     }
     groups
+}
+
+/// A group, the unit first as which the others are placed: it names none of them, or only those that name it as well.
+#[must_use]
+pub fn leader_first(cluster: &Cluster, mut group: Vec<UnitName>) -> Vec<UnitName> {
+    if group.len() > 1 {
+        let above: Vec<BTreeSet<usize>> = (0..group.len()).map(|at| above(cluster, &group, at)).collect();
+        let leads = |at: &usize| above[*at].iter().all(|other| above[*other].contains(at));
+        let leader = (0..group.len()).find(leads).unwrap_or_default();
+        group[..=leader].rotate_right(1);
+    }
+    group
+}
+
+/// The units of a group that one of them names in `MachineOf=`, directly or not.
+fn above(cluster: &Cluster, group: &[UnitName], at: usize) -> BTreeSet<usize> {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![at]);
+    while let Some(next) = open.pop() {
+        let constraints = cluster.constraints(&group[next]);
+        let peers = constraints.iter().flat_map(|constraints| &constraints.machine_of);
+        let named = peers.filter_map(|peer| group.iter().position(|unit| unit.as_str() == peer));
+        open.extend(named.filter(|peer| seen.insert(*peer)));
+    }
+    seen
 }

@@ -13,23 +13,23 @@ use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Placement, Unit, UnitReport};
 
-struct Bench {
-    scheduler: Scheduler,
+pub(in crate::plan) struct Bench {
+    pub(in crate::plan) scheduler: Scheduler,
     timers: Timers,
-    revision: Revision,
-    now: u64,
+    pub(in crate::plan) revision: Revision,
+    pub(in crate::plan) now: u64,
 }
 
-fn id(at: u64) -> MachineId {
+pub(in crate::plan) fn id(at: u64) -> MachineId {
     format!("{at:08x}{at:024x}").parse().unwrap()
 }
 
-fn name(text: &str) -> UnitName {
+pub(in crate::plan) fn name(text: &str) -> UnitName {
     text.parse().unwrap()
 }
 
 /// A drain of the n-th host, as it is asked for without options.
-fn drain(change: impl FnOnce(&mut Drain)) -> Option<Drain> {
+pub(in crate::plan) fn drain(change: impl FnOnce(&mut Drain)) -> Option<Drain> {
     let (parallel, deadline, why) = (10, 60, String::new());
     let mut drain = Drain {
         generation: Revision(7),
@@ -49,7 +49,7 @@ fn drain(change: impl FnOnce(&mut Drain)) -> Option<Drain> {
 
 impl Bench {
     /// `hosts` hosts, `n1` and up, in zones a and b by turns.
-    fn new(hosts: u64) -> Self {
+    pub(in crate::plan) fn new(hosts: u64) -> Self {
         let scheduler = Scheduler::new(Cluster::default());
         let mut bench = Self { scheduler, timers: Timers::default(), revision: Revision(1), now: 1_000_000 };
         for at in 1..=hosts {
@@ -61,7 +61,7 @@ impl Bench {
     }
 
     /// Start units with these sections, and a template with so many members as a set.
-    fn start(&mut self, units: &[(&str, &str)]) {
+    pub(in crate::plan) fn start(&mut self, units: &[(&str, &str)]) {
         for (unit, section) in units {
             let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
             let file = UnitFile::parse(text.as_bytes()).unwrap();
@@ -76,7 +76,7 @@ impl Bench {
         self.settle();
     }
 
-    fn drain(&mut self, at: u64, drain: Option<Drain>) {
+    pub(in crate::plan) fn drain(&mut self, at: u64, drain: Option<Drain>) {
         self.ask(at, Maintenance { drain: drain.map(Box::new), ..Maintenance::default() });
     }
 
@@ -86,7 +86,7 @@ impl Bench {
     }
 
     /// The leader decides once. Returns who is told to leave.
-    fn step(&mut self) -> Vec<String> {
+    pub(in crate::plan) fn step(&mut self) -> Vec<String> {
         step(&mut self.scheduler, &mut self.timers, self.now);
         self.revision = self.revision.next();
         self.scheduler.advance(self.revision);
@@ -100,7 +100,7 @@ impl Bench {
     }
 
     /// All hosts carry out what they were told; `active` is the state of what they run.
-    fn carry_out(&mut self, active: &str) {
+    pub(in crate::plan) fn carry_out(&mut self, active: &str) {
         let schedule = self.scheduler.cluster().schedule.clone();
         for (host, there) in schedule {
             for (unit, told) in there {
@@ -115,14 +115,14 @@ impl Bench {
         }
     }
 
-    fn settle(&mut self) {
+    pub(in crate::plan) fn settle(&mut self) {
         for _ in 0..9 {
             self.step();
             self.carry_out("active");
         }
     }
 
-    fn on(&self, at: u64) -> Vec<String> {
+    pub(in crate::plan) fn on(&self, at: u64) -> Vec<String> {
         let there = self.scheduler.cluster().schedule.get(&id(at));
         there.into_iter().flat_map(BTreeMap::keys).map(ToString::to_string).collect()
     }

@@ -8,11 +8,11 @@ use crate::model::name::MachineId;
 
 /// How much there is on a host; the smallest is the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Load {
+pub struct Load {
     /// The larger share of its memory and CPU that is taken, in percent.
-    pub(super) share: u64,
+    pub share: u64,
     /// The number of assignments.
-    pub(super) units: usize,
+    pub units: usize,
 }
 
 /// The score of one host; the smallest is the best.

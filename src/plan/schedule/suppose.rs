@@ -19,7 +19,8 @@ impl Scheduler {
     }
 
     /// The best of the hosts for which `counts` holds and that fit these units.
-    pub(super) fn best(&self, group: &[UnitName], counts: &dyn Fn(&MachineId) -> bool) -> Option<MachineId> {
+    #[must_use]
+    pub fn best(&self, group: &[UnitName], counts: &dyn Fn(&MachineId) -> bool) -> Option<MachineId> {
         let view = self.view();
         let members = view.members(group);
         let fits = |host: &MachineId| counts(host) && view.group_violation(&members, host, group).is_none();

@@ -8,6 +8,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::preference::{Crowd, Preferences, Spread, Wanted};
 use crate::model::settings::Order;
 
+use super::super::fit::preferred::Distance;
 use super::super::fit::{View, metadata_value};
 use super::decision::Because;
 use super::index::sets::Beside;
@@ -117,6 +118,14 @@ impl<'a> Wishes<'a> {
         others.into_iter().map(|(.., host)| host).find(|host| fits(host))
     }
 
+    /// How far a host is from what the group prefers, and how many of the units that it avoids there are members of the
+    /// same sets.
+    pub(super) fn distance(&self, host: &MachineId) -> (Distance, usize) {
+        let spread = self.spread.as_ref().map_or(0, |spreading| spreading.on(&spreading.value(self.view, host)));
+        let beside = self.beside.as_ref().map_or(0, |beside| beside.on(host));
+        (Distance { spread, avoided: self.avoided(host), missed: self.missed(host).collect() }, beside)
+    }
+
     fn because(&self, host: &MachineId) -> Because {
         let avoided = self.avoided(host);
         if self.prefers.is_empty() && self.avoids.is_empty() {
@@ -152,6 +161,11 @@ impl<'a> Spreading<'a> {
         }
         let most = spread.max_skew.zip(least).map(|(skew, least)| least + skew as usize - 1);
         Some(Self { spread, groups, most })
+    }
+
+    /// How many units of its kind are on hosts with this value.
+    fn on(&self, value: &Option<String>) -> usize {
+        self.groups.iter().find(|(_, values)| values.contains(value)).map_or(0, |(count, _)| *count)
     }
 
     fn value(&self, view: Indexed<'a>, host: &MachineId) -> Option<String> {

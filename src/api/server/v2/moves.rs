@@ -70,9 +70,13 @@ pub(super) async fn post<S: Store>(
 
 /// What is asked of which units.
 pub(super) fn request(asked: MoveUnits, caller: &Caller) -> Result<Request, Failure> {
-    let MoveUnits { units, to, force } = asked;
+    let MoveUnits { units, to, each, force } = asked;
+    let units: BTreeSet<UnitName> = units.into_iter().chain(each.keys().cloned()).collect();
     units.iter().try_for_each(|unit| caller.check_name(unit))?;
-    Ok(Request { units: units.into_iter().collect(), to, force })
+    if units.is_empty() {
+        return Err(Failure::bad_request("no unit is named"));
+    }
+    Ok(Request { units, to, each, force })
 }
 
 /// The cluster, and what the request would change in it.
@@ -92,7 +96,8 @@ pub(super) struct Judged {
 /// What would become of the units, or everything that is against it.
 pub(super) fn judge(trial: Trial, request: &Request, now: u64) -> Result<Judged, Failure> {
     let Trial { changes, mut cluster, unreadable, .. } = trial;
-    if let Some(to) = request.to.as_ref().filter(|to| !cluster.machines.contains_key(*to)) {
+    let mut targets = request.to.iter().chain(request.each.values());
+    if let Some(to) = targets.find(|to| !cluster.machines.contains_key(*to)) {
         let away = cluster.hostname(to).map(|name| format!("the host {name} is away"));
         return Err(Failure::bad_request(away.unwrap_or_else(|| format!("no host {to} is known"))));
     }
@@ -105,8 +110,7 @@ pub(super) fn judge(trial: Trial, request: &Request, now: u64) -> Result<Judged,
             Err(why) => problems.push(problem(unit, why)),
         }
     }
-    let is_there = |home: &MachineId| request.to.as_ref() == Some(home);
-    on.retain(|_, home| !is_there(home));
+    on.retain(|unit, home| request.to(unit) != Some(home));
     let asked = changes.into_iter().filter(|change| matches!(change, Change::Unit(name, _) if on.contains_key(name)));
     asked.for_each(|change| cluster.apply(change));
     gate::apply(&mut cluster);
