@@ -11,6 +11,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,7 +40,7 @@ const RETIRED: [(&str, &str); 5] = [
 ];
 
 /// The known keys.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "verbosity",
     "etcd_servers",
     "etcd_username",
@@ -63,6 +64,7 @@ const KEYS: [&str; 23] = [
     "disable_engine",
     "token_limit",
     "listen",
+    "fleetlock",
 ];
 
 /// The configuration of a daemon.
@@ -96,6 +98,8 @@ pub struct Settings {
     pub token_limit: u16,
     /// The addresses on which the API listens if systemd passes no socket.
     pub listen: Vec<Listen>,
+    /// The loopback address on which programs ask before they reboot this host.
+    pub fleetlock: Option<SocketAddr>,
     /// Warnings that aren't errors.
     pub warnings: Vec<String>,
 }
@@ -227,6 +231,7 @@ pub fn settings(
         disable_engine: values.parsed("disable_engine", false, value::boolean),
         token_limit: values.parsed("token_limit", 100, value::page),
         listen: values.optional("listen", value::listen).unwrap_or(places.sockets),
+        fleetlock: values.optional("fleetlock", value::loopback),
         warnings: Vec::new(),
     };
     values.together(&settings);

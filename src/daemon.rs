@@ -279,7 +279,7 @@ impl<S: Reconfigurable> Daemon<S> {
     }
 }
 
-/// The sockets that systemd passes, or the configured ones.
+/// The sockets that systemd passes, or the configured ones, and that of FleetLock.
 async fn listeners(settings: &Settings) -> Result<Vec<Listener>> {
     let mut listeners = Listener::inherited()?;
     if listeners.is_empty() {
@@ -289,6 +289,11 @@ async fn listeners(settings: &Settings) -> Result<Vec<Listener>> {
     }
     for Listener { name, grant, .. } in &listeners {
         tracing::info!("the API listens on {name} ({grant})");
+    }
+    if let Some(address) = settings.fleetlock {
+        let listener = Listener::fleetlock(address).await?;
+        tracing::info!("programs ask on {} before they reboot this host (FleetLock)", listener.name);
+        listeners.push(listener);
     }
     Ok(listeners)
 }

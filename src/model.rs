@@ -39,3 +39,4 @@ pub mod systemd;
 pub mod text;
 pub mod unit;
 pub mod version;
+pub mod windows;

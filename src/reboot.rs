@@ -1,6 +1,8 @@
 //! The reboots of this host that people ask for: it takes a slot, waits until its units have left, reboots, takes its
-//! units back, and gives up its slot. Owns how often is looked, and what is logged; `plan::reboot` decides what comes
-//! next, and the leader who leaves when. Must never reboot a host that has no slot.
+//! units back, and gives up its slot. If a program on the host has asked, the program takes the slot, reboots the host,
+//! and says when it is back (`registry::reboots::program`); everything else is the same. Owns how often is looked, and
+//! what is logged; `plan::reboot` decides what comes next, and the leader who leaves when. Must never reboot a host that
+//! has no slot.
 //!
 //! All that it knows is in the store, and in one boot file: a daemon that is restarted goes on where it was. Each
 //! transaction reads again what it changes, so that what a person asks meanwhile counts.
@@ -18,7 +20,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::reboot::{Group, Holder, Reboots};
 use crate::model::revision::Revision;
 use crate::plan::drain::Found;
-use crate::plan::reboot::{Boot, Left, Release, SLOTS, Step, Turn, before, is_seen, is_settled, left, next, turn};
+use crate::plan::reboot::{Boot, Left, Release, Step, Turn, before, is_seen, is_settled, left, next};
 use crate::reconcile::Backoff;
 use crate::registry::drains::looked;
 use crate::registry::keys::{self, Key};
@@ -26,6 +28,7 @@ use crate::registry::mirror::{Mirror, Update};
 use crate::registry::reader::Reader;
 use crate::registry::reboots::{self, Refusal};
 use crate::registry::records::{Family as _, host};
+use crate::registry::settings;
 use crate::store::{Error, Event, Store};
 use crate::systemd::{self, Systemd};
 
@@ -169,17 +172,17 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
     /// Do what comes next. Returns when to do so again without a change; `None` if nothing is asked of the host.
     async fn step(&mut self) -> Result<Option<Duration>, Trouble> {
         let Options { id, boot, .. } = self.options.clone();
-        let found = self.groups.iter().find(|(_, all)| all.has(&id));
-        let Some((group, all)) = found.map(|(group, all)| (group.clone(), all.clone())) else { return Ok(None) };
+        let Some((group, all)) = self.mine() else { return Ok(None) };
         let begun = self.host.read_boot_file(BEGUN).await.map_err(|error| Trouble::Other(error.to_string()))?;
         let begun = begun.and_then(|text| serde_json::from_str(&text).ok());
         let next = next(&all, (&id, Boot { id: &boot, begun }), &self.asked().await?);
-        self.was_empty &= next == Step::Reboot;
+        self.was_empty &= matches!(next, Step::Reboot | Step::Permit);
         match next {
             Step::Nothing => Ok(None),
             Step::Take => self.take(&group, &all).await.map(Some),
             Step::Release(why) => self.release(&group, why).await,
             Step::Reboot => self.reboot(&group, &all).await.map(Some),
+            Step::Permit => self.permit(&group, &all).await.map(Some),
             Step::BringBack => {
                 tracing::info!("this host has rebooted, and takes its units back");
                 reboots::bring_back(&self.reader, &group, &id).await?;
@@ -187,6 +190,14 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
             }
             Step::Settle => self.settle(&group).await,
         }
+    }
+
+    /// The reboots of which this host is one: those of the group in which it has a slot, whatever it waits for.
+    fn mine(&self) -> Option<(Group, Reboots)> {
+        let id = &self.options.id;
+        let holds = self.groups.iter().find(|(_, all)| all.holder(id).is_some());
+        let waits = || self.groups.iter().find(|(_, all)| all.has(id));
+        holds.or_else(waits).map(|(group, all)| (group.clone(), all.clone()))
     }
 
     /// What is asked of this host.
@@ -200,17 +211,8 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
 
     async fn take(&self, group: &Group, all: &Reboots) -> Result<Duration, Trouble> {
         let me = &self.options.id;
-        // Usually, the first of them is registered.
-        let mut registered = None;
-        for other in before(all, me) {
-            let key = Key::Machine(other.clone()).to_string();
-            if !self.reader.points(&BTreeSet::from([key])).await?.1.is_empty() {
-                registered = Some(other.clone());
-                break;
-            }
-        }
-        let slots = SLOTS;
-        if turn(all, me, slots, |host| registered.as_ref() == Some(host)) != Turn::Now {
+        let slots = settings::read(&self.reader).await?.reboot_slots();
+        if reboots::turn_of(&self.reader, all, me, slots).await? != Turn::Now {
             let turns = u32::try_from(before(all, me).count() + 1).unwrap_or(u32::MAX);
             return Ok(TURN.saturating_mul(turns).min(LONGEST_TURN));
         }
@@ -220,7 +222,7 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
             let request = all.queued(me)?;
             Some((Holder::of(request.clone(), now), request.drain(began, (now, revision))))
         };
-        if reboots::take(&self.reader, (group, me), (slots, claim)).await? {
+        if reboots::take(&self.reader, (group, me), (slots, claim)).await?.holder(me).is_some() {
             tracing::info!("this host is to reboot, and is drained");
         }
         Ok(LOOK)
@@ -242,12 +244,8 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         if let Some(rest) = self.requested.and_then(|at| (at + AGAIN).checked_duration_since(began)) {
             return Ok(rest);
         }
-        let is_drained = |asked: &Maintenance| asked.drain.is_some();
-        let found = self.look(is_drained, |found, id| found.drained.get(id).map_or(Left::Nothing, left)).await?;
-        // What was decided before the leader knew of the drain may yet arrive.
-        let was_empty = std::mem::replace(&mut self.was_empty, found == Some(Left::Nothing));
-        let error = match found {
-            Some(Left::Nothing) if was_empty => match self.begin(group, all).await? {
+        let error = match self.left().await? {
+            Some(Left::Nothing) => match self.begin(group, all).await? {
                 Ok(()) => {
                     self.requested = Some(Instant::now());
                     tracing::info!("no unit is left that could run elsewhere: this host reboots");
@@ -256,15 +254,49 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
                 Err(error) => format!("it can't be rebooted: {error}"),
             },
             Some(Left::Stuck(units)) => stuck(&units),
-            _ => String::new(),
+            Some(Left::Leaving) | None => String::new(),
         };
+        self.note(group, all, &error).await?;
+        Ok(LOOK.max(began.elapsed() * SHARE))
+    }
+
+    /// Once nothing is left on this host, its program may reboot it.
+    async fn permit(&mut self, group: &Group, all: &Reboots) -> Result<Duration, Trouble> {
+        let began = Instant::now();
+        let error = match self.left().await? {
+            Some(Left::Nothing) => {
+                if reboots::begin(&self.reader, group, &self.options.id).await? {
+                    tracing::info!(
+                        "no unit is left that could run elsewhere: the program that asked may reboot this host"
+                    );
+                }
+                return Ok(LOOK);
+            }
+            Some(Left::Stuck(units)) => stuck(&units),
+            Some(Left::Leaving) | None => String::new(),
+        };
+        self.note(group, all, &error).await?;
+        Ok(LOOK.max(began.elapsed() * SHARE))
+    }
+
+    /// What is left on this host; `None` if that isn't known for certain.
+    async fn left(&mut self) -> Result<Option<Left>, Trouble> {
+        let is_drained = |asked: &Maintenance| asked.drain.is_some();
+        let found = self.look(is_drained, |found, id| found.drained.get(id).map_or(Left::Nothing, left)).await?;
+        // What was decided before the leader knew of the drain may yet arrive.
+        let was_empty = std::mem::replace(&mut self.was_empty, found == Some(Left::Nothing));
+        Ok(found.filter(|left| *left != Left::Nothing || was_empty))
+    }
+
+    /// Say why the reboot doesn't go on, if there is anything new to say.
+    async fn note(&self, group: &Group, all: &Reboots, error: &str) -> Result<(), Trouble> {
         if all.holder(&self.options.id).is_some_and(|holder| holder.error != error) {
             if !error.is_empty() {
                 tracing::warn!("the reboot of this host doesn't go on: {error}");
             }
-            reboots::note(&self.reader, group, &self.options.id, &error).await?;
+            reboots::note(&self.reader, group, &self.options.id, error).await?;
         }
-        Ok(LOOK.max(began.elapsed() * SHARE))
+        Ok(())
     }
 
     /// Noted in `/run` first, which is empty after the reboot, then in the store: whoever finds the second note without

@@ -7,6 +7,8 @@
 mod described;
 #[path = "support/description.rs"]
 mod description;
+#[path = "api/fleetlock.rs"]
+mod fleetlock;
 #[path = "api/handed.rs"]
 mod handed;
 #[path = "api/harness.rs"]

@@ -310,7 +310,7 @@ impl World {
                 let overcommit = (which % 2 == 1).then_some(150);
                 let order = (which / 2 == 1).then_some(Order::Pack);
                 let (overcommit_memory, overcommit_cpu, placement) = (overcommit, overcommit, order);
-                let value = Settings { overcommit_memory, overcommit_cpu, placement };
+                let value = Settings { overcommit_memory, overcommit_cpu, placement, ..Settings::default() };
                 self.commit([Change::Settings(Some(Versioned { value, revision: next }))]);
             }
             Op::Dies(at) => {

@@ -2,6 +2,8 @@
 //! It reads and writes through `registry` and asks `plan` for reasons and progress; it must never know the engine, the
 //! agent or systemd, and it keeps nothing of the cluster but the picture that those who watch share.
 //!
+//! `fleetlock` answers programs that reboot their host, on a socket of its own.
+//!
 //! `connections` accepts, `places` bounds how much goes on at once, `router` answers, `caller` refuses what the
 //! socket's role doesn't permit and `own` what isn't a sidecar's own, `limits` bounds what a client may send,
 //! `extract` is what handlers share, `views` joins records into what clients read, `error` and `health` say why a
@@ -16,6 +18,7 @@ pub mod state;
 mod caller;
 mod connections;
 mod extract;
+mod fleetlock;
 mod limits;
 mod own;
 mod peer;

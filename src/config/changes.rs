@@ -48,6 +48,7 @@ impl Changes {
         restart("units_directory", old.units_directory != new.units_directory);
         restart("systemd_user", old.systemd_user != new.systemd_user);
         restart("listen", old.listen != new.listen);
+        restart("fleetlock", old.fleetlock != new.fleetlock);
         changes
     }
 }
@@ -67,6 +68,7 @@ impl Settings {
             runtime_directory: running.runtime_directory.clone(),
             systemd_user: running.systemd_user,
             listen: running.listen.clone(),
+            fleetlock: running.fleetlock,
             ..self
         }
     }
@@ -102,6 +104,7 @@ mod tests {
             ("mass_loss_grace", "77s"),
             ("units_directory", "/x"),
             ("listen", "unix:///x"),
+            ("fleetlock", "127.0.0.1:7979"),
             ("token_limit", "7"),
             ("etcd_request_timeout", "7"),
         ];

@@ -1,6 +1,6 @@
 //! Values of `fleet.conf`: parses the text of each key, or explains what it must be. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -81,6 +81,11 @@ pub(super) fn text(text: &str) -> Result<String, String> {
 
 pub(super) fn address(text: &str) -> Result<String, String> {
     text.parse::<IpAddr>().map(|ip| ip.to_string()).map_err(|_| "must be an IP address".into())
+}
+
+pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().to_canonical().is_loopback());
+    address.ok_or_else(|| "must be a loopback address with a port, such as 127.0.0.1:7979".into())
 }
 
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {

@@ -87,10 +87,14 @@ pub struct Holder {
     /// Since when, in ms since the epoch.
     #[serde(default)]
     pub since: u64,
-    /// What a person has asked. Without it, this version leaves the host alone: a later one may have given it its slot.
+    /// What a person has asked. Without it, a program on the host has, which reboots it by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Box<Request>>,
-    /// Whether its reboot was begun. Until its `/run` is empty, it is begun again.
+    /// How the program calls its host; empty if a person has asked. Only noted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub program: String,
+    /// Whether its reboot was begun, or its program may begin it. What a person has asked is begun again until its
+    /// `/run` is empty.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub down: bool,
     /// Whether it has rebooted, and takes its units back.
@@ -149,8 +153,28 @@ impl Holder {
     /// A host that gets a slot at `now`, in ms since the epoch, because a person has asked for it.
     #[must_use]
     pub fn of(request: Request, now: u64) -> Self {
-        let (down, back, error) = Default::default();
-        Self { host: request.host.clone(), since: now, request: Some(Box::new(request)), down, back, error }
+        Self { request: Some(Box::new(request.clone())), ..Self::new(request.host, now) }
+    }
+
+    /// A host that gets a slot at `now`, in ms since the epoch, because a program on it has asked, which calls the host
+    /// `program`.
+    #[must_use]
+    pub fn of_program(host: MachineId, program: &str, now: u64) -> Self {
+        Self { program: program.into(), ..Self::new(host, now) }
+    }
+
+    fn new(host: MachineId, since: u64) -> Self {
+        let (request, program, down, back, error) = Default::default();
+        Self { host, since, request, program, down, back, error }
+    }
+
+    /// The drain of a host for a program on it, from `now` on, in ms since the epoch, asked at this revision.
+    #[must_use]
+    pub fn drain_for_program(began: Option<Revision>, (now, generation): (u64, Revision)) -> Drain {
+        let (parallel, deadline) = (Drain::parallel(), Drain::deadline());
+        let (globals, force, reboot, by) = (false, false, true, None);
+        let why = format!("{REBOOT}, as a program on it has asked");
+        Drain { generation, began, since: now, parallel, deadline, globals, force, reboot, why, by }
     }
 }
 

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::resources::percent;
+use super::windows::Windows;
 
 /// What was set (`cluster`; written by the API). What wasn't has its default. Later versions may add fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -17,6 +18,12 @@ pub struct Settings {
     /// `placement`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Order>,
+    /// `reboot-slots`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_slots: Option<u32>,
+    /// `reboot-windows`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_windows: Option<Windows>,
 }
 
 /// In which order the hosts are tried that fit a unit with `Memory=` or `CPU=`.
@@ -37,6 +44,12 @@ const OVERCOMMIT: u32 = 100;
 /// The largest percentage.
 const MOST: u64 = 10_000;
 
+/// How many hosts of a group may reboot at once, unless it is set otherwise.
+const SLOTS: u32 = 1;
+
+/// The largest number of them.
+const MOST_SLOTS: u32 = 500;
+
 /// A setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -52,12 +65,21 @@ pub struct Setting {
     pub words: &'static [&'static str],
     /// What was set, as it is written; `None` if nothing was.
     pub get: fn(&Settings) -> Option<String>,
-    /// Set it, or (`None`) set it no longer. `None` if it can't be that.
-    pub put: fn(&mut Settings, Option<&str>) -> Option<()>,
+    /// Set it, or (`None`) set it no longer.
+    pub put: fn(&mut Settings, Option<&str>) -> Result<(), Wrong>,
+}
+
+/// Why a setting can't have a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wrong {
+    /// It is none of its [`values`](Setting::values).
+    Other,
+    /// For this reason, which is a sentence.
+    Because(String),
 }
 
 /// All settings, by name.
-pub const ALL: [Setting; 3] = [
+pub const ALL: [Setting; 5] = [
     Setting {
         name: "overcommit-cpu",
         help: "how much of the CPU of a host units may take with CPU=",
@@ -85,6 +107,29 @@ pub const ALL: [Setting; 3] = [
         get: |settings| settings.placement.map(|order| order.as_str().to_owned()),
         put: |settings, text| set(&mut settings.placement, text, Order::parse),
     },
+    Setting {
+        name: "reboot-slots",
+        help: "how many hosts of a group may reboot at once",
+        values: "a number, from 0 (none may) to 500",
+        default: "1",
+        words: &[],
+        get: |settings| settings.reboot_slots.map(|slots| slots.to_string()),
+        put: |settings, text| set(&mut settings.reboot_slots, text, slots),
+    },
+    Setting {
+        name: "reboot-windows",
+        help: "when programs may begin to reboot their hosts (FleetLock); people may always",
+        values: "`always`, or times such as `Sat,Sun 01:00/2h`, or `Mon..Fri 03:30/30min Europe/Berlin; Sun 01:00/6h`",
+        default: "always",
+        words: &["always"],
+        get: |settings| settings.reboot_windows.as_ref().map(ToString::to_string),
+        put: |settings, text| {
+            let windows: Option<Windows> = text.map(str::parse).transpose().map_err(Wrong::Because)?;
+            windows.iter().try_for_each(Windows::check_zones).map_err(Wrong::Because)?;
+            settings.reboot_windows = windows;
+            Ok(())
+        },
+    },
 ];
 
 impl Setting {
@@ -104,8 +149,11 @@ impl Setting {
     /// # Errors
     /// What it can be.
     pub fn change(&self, settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
-        let told = || format!("`{}={}`: must be {}", self.name, value.unwrap_or_default(), self.values);
-        (self.put)(settings, value).ok_or_else(told)
+        let told = |wrong| match wrong {
+            Wrong::Other => format!("`{}={}`: must be {}", self.name, value.unwrap_or_default(), self.values),
+            Wrong::Because(why) => format!("`{}={}`: {why}", self.name, value.unwrap_or_default()),
+        };
+        (self.put)(settings, value).map_err(told)
     }
 
     /// What it is: what was set, or its default.
@@ -139,6 +187,18 @@ impl Settings {
     pub fn order(&self) -> Order {
         self.placement.unwrap_or_default()
     }
+
+    /// `reboot-slots`.
+    #[must_use]
+    pub fn reboot_slots(&self) -> usize {
+        usize::try_from(self.reboot_slots.unwrap_or(SLOTS)).unwrap_or(usize::MAX)
+    }
+
+    /// `reboot-windows`: why programs may not begin to reboot hosts at `now`, in ms since the epoch.
+    #[must_use]
+    pub fn reboots_closed(&self, now: u64) -> Option<String> {
+        self.reboot_windows.as_ref().and_then(|windows| windows.closed(now))
+    }
 }
 
 impl Order {
@@ -155,12 +215,9 @@ impl Order {
 }
 
 /// Change one field.
-fn set<T>(field: &mut Option<T>, text: Option<&str>, parse: fn(&str) -> Option<T>) -> Option<()> {
-    *field = match text {
-        Some(text) => Some(parse(text)?),
-        None => None,
-    };
-    Some(())
+fn set<T>(field: &mut Option<T>, text: Option<&str>, parse: fn(&str) -> Option<T>) -> Result<(), Wrong> {
+    *field = text.map(|text| parse(text).ok_or(Wrong::Other)).transpose()?;
+    Ok(())
 }
 
 fn in_percent(number: u32) -> String {
@@ -169,6 +226,10 @@ fn in_percent(number: u32) -> String {
 
 fn share(text: &str) -> Option<u32> {
     percent(text).filter(|share| (1..=MOST).contains(share) && !text.contains('.')).and_then(|it| it.try_into().ok())
+}
+
+fn slots(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|slots| *slots <= MOST_SLOTS && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -182,14 +243,21 @@ mod tests {
     #[test]
     fn what_is_set_is_read_back_and_unset_again() {
         let mut settings = Settings::default();
-        for (name, value) in [("overcommit-memory", "150%"), ("overcommit-cpu", "10000%"), ("placement", "pack")] {
+        for (name, value) in [
+            ("overcommit-memory", "150%"),
+            ("overcommit-cpu", "10000%"),
+            ("placement", "pack"),
+            ("reboot-slots", "0"),
+            ("reboot-windows", "Sat,Sun 01:00/2h"),
+        ] {
             let setting = Setting::named(name).unwrap();
             assert_eq!((setting.get)(&settings), None);
             change(&mut settings, name, Some(value)).unwrap();
             assert_eq!(setting.value(&settings), value);
         }
         assert_eq!((settings.overcommit_memory(), settings.overcommit_cpu()), (150, 10_000));
-        assert_eq!(settings.order(), Order::Pack);
+        assert_eq!((settings.order(), settings.reboot_slots()), (Order::Pack, 0));
+        assert!(settings.reboots_closed(0).is_some(), "1970-01-01 was a Thursday");
         for setting in &ALL {
             setting.change(&mut settings, None).unwrap();
         }
@@ -205,7 +273,9 @@ mod tests {
             setting.change(&mut settings, Some(setting.default)).unwrap();
             assert_eq!((setting.get)(&settings).as_deref(), Some(setting.default));
             let plain = Settings::default();
-            let heeded = |it: &Settings| (it.overcommit_memory(), it.overcommit_cpu(), it.order());
+            let heeded = |it: &Settings| {
+                (it.overcommit_memory(), it.overcommit_cpu(), it.order(), it.reboot_slots(), it.reboots_closed(0))
+            };
             assert_eq!(heeded(&settings), heeded(&plain), "{}", setting.name);
             assert!(setting.words.is_empty() || setting.words.contains(&setting.default));
         }
@@ -222,7 +292,16 @@ mod tests {
         }
         let told = change(&mut settings, "placement", Some("random")).unwrap_err();
         assert_eq!(told, "`placement=random`: must be spread or pack");
-        let known = "there are overcommit-cpu, overcommit-memory, placement";
+        for bad in ["501", "-1", "+1", "", "many"] {
+            let told = change(&mut settings, "reboot-slots", Some(bad)).unwrap_err();
+            assert_eq!(told, format!("`reboot-slots={bad}`: must be a number, from 0 (none may) to 500"));
+        }
+        let told = change(&mut settings, "reboot-windows", Some("Sat 25:00/1h")).unwrap_err();
+        assert_eq!(told, "`reboot-windows=Sat 25:00/1h`: hours are 00 to 23");
+        let told = change(&mut settings, "reboot-windows", Some("01:00/1h Atlantis")).unwrap_err();
+        let unknown = "there is no time zone `Atlantis`; write one such as Europe/Berlin";
+        assert_eq!(told, format!("`reboot-windows=01:00/1h Atlantis`: {unknown}"));
+        let known = "there are overcommit-cpu, overcommit-memory, placement, reboot-slots, reboot-windows";
         assert_eq!(change(&mut settings, "x", None).unwrap_err(), format!("there is no setting `x`; {known}"));
         assert!(settings.is_empty());
     }

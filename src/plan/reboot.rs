@@ -1,8 +1,9 @@
-//! When a host may reboot: whose turn it is, and what comes next of a reboot that a person has asked for. Pure. Must
-//! never know time, nor how a host is rebooted.
+//! When a host may reboot: whose turn it is, and what comes next of a reboot that a person has asked for, or a program
+//! on the host. Pure. Must never know time, nor how a host is rebooted.
 //!
 //! A host that is to reboot takes a slot and is drained, reboots once nothing is left on it that another host could
-//! run, takes its units back, and gives up its slot.
+//! run, takes its units back, and gives up its slot. If a program has asked, it reboots the host, and says when the
+//! host is back.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +11,8 @@ use super::drain::Verdict;
 use crate::model::cluster::Cluster;
 use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
-use crate::model::reboot::{Holder, Reboots};
+use crate::model::reboot::{Group, Holder, Reboots};
 use crate::model::revision::Revision;
-
-/// How many hosts of a group may reboot at once.
-pub const SLOTS: usize = 1;
 
 /// Whether a host may take a slot now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +54,8 @@ pub enum Step {
     Release(Release),
     /// Units leave the host; when they have, it reboots.
     Reboot,
+    /// Units leave the host; when they have, its program may reboot it.
+    Permit,
     /// It is back, and takes its units back.
     BringBack,
     /// Its units are coming back; when they are there, it gives up its slot.
@@ -67,7 +67,7 @@ pub enum Step {
 pub enum Release {
     /// It has rebooted while it waited.
     RebootedBefore,
-    /// A person has undrained it before it was rebooted.
+    /// A person has undrained it before its reboot was begun.
     Undrained,
     /// It is back, and so are its units.
     Done,
@@ -89,15 +89,23 @@ pub fn next(all: &Reboots, (host, boot): (&MachineId, Boot<'_>), asked: &Mainten
         let is_same = request.boot == boot.id;
         return if is_same { Step::Take } else { Step::Release(Release::RebootedBefore) };
     }
-    // Without a request, it is the program's that has asked for the slot.
-    let Some(Holder { request: Some(request), down, back, .. }) = all.holder(host) else { return Step::Nothing };
+    let Some(Holder { request, down, back, .. }) = all.holder(host) else { return Step::Nothing };
+    if *back {
+        return if asked.restore.is_some() { Step::Settle } else { Step::Release(Release::Done) };
+    }
+    let Some(request) = request else {
+        return match (down, &asked.drain) {
+            // It may go down at any moment, whatever is asked of the host now: the slot is kept until it is back.
+            (true, _) => Step::Nothing,
+            (false, None) => Step::Release(Release::Undrained),
+            (false, Some(_)) => Step::Permit,
+        };
+    };
     let has_rebooted = request.boot != boot.id || *down && boot.begun != Some(request.generation);
-    match (back, has_rebooted) {
-        (true, _) if asked.restore.is_some() => Step::Settle,
-        (true, _) => Step::Release(Release::Done),
-        (false, true) => Step::BringBack,
-        (false, false) if asked.drain.is_none() => Step::Release(Release::Undrained),
-        (false, false) => Step::Reboot,
+    match &asked.drain {
+        _ if has_rebooted => Step::BringBack,
+        None => Step::Release(Release::Undrained),
+        Some(_) => Step::Reboot,
     }
 }
 
@@ -136,6 +144,43 @@ pub fn left(verdicts: &BTreeMap<UnitName, Verdict>) -> Left {
 #[must_use]
 pub fn is_settled(verdicts: &BTreeMap<UnitName, Verdict>) -> bool {
     !verdicts.values().any(|verdict| matches!(verdict, Verdict::Leaves | Verdict::Leaving | Verdict::Waits(_)))
+}
+
+/// How far a host has got, for a program on it that asks whether it may reboot the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It has no slot, and a person hasn't asked for its reboot.
+    Outside,
+    /// A person has asked for its reboot, which comes by itself.
+    Asked,
+    /// It has a slot of this group, and its units leave.
+    Leaves(Group),
+    /// The same, but it can't go on, for this reason.
+    Stuck(String),
+    /// A person has undrained it since its program was told that it may reboot it.
+    Undrained(Group),
+    /// Its program may reboot it.
+    Granted,
+    /// It is back, and its units are coming back.
+    Returns,
+}
+
+/// How far `host` has got, of which `asked` is asked. It has one slot at most, whatever the groups are that its program
+/// names.
+#[must_use]
+pub fn standing(groups: &[(Group, Reboots)], host: &MachineId, asked: &Maintenance) -> Standing {
+    let held = groups.iter().find_map(|(group, all)| Some((group, all.holder(host)?)));
+    let is_queued = groups.iter().any(|(_, all)| all.queued(host).is_some());
+    match held {
+        Some((_, Holder { request: Some(_), .. })) => Standing::Asked,
+        Some((_, Holder { back: true, .. })) => Standing::Returns,
+        Some((group, Holder { down: true, .. })) if asked.drain.is_none() => Standing::Undrained(group.clone()),
+        Some((_, Holder { down: true, .. })) => Standing::Granted,
+        Some((_, Holder { error, .. })) if !error.is_empty() => Standing::Stuck(error.clone()),
+        Some((group, _)) => Standing::Leaves(group.clone()),
+        None if is_queued => Standing::Asked,
+        None => Standing::Outside,
+    }
 }
 
 #[cfg(test)]
@@ -198,7 +243,9 @@ mod tests {
             all
         };
         let (begun, returned) = (with(|holder| holder.down = true), with(|holder| holder.back = true));
-        let fleetlock = with(|holder| holder.request = None);
+        let program = with(|holder| holder.request = None);
+        let permitted = with(|holder| (holder.request, holder.down) = (None, true));
+        let programs_back = with(|holder| (holder.request, holder.down, holder.back) = (None, true, true));
         let (first, second) = (Boot { id: "first", begun: None }, Boot { id: "second", begun: None });
         let noted = Boot { begun: Some(Revision(3)), ..first };
         for (all, boot, asked, expected) in [
@@ -213,13 +260,19 @@ mod tests {
             (&begun, noted, drain(true), Step::Reboot),
             (&begun, first, drain(true), Step::BringBack),
             (&returned, second, back.clone(), Step::Settle),
-            (&returned, first, back, Step::Settle),
+            (&returned, first, back.clone(), Step::Settle),
             // A person drains it, and goes on doing so.
             (&held, second, drain(false), Step::BringBack),
             (&returned, second, drain(false), Step::Release(Release::Done)),
             (&returned, second, none(), Step::Release(Release::Done)),
-            (&fleetlock, first, drain(true), Step::Nothing),
-            (&fleetlock, second, drain(true), Step::Nothing),
+            // A program has asked, which says when it is back.
+            (&program, first, drain(true), Step::Permit),
+            (&program, second, drain(false), Step::Permit),
+            (&program, first, none(), Step::Release(Release::Undrained)),
+            (&permitted, first, drain(true), Step::Nothing),
+            (&permitted, second, none(), Step::Nothing),
+            (&programs_back, second, back, Step::Settle),
+            (&programs_back, first, none(), Step::Release(Release::Done)),
         ] {
             assert_eq!(next(all, (&id(2), boot), &asked), expected, "{all:?} {boot:?} {asked:?}");
         }
@@ -245,6 +298,33 @@ mod tests {
             assert_eq!(found, expected, "{verdicts:?}");
             let is_over = !matches!(expected, Left::Leaving);
             assert_eq!(is_settled(&verdicts.into_iter().collect()), is_over);
+        }
+    }
+
+    #[test]
+    fn a_program_learns_how_far_its_host_has_got() {
+        let rack = || "rack".parse::<Group>().unwrap();
+        let drained = || Maintenance { drain: Some(Box::new(request(2).drain(None, (5, Revision(7))))), ..none() };
+        let mine = |change: fn(&mut Holder)| {
+            let mut holder = Holder::of_program(id(2), "c988", 5);
+            change(&mut holder);
+            vec![(Group::default(), reboots(&[1], &[3])), (rack(), Reboots { holders: vec![holder], queue: vec![] })]
+        };
+        let default = |holders: &[u8], queue: &[u8]| vec![(Group::default(), reboots(holders, queue))];
+        for (groups, asked, expected) in [
+            (vec![], none(), Standing::Outside),
+            (default(&[1], &[3]), drained(), Standing::Outside),
+            (default(&[2], &[]), drained(), Standing::Asked),
+            (default(&[1], &[2]), none(), Standing::Asked),
+            (mine(|_| {}), drained(), Standing::Leaves(rack())),
+            // Its daemon sees to that it has a slot no longer.
+            (mine(|_| {}), none(), Standing::Leaves(rack())),
+            (mine(|holder| holder.error = "no".into()), drained(), Standing::Stuck("no".into())),
+            (mine(|holder| holder.down = true), drained(), Standing::Granted),
+            (mine(|holder| holder.down = true), none(), Standing::Undrained(rack())),
+            (mine(|holder| (holder.down, holder.back) = (true, true)), none(), Standing::Returns),
+        ] {
+            assert_eq!(standing(&groups, &id(2), &asked), expected, "{groups:?} {asked:?}");
         }
     }
 }

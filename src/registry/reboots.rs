@@ -2,6 +2,8 @@
 //! host concerned. Owns that no more hosts have a slot than there are, and that a drain for a reboot begins with the
 //! slot; must never decide whose turn it is (`plan::reboot` does).
 
+pub mod program;
+
 use std::collections::BTreeSet;
 
 use crate::model::author::Author;
@@ -10,6 +12,7 @@ use crate::model::maintenance::{Drain, Maintenance};
 use crate::model::name::MachineId;
 use crate::model::reboot::{Group, Holder, MAX_QUEUE, Reboots, Request};
 use crate::model::revision::Revision;
+use crate::plan::reboot::{Turn, before, turn};
 use crate::store::{Error, Kv, Store, Txn};
 
 use super::keys::{self, Key};
@@ -104,8 +107,30 @@ pub async fn ask<S: Store>(
     Err(Refusal::Contended)
 }
 
+/// Whether it is the turn of `host` to take one of `slots`, of which `all` are the reboots in its group.
+///
+/// # Errors
+/// As [`Store::range`].
+pub async fn turn_of<S: Store>(
+    reader: &Reader<S>,
+    all: &Reboots,
+    host: &MachineId,
+    slots: usize,
+) -> Result<Turn, Error> {
+    // Usually, the first of them is registered.
+    let mut registered = None;
+    for other in before(all, host) {
+        let key = Key::Machine(other.clone()).to_string();
+        if !reader.points(&BTreeSet::from([key])).await?.1.is_empty() {
+            registered = Some(other);
+            break;
+        }
+    }
+    Ok(turn(all, host, slots, |other| registered == Some(other)))
+}
+
 /// A slot for `host`, if one of `slots` is free, and with it the drain of the host, unless a person drains it. Returns
-/// whether the host has a slot now.
+/// the reboots of the group then: whether the host has a slot.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -113,7 +138,7 @@ pub async fn take<S: Store>(
     reader: &Reader<S>,
     (group, host): (&Group, &MachineId),
     (slots, drain): (usize, impl Fn(&Reboots, Option<Revision>, Revision) -> Option<(Holder, Drain)>),
-) -> Result<bool, Refusal> {
+) -> Result<Reboots, Refusal> {
     let taken = edit(reader, (group, host), false, |(all, asked), revision| {
         if all.holder(host).is_some() || all.holders.len() >= slots {
             return None;
@@ -127,7 +152,7 @@ pub async fn take<S: Store>(
         };
         Some((all, asked))
     });
-    taken.await.map(|(all, _)| all.holder(host).is_some())
+    taken.await.map(|(all, _)| all)
 }
 
 /// The host has rebooted: it takes units again, and those come back that its drain for the reboot took. A drain of a

@@ -351,6 +351,10 @@ impl Daemon {
         self.write(Op::Put { key: key.into(), value: value.into(), lease: None }).await;
     }
 
+    pub async fn delete_raw(&self, key: &str) {
+        self.write(Op::Delete(key.into())).await;
+    }
+
     pub async fn read_raw(&self, key: &str) -> Vec<u8> {
         let range = Range { prefix: key.into(), after: None, limit: 1, at: None };
         self.store.inner.range(range).await.unwrap().kvs[0].value.clone()

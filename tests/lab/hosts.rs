@@ -232,6 +232,70 @@ fn three_hosts_reboot_under_load_without_a_failed_request() {
     assert_eq!(lab.fleetctl(&["list-machines", "--no-legend", "--fields=state"]).ok(), "up\n".repeat(4));
 }
 
+/// What a program on `host` is told by FleetLock, as Zincati asks: the status, and the `kind` of the error.
+fn fleetlock(lab: &Lab, host: &str, operation: &str) -> (String, String) {
+    let body = format!(r#"{{"client_params":{{"id":"{host}-by-another-name","group":"default"}}}}"#);
+    let ask = format!(
+        "curl -sS -m 10 -w '\n%{{http_code}}' -H 'fleet-lock-protocol: true' -d '{body}' \
+         http://127.0.0.1:7979/v1/{operation}"
+    );
+    let answer = lab.sh(host, &ask);
+    let (error, status) = answer.stdout.rsplit_once('\n').unwrap_or(("", &answer.stderr));
+    let error: serde_json::Value = serde_json::from_str(error).unwrap_or_default();
+    (status.trim().to_owned(), error["kind"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Ask until that is the status and the `kind`.
+fn until_told(lab: &Lab, host: &str, operation: &str, expected: (&str, &str)) {
+    eventually(Duration::from_secs(60), &format!("{operation} on {host}: {expected:?}"), || {
+        let told = fleetlock(lab, host, operation);
+        if (told.0.as_str(), told.1.as_str()) == expected { Ok(()) } else { Err(format!("{told:?}")) }
+    });
+}
+
+#[test]
+fn programs_ask_by_fleetlock_before_they_reboot_their_hosts() {
+    let lab = Lab::cluster(3);
+    for host in ["n2", "n3"] {
+        lab.sh(host, "echo fleetlock=127.0.0.1:7979 >> /etc/fleet/fleet.conf; systemctl restart fleetd").ok();
+        until_told(&lab, host, "steady-state", ("200", ""));
+    }
+    lab.file("w.service", "[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\nMachinePrefers=host=n2\n");
+    lab.fleetctl(&["start", "w.service"]).ok();
+    assert_eq!(lab.until_active("w.service", SOON), "n2");
+    // Both ask in the same moment.
+    let told = std::thread::scope(|scope| {
+        let both = ["n2", "n3"].map(|host| scope.spawn(|| fleetlock(&lab, host, "pre-reboot").1));
+        both.map(|asked| asked.join().unwrap())
+    });
+    let (first, second) = if told[0] == "failed_lock_draining" { ("n2", "n3") } else { ("n3", "n2") };
+    let mut kinds = told.clone();
+    kinds.sort();
+    assert_eq!(kinds, ["failed_lock_draining", "failed_lock_semaphore_full"], "{told:?}");
+    // The window closes meanwhile: it is for what begins.
+    lab.fleetctl(&["set", "reboot-windows=Mon..Sun 00:00/1min Pacific/Kiritimati"]).ok();
+    until_told(&lab, first, "pre-reboot", ("200", ""));
+    lab.sh(first, "touch /run/of-this-boot; systemctl restart fleetd").ok();
+    until_told(&lab, first, "pre-reboot", ("200", ""));
+    assert_ne!(place(&lab, "w.service"), first);
+    // It is cut off, and so can't say that it is back; it keeps the slot, and everybody is told.
+    lab.lab(&["cut", first]).ok();
+    until_told(&lab, first, "steady-state", ("503", "unavailable"));
+    assert_eq!(fleetlock(&lab, second, "pre-reboot").1, "failed_lock_semaphore_full");
+    lab.lab(&["join", first]).ok();
+    lab.lab(&["run", first, "systemctl", "reboot"]);
+    eventually(Duration::from_secs(90), &format!("{first} has rebooted"), || {
+        let left = lab.sh(first, "test ! -e /run/of-this-boot && systemctl is-active fleetd");
+        if left.stdout.trim() == "active" { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    assert_eq!(fleetlock(&lab, second, "pre-reboot").1, "failed_lock_semaphore_full");
+    until_told(&lab, first, "steady-state", ("200", ""));
+    until_told(&lab, second, "pre-reboot", ("409", "failed_lock_outside_window"));
+    lab.fleetctl(&["unset", "reboot-windows"]).ok();
+    until_told(&lab, second, "pre-reboot", ("200", ""));
+    assert!(lab.fleetctl(&["list-machines", "--full"]).ok().contains("drained: reboot, as a program on it has asked"));
+}
+
 #[test]
 fn a_unit_is_moved_under_load_without_a_failed_request() {
     let lab = Lab::cluster(3);

@@ -112,7 +112,7 @@ const OWNERS: &[Owned] = &[
     ("ini", &["src/config"]),
     ("strsim", &["src/cli/input/select", "src/cli/input/words"]),
     ("similar", &["src/cli/commands/unified"]),
-    ("jiff", &["src/journal"]),
+    ("jiff", &["src/journal", "src/model/windows"]),
     ("clap", &["src/cli", "src/sidecar/args", "src/bin", "src/config/arguments", "src/cli_docs"]),
     ("clap_complete", &["src/cli_docs", "src/config/arguments"]),
     ("clap_mangen", &["src/cli_docs"]),
@@ -135,6 +135,7 @@ const EXITS: &[&str] = &[
     "src/daemon/notify.rs",
     "src/sidecar/notify.rs",
     "src/api/server/error.rs",
+    "src/api/server/fleetlock.rs",
     "src/plan/host/health.rs",
     "src/plan/host/outcome.rs",
 ];

@@ -75,8 +75,8 @@ struct Facts {
     silence: rollouts::Silence,
     /// The units that have failed, or are well.
     retries: Retries,
-    /// The hosts whose reboot has begun.
-    down: BTreeSet<MachineId>,
+    /// The hosts that have slots for their reboot.
+    reboots: reboots::Seen,
     /// When each host that isn't registered was last.
     lost: BTreeMap<MachineId, Duration>,
     /// When each host vanished last that was remembered as present: since then it is gone, as far as a leader can know.
@@ -504,7 +504,7 @@ impl Facts {
     ) -> bool {
         let leader = Key::Leader.to_string();
         let runs = |host: &MachineId, unit: &UnitName| self.machines.runs_since(host, unit).is_some();
-        reboots::judge(event, &self.cluster, &mut self.down, &runs, journal);
+        reboots::judge(event, &self.cluster, &mut self.reboots, &runs, journal);
         match event {
             Event::Put(kv) if kv.key == leader => {
                 if self.leader.is_none() {

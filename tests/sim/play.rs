@@ -10,6 +10,7 @@ use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::Desired;
 use flotilla::registry::maintenance::Options;
 use flotilla::registry::moves::Request as MoveRequest;
+use flotilla::registry::reboots::program::Permit;
 use flotilla::registry::units::Intent;
 use flotilla::store::embedded::History;
 use flotilla::systemd::fake::{Behaviour, Outcome, Policy};
@@ -129,6 +130,10 @@ struct Game {
     maintenance: Option<Random>,
     /// The generator that decides which hosts are to reboot and when, if this seed has such hosts.
     reboots: Option<Random>,
+    /// The generator that decides on which hosts programs are to reboot them, if this seed has such programs.
+    programs: Option<Random>,
+    /// The hosts on which one is about to.
+    updating: BTreeSet<usize>,
     /// The generator that decides which units are asked to move, and where, if this seed has such units.
     movement: Option<Random>,
     /// The generator that decides when units are to go to better hosts, if this seed has that.
@@ -198,6 +203,7 @@ impl Game {
         // Two hosts with one machine id are one to whoever reboots them.
         let may_reboot = !accidents.contains(&Accident::Duplicate);
         let reboots = Some(random.fork("reboots")).filter(|_| may_reboot && choose.fork("reboots").chance(200));
+        let programs = Some(random.fork("programs")).filter(|_| may_reboot && choose.fork("programs").chance(200));
         let movement = Some(random.fork("movement")).filter(|_| choose.fork("movement").chance(300));
         let balance = Some(random.fork("balance")).filter(|_| choose.fork("balance").chance(300));
         let mut slow = choose.fork("planning");
@@ -228,6 +234,8 @@ impl Game {
             clocks,
             maintenance,
             reboots,
+            programs,
+            updating: BTreeSet::new(),
             movement,
             balance,
             sickness,
@@ -260,6 +268,7 @@ impl Game {
             self.set_clocks();
             self.maintain().await;
             self.reboot().await;
+            self.update().await;
             self.relocate().await;
             self.rebalance().await;
             self.sicken();
@@ -376,6 +385,25 @@ impl Game {
             }
         } else if random.chance(60) {
             let _ = self.world.cancel_reboot(host).await;
+        }
+    }
+
+    /// Sometimes a program on a host is to reboot it. It asks until it may, and says when it is back; sometimes it begins
+    /// anew in between.
+    async fn update(&mut self) {
+        let Some(random) = &mut self.programs else { return };
+        let hosts = u64::try_from(self.world.hosts.len()).unwrap();
+        let host = usize::try_from(random.within(0..=hosts - 1)).unwrap();
+        let (begins, asks, is_steady) = (random.chance(200), random.chance(700), random.chance(300));
+        if begins {
+            self.updating.insert(host);
+        }
+        if self.updating.contains(&host) && asks {
+            if self.world.program_asks(host, true).await == Ok(Permit::Granted) {
+                self.updating.remove(&host);
+            }
+        } else if is_steady && self.world.program_is_steady(host).await.is_ok() {
+            self.updating.remove(&host);
         }
     }
 
@@ -663,7 +691,7 @@ impl Game {
                 self.world.power_on(host);
             }
         }
-        if self.reboots.is_some() {
+        if self.reboots.is_some() || self.programs.is_some() {
             self.world.carry_out_reboots().await;
             for host in 0..self.world.hosts.len() {
                 let _ = self.world.cancel_reboot(host).await;

@@ -1,29 +1,41 @@
 //! What must hold when a host goes down because its daemon has asked for that: it has one of the slots, is drained, and
 //! has nothing left that could run elsewhere, as far as the leader has seen that it is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla::model::cluster::{Cluster, Versioned};
 use flotilla::model::name::{MachineId, UnitName};
+use flotilla::model::reboot::Holder;
 use flotilla::model::unit::{Assignment, Desired, Target};
-use flotilla::plan::reboot::SLOTS;
 use flotilla::registry::keys::REBOOTS;
 use flotilla::registry::records::{Family as _, reboots};
 use flotilla::store::Event;
 
 use super::journal::Journal;
 
-/// Judge a record of reboots. `down` has the hosts whose reboot has begun, `runs` tells what runs on a host.
+/// What was seen last of the reboots of each group, by its key.
+pub(crate) type Seen = BTreeMap<String, Group>;
+
+/// Of one group.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    /// The hosts with a slot.
+    holders: BTreeSet<MachineId>,
+    /// Those of them whose reboot has begun, or may begin.
+    down: BTreeSet<MachineId>,
+}
+
+/// Judge a record of reboots. `runs` tells what runs on a host.
 pub(crate) fn judge(
     event: &Event,
     cluster: &Cluster,
-    down: &mut BTreeSet<MachineId>,
+    seen: &mut Seen,
     runs: &dyn Fn(&MachineId, &UnitName) -> bool,
     journal: &Journal,
 ) {
     let Event::Put(kv) = event else {
-        if matches!(event, Event::Delete(key) if key.starts_with(REBOOTS)) {
-            down.clear();
+        if let Event::Delete(key) = event {
+            seen.remove(key);
         }
         return;
     };
@@ -31,19 +43,22 @@ pub(crate) fn judge(
         return;
     }
     let Ok(all) = reboots::Records::read(kv) else { return };
-    if all.holders.len() > SLOTS {
-        journal.violate(format!("{} hosts have slots for their reboot", all.holders.len()));
+    let those = |of: fn(&Holder) -> bool| all.holders.iter().filter(|it| of(it)).map(|it| it.host.clone()).collect();
+    let now = Group { holders: those(|_| true), down: those(|holder| holder.down) };
+    let before = seen.insert(kv.key.clone(), Group::default()).unwrap_or_default();
+    // Slots that are taken away while hosts have them are missing until these have rebooted.
+    let is_new = now.holders.iter().any(|host| !before.holders.contains(host));
+    if is_new && now.holders.len() > cluster.settings.reboot_slots() {
+        journal.violate(format!("{} hosts have slots for their reboot", now.holders.len()));
     }
-    let begun: BTreeSet<MachineId> =
-        all.holders.iter().filter(|holder| holder.down).map(|holder| holder.host.clone()).collect();
-    for host in begun.difference(down) {
+    for host in now.down.difference(&before.down) {
         let name = cluster.hostname(host).unwrap_or(host.short());
         left(cluster, host).for_each(|unit| journal.violate(format!("{name} reboots, and {unit} is left on it")));
         unassigned(cluster, host).filter(|unit| runs(host, unit)).for_each(|unit| {
             journal.violate(format!("{name} reboots, and the leader has yet to assign {unit}, which runs there"));
         });
     }
-    *down = begun;
+    seen.insert(kv.key.clone(), now);
 }
 
 /// The units that can run nowhere else, and that a host which has come back may have, before the leader has seen it.

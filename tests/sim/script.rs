@@ -35,6 +35,8 @@
 //! reboot n1… [force]             these hosts reboot, one after the other; force: without units that fit nowhere else
 //! reboot-cancel n1               it is to reboot no longer
 //! reboots 60s                    let so much time pass, in which the hosts reboot that have asked their systemd for it
+//! pre-reboot n1                  a program on it asks whether it may reboot it, and is told
+//! steady-state n1                a program on it says that it is back
 //! kill-daemon|stop-daemon|start-daemon n1
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
 //! fail n1 web.service            its process dies
@@ -296,6 +298,17 @@ impl Player {
                     sleep(Duration::from_secs(1)).await;
                     self.world.carry_out_reboots().await;
                 }
+            }
+            ["pre-reboot", name] => {
+                let host = self.host(name)?;
+                return Ok(match self.world.program_asks(host, false).await {
+                    Ok(permit) => format!("  {}\n", self.world.named(&permit)),
+                    Err(error) => refusal(Some(error)),
+                });
+            }
+            ["steady-state", name] => {
+                let host = self.host(name)?;
+                return Ok(refusal(self.world.program_is_steady(host).await.err()));
             }
             ["kill-daemon", name] => self.world.kill_daemon(self.host(name)?).await,
             ["stop-daemon", name] => self.world.stop_daemon(self.host(name)?).await,

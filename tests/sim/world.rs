@@ -14,6 +14,7 @@ use flotilla::model::file::UnitFile;
 use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::machine::{Machine, Metadata};
 use flotilla::model::name::{MachineId, UnitName};
+use flotilla::model::reboot::Group;
 use flotilla::model::resources::Resources;
 use flotilla::model::rollout::Request;
 use flotilla::model::unit::Desired;
@@ -29,11 +30,14 @@ use flotilla::registry::maintenance::{self, Options as DrainOptions, Request as 
 use flotilla::registry::moves::Request as MoveRequest;
 use flotilla::registry::reader::Reader;
 use flotilla::registry::reboots;
+use flotilla::registry::reboots::Refusal;
+use flotilla::registry::reboots::program::{self, Permit, Program};
 use flotilla::registry::settings::{self, Wish};
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
 use flotilla::registry::{delete, point, put};
 use flotilla::store::embedded::{Backup, Counter, Embedded, History};
 use flotilla::store::{Error, Guard, Op, Store, Txn};
+use flotilla::systemd::Systemd as _;
 use flotilla::systemd::fake::{Fake, Options, Policy};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -305,6 +309,47 @@ impl World {
         self.journal.note(format!("* user: {} is to reboot no longer", self.hosts[host].name));
         let cancelled = reboots::forget(&self.reader, &self.hosts[host].id, true).await;
         cancelled.map(drop).map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    /// A program on `host` asks its daemon whether it may reboot it, and, if it `goes` on then, does so.
+    pub(crate) async fn program_asks(&mut self, host: usize, goes: bool) -> Result<Permit, String> {
+        self.allow_reboots();
+        let me = &self.hosts[host];
+        let (reader, now) = (Reader::new(me.line.beside()), self.clock.set_by(me.ahead).now_ms());
+        let program = Program { host: me.id.clone(), group: Group::default(), name: me.name.clone() };
+        let permit = self.answered(host, program::pre_reboot(&reader, &program, now)).await?;
+        let (name, told) = (&self.hosts[host].name, self.named(&permit));
+        self.journal.note(format!("* a program on {name} is to reboot it: {told}"));
+        if goes && permit == Permit::Granted {
+            let _ = self.hosts[host].fake.request_reboot().await;
+        }
+        Ok(permit)
+    }
+
+    /// A program on `host` says that the host is back, or isn't to be rebooted any more.
+    pub(crate) async fn program_is_steady(&mut self, host: usize) -> Result<(), String> {
+        self.allow_reboots();
+        let me = &self.hosts[host];
+        let (reader, id) = (Reader::new(me.line.beside()), me.id.clone());
+        self.answered(host, program::steady_state(&reader, &id)).await?;
+        self.journal.note(format!("* a program on {} says that it is back", self.hosts[host].name));
+        Ok(())
+    }
+
+    /// What a program was told, with the names of hosts.
+    pub(crate) fn named(&self, permit: &Permit) -> String {
+        let known = self.hosts.iter().map(|me| (format!("{:?}", me.id), &me.name));
+        known.fold(format!("{permit:?}"), |text, (id, name)| text.replace(&id, name))
+    }
+
+    /// What the daemon of `host` answers to a program, within the time of a request.
+    async fn answered<T>(&self, host: usize, done: impl Future<Output = Result<T, Refusal>>) -> Result<T, String> {
+        let daemon = self.hosts[host].daemon.as_ref().ok_or("its daemon doesn't run")?;
+        if !matches!(*daemon.agent_status.borrow(), agent::Status::Present { .. }) {
+            return Err("its daemon isn't registered".into());
+        }
+        let done = tokio::time::timeout(Duration::from_secs(5), done).await;
+        done.map_err(|_| "no answer within 5 s".to_owned())?.map_err(|refusal| format!("{refusal:?}"))
     }
 
     /// The hosts that have asked their systemd for it are shut down, and come up again after a while.

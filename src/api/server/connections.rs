@@ -21,12 +21,12 @@ use crate::model::listen::{Listen, Place};
 use crate::store::Store;
 
 use super::caller::{Caller, Sockets};
-use super::limits;
-use super::listen::{Listener, Socket};
+use super::listen::{Listener, Serves, Socket};
 use super::peer::Peer;
 use super::places::{Places, Seat};
 use super::router::{from_this_host, measure, router};
 use super::state::Api;
+use super::{fleetlock, limits};
 
 /// How long a connection that was accepted just before the daemon stops may take to send its request, which is then
 /// answered. Connections that aren't accepted yet wait in the socket, for the next daemon if systemd holds it.
@@ -37,10 +37,12 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// [`Settings::grace`]: super::state::Settings::grace
 pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: impl Future<Output = ()> + Send) {
     let (stop, tracker, grace) = (api.stop.clone(), TaskTracker::new(), api.settings.grace);
-    let sockets = Sockets::new(listeners.iter().map(|listener| (listener.name.clone(), listener.grant.clone())));
-    for (index, Listener { socket, .. }) in listeners.into_iter().enumerate() {
+    // A role is for the API, and so is the index of its socket.
+    let (of_api, others): (Vec<_>, Vec<_>) = listeners.into_iter().partition(|it| it.serves == Serves::Api);
+    let sockets = Sockets::new(of_api.iter().map(|listener| (listener.name.clone(), listener.grant.clone())));
+    for (index, Listener { socket, serves, .. }) in of_api.into_iter().chain(others).enumerate() {
         let is_tcp = matches!(socket, Socket::Tcp(_));
-        let connections = Connections::new(&api, is_tcp, tracker.clone(), Arc::clone(&sockets), index);
+        let connections = Connections::new(&api, (serves, is_tcp), tracker.clone(), Arc::clone(&sockets), index);
         tracker.spawn(connections.accept_all(socket));
     }
     shutdown.await;
@@ -63,7 +65,7 @@ where
         Place::Unix { .. } => (false, Peer::Unix(None)),
         Place::Tcp(address) => (true, Peer::Tcp(address.ip())),
     };
-    let connections = Connections::new(api, is_tcp, TaskTracker::new(), sockets, 0);
+    let connections = Connections::new(api, (Serves::Api, is_tcp), TaskTracker::new(), sockets, 0);
     let seat = connections.places.enter();
     connections.serve(stream, peer, seat).await;
 }
@@ -83,9 +85,18 @@ struct Connections {
 
 impl Connections {
     /// Those of the socket with this index.
-    fn new<S: Store>(api: &Api<S>, is_tcp: bool, tracker: TaskTracker, sockets: Arc<Sockets>, index: usize) -> Self {
-        let router = router(api.clone());
-        let router = if is_tcp { router.layer(middleware::from_fn(from_this_host)) } else { router };
+    fn new<S: Store>(
+        api: &Api<S>,
+        (serves, is_tcp): (Serves, bool),
+        tracker: TaskTracker,
+        sockets: Arc<Sockets>,
+        index: usize,
+    ) -> Self {
+        let router = match serves {
+            Serves::Api if is_tcp => router(api.clone()).layer(middleware::from_fn(from_this_host)),
+            Serves::Api => router(api.clone()),
+            Serves::FleetLock => fleetlock::router(api.clone()),
+        };
         let router = router.layer(middleware::from_fn_with_state(api.metrics.clone(), measure));
         let (places, head_timeout) = (Places::new(api.settings.limits), api.settings.head_timeout);
         Self { router, stop: api.stop.clone(), tracker, places, head_timeout, sockets, index }

@@ -31,6 +31,17 @@ pub struct Listener {
     /// What its clients may do.
     pub grant: Grant,
     pub(super) socket: Socket,
+    /// What is answered there.
+    pub(super) serves: Serves,
+}
+
+/// What is answered on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Serves {
+    /// The API.
+    Api,
+    /// FleetLock.
+    FleetLock,
 }
 
 /// A socket to accept connections on.
@@ -113,7 +124,8 @@ impl Listener {
             Socket::Unix(unix, _) => unix.local_addr().ok().as_ref().and_then(path),
             Socket::Tcp(tcp) => tcp.local_addr().ok().map(|address| address.to_string()),
         };
-        Ok(Self { name: address.unwrap_or_else(|| shown.into()), grant, socket })
+        let name = address.unwrap_or_else(|| shown.into());
+        Ok(Self { name, grant, socket, serves: Serves::Api })
     }
 
     /// A socket of this daemon's own.
@@ -130,7 +142,18 @@ impl Listener {
             Socket::Tcp(tcp) => tcp.local_addr().map_or_else(|_| listen.place.to_string(), |bound| bound.to_string()),
             Socket::Unix(..) => listen.place.to_string(),
         };
-        Ok(Self { name, grant: listen.grant.clone(), socket })
+        Ok(Self { name, grant: listen.grant.clone(), socket, serves: Serves::Api })
+    }
+
+    /// A socket on which FleetLock is answered, and nothing else.
+    ///
+    /// # Errors
+    /// An address that isn't loopback, or on which another process listens.
+    pub async fn fleetlock(address: SocketAddr) -> Result<Self, ListenError> {
+        let socket = Self::tcp(address).await?;
+        let bound = if let Socket::Tcp(tcp) = &socket { tcp.local_addr().unwrap_or(address) } else { address };
+        let grant = Grant { role: Role::Announcer, names: Vec::new() };
+        Ok(Self { name: bound.to_string(), grant, socket, serves: Serves::FleetLock })
     }
 
     /// A Unix socket at `path`: created aside and renamed, so that it never has the wrong permissions.

@@ -144,20 +144,29 @@ pub(super) async fn measure(State(metrics): State<Metrics>, request: Request, ne
 
 /// The pattern that matched the path of a request.
 #[derive(Clone)]
-struct Route(MatchedPath);
+pub(super) struct Route(pub(super) MatchedPath);
 
-/// Refuse a request over TCP whose `Host` isn't loopback. A web page can make a browser send requests to loopback under
-/// a name that its owner's DNS points there (DNS rebinding); such a request carries that name.
+/// Refuse a request over TCP that isn't [`for_this_host`].
 pub(super) async fn from_this_host(request: Request, next: Next) -> Response {
+    match for_this_host(&request) {
+        Ok(()) => next.run(request).await,
+        Err(message) => Failure::new(StatusCode::FORBIDDEN, message).into_response(),
+    }
+}
+
+/// Refuse a request whose `Host` isn't loopback. A web page can make a browser send requests to loopback under a name
+/// that its owner's DNS points there (DNS rebinding); such a request carries that name.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn for_this_host(request: &Request) -> Result<(), String> {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.parse::<Authority>().ok().map(|authority| authority.host().to_owned()).unwrap_or_default();
     let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
     if name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback()) {
-        return next.run(request).await;
+        return Ok(());
     }
-    let message =
-        format!("`Host: {host}` isn't this host: over TCP the API answers to localhost, 127.0.0.1 and [::1] only");
-    Failure::new(StatusCode::FORBIDDEN, message).into_response()
+    Err(format!("`Host: {host}` isn't this host: over TCP the API answers to localhost, 127.0.0.1 and [::1] only"))
 }
 
 /// Errors of the framework itself (such as for a path that isn't UTF-8) are plain text: convert them to JSON.

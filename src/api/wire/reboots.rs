@@ -37,6 +37,9 @@ pub struct RebootView {
     /// Who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Box<Author>>,
+    /// Set if a program on the host has asked, which reboots it: how it calls its host.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub program: String,
     /// Why it can't go on, if it can't.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,

@@ -46,7 +46,7 @@ async fn take_next(reader: &Reader<Embedded>, number: u8, slots: usize) -> bool 
         let drain = request.drain(began, (9, revision));
         Some((Holder::of(request, 9), drain))
     };
-    take(reader, (&Group::default(), &id(number)), (slots, claim)).await.unwrap()
+    take(reader, (&Group::default(), &id(number)), (slots, claim)).await.unwrap().holder(&id(number)).is_some()
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ impl Family for Records {
     const FORMS: &'static [Form] = &[
         Form::today("cluster", r#"{"overcommit_memory":150,"overcommit_cpu":200,"placement":"pack"}"#),
         Form::today("cluster", r#"{"placement":"spread"}"#),
+        Form::today("cluster", r#"{"reboot_slots":2,"reboot_windows":"Sat,Sun 01:00/2h Europe/Berlin"}"#),
         Form::today("cluster", "{}"),
     ];
 

@@ -104,11 +104,13 @@ fn views_of(cluster: &Cluster, group: &Group, all: &Reboots) -> Vec<RebootView> 
             gone,
             why: request.map(|request| request.why.clone()).unwrap_or_default(),
             by: request.and_then(|request| request.by.clone()),
+            program: String::new(),
             error: String::new(),
         }
     };
     let holder = |holder: &Holder| RebootView {
         stage: stage(cluster, holder),
+        program: holder.program.clone(),
         error: holder.error.clone(),
         ..view(&holder.host, holder.since, holder.request.as_deref())
     };

@@ -1,0 +1,288 @@
+//! FleetLock: the protocol by which programs such as Zincati ask before they reboot their host. Owns its requests,
+//! answers and words; `registry::reboots::program` decides. It has a socket of its own, on loopback: whoever connects
+//! asks for this host.
+//!
+//! Source: <https://coreos.github.io/zincati/development/fleetlock/protocol/>.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension, MatchedPath, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::clock::utc_minute;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::reboot::{Group, NotAGroup};
+use crate::model::text::without_os_error;
+use crate::registry::keys;
+use crate::registry::reboots::program::{Permit, Program, pre_reboot, steady_state};
+use crate::registry::reboots::{self, Refusal};
+use crate::registry::scope::Scope;
+use crate::store::{Error, Store};
+
+use super::limits;
+use super::places::{Kind, Seat};
+use super::router::{Route, for_this_host};
+use super::state::Api;
+use super::views::machine_ref;
+
+/// Must be sent, so that no request comes here by mistake.
+const HEADER: &str = "fleet-lock-protocol";
+
+/// The longest name by which a program may call its host, in bytes.
+const LONGEST_NAME: usize = 256;
+
+/// How many units are named that are still to leave.
+const NAMED: usize = 3;
+
+/// The routes.
+pub(super) fn router<S: Store>(api: Api<S>) -> Router {
+    let methods = |refusal: Refused| move || async move { refusal };
+    let only_post = methods(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "bad_request", "only POST is supported here"));
+    let nothing = Refused::new(StatusCode::NOT_FOUND, "bad_request", "there are /v1/pre-reboot and /v1/steady-state");
+    let shared = Shared { api: api.clone(), turn: Arc::default() };
+    Router::new()
+        .route("/v1/pre-reboot", post(pre::<S>).fallback(only_post.clone()))
+        .route("/v1/steady-state", post(steady::<S>).fallback(only_post))
+        .fallback(methods(nothing))
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(api, every_request::<S>))
+        .with_state(shared)
+}
+
+#[derive(Clone)]
+struct Shared<S> {
+    api: Api<S>,
+    /// One request at a time: each may look at the whole cluster.
+    turn: Arc<Mutex<()>>,
+}
+
+/// The body of both requests.
+#[derive(Debug, Deserialize)]
+struct Body {
+    client_params: Client,
+}
+
+#[derive(Debug, Deserialize)]
+struct Client {
+    /// How the program calls its host.
+    id: String,
+    /// The group of hosts whose slots it takes.
+    group: String,
+}
+
+/// Why a request isn't granted. There are few `kind`s, since programs count them.
+#[derive(Debug, Clone, Serialize)]
+struct Refused {
+    #[serde(skip)]
+    status: StatusCode,
+    kind: &'static str,
+    value: String,
+}
+
+impl Refused {
+    fn new(status: StatusCode, kind: &'static str, value: impl Into<String>) -> Self {
+        Self { status, kind, value: value.into() }
+    }
+
+    fn bad_request(value: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", value)
+    }
+
+    fn conflict(kind: &'static str, value: String) -> Self {
+        Self::new(StatusCode::CONFLICT, kind, value)
+    }
+
+    fn unavailable(value: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", value)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(mut self) -> Response {
+        self.value = without_os_error(&self.value).into_owned();
+        (self.status, Json(self)).into_response()
+    }
+}
+
+/// What applies to every request: nothing is answered before the daemon is registered, a body has its limits, and
+/// errors are those of the protocol.
+async fn every_request<S: Store>(
+    State(api): State<Api<S>>,
+    Extension(seat): Extension<Seat>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned().map(Route);
+    let answer = async {
+        for_this_host(&request).map_err(|why| Refused::new(StatusCode::FORBIDDEN, "bad_request", why))?;
+        api.settled().await;
+        if let Some(why) = api.waiting() {
+            return Err(Refused::unavailable(why.message));
+        }
+        let (request, _held) = limits::whole(&api.settings, &seat, request).await.map_err(|refusal| {
+            let reason = refusal.status().canonical_reason().unwrap_or_default().to_lowercase();
+            Refused::new(refusal.status(), "bad_request", reason)
+        })?;
+        let _place = seat.take(Kind::Request).map_err(Refused::unavailable)?;
+        let timeout = api.settings.request_timeout;
+        let answered = tokio::time::timeout(timeout, next.run(request)).await;
+        answered.map_err(|_| Refused::unavailable(format!("no answer within {timeout:?}; ask again")))
+    };
+    let mut response = answer.await.unwrap_or_else(IntoResponse::into_response);
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
+async fn pre<S: Store>(
+    State(Shared { api, turn }): State<Shared<S>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Refused> {
+    let (host, client) = asked(&api, &headers, &body)?;
+    let group = client.group.parse().map_err(|error: NotAGroup| Refused::bad_request(error.to_string()))?;
+    let program = Program { host, group, name: client.id };
+    let _turn = turn.lock().await;
+    let permit =
+        pre_reboot(&api.reader, &program, api.clock.now_ms()).await.map_err(|refusal| failed(&api, refusal))?;
+    if permit == Permit::Granted {
+        return Ok(StatusCode::OK);
+    }
+    Err(refused(&api, &program.group, permit).await)
+}
+
+async fn steady<S: Store>(
+    State(Shared { api, turn }): State<Shared<S>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Refused> {
+    let (host, _) = asked(&api, &headers, &body)?;
+    let _turn = turn.lock().await;
+    steady_state(&api.reader, &host).await.map_err(|refusal| failed(&api, refusal))?;
+    Ok(StatusCode::OK)
+}
+
+/// Who asks.
+fn asked<S: Store>(api: &Api<S>, headers: &HeaderMap, body: &[u8]) -> Result<(MachineId, Client), Refused> {
+    if headers.get(HEADER).is_none_or(|value| value != "true") {
+        return Err(Refused::bad_request(format!("the header `{HEADER}: true` is missing")));
+    }
+    // The type of the body isn't checked: the protocol has none. The header protects from forged requests.
+    let Body { client_params: client } = serde_json::from_slice(body)
+        .map_err(|error| Refused::bad_request(format!("can't read the parameters of the client: {error}")))?;
+    if client.id.is_empty() || client.id.len() > LONGEST_NAME {
+        return Err(Refused::bad_request(format!("`id` must have 1 to {LONGEST_NAME} bytes")));
+    }
+    if let Err(error) = client.group.parse::<Group>() {
+        return Err(Refused::bad_request(error.to_string()));
+    }
+    let host = api.here().0.ok_or_else(|| Refused::unavailable("this fleetd doesn't know its host"))?;
+    Ok((host, client))
+}
+
+/// Why it may not reboot its host yet.
+async fn refused<S: Store>(api: &Api<S>, group: &Group, permit: Permit) -> Refused {
+    match permit {
+        Permit::Leaves(units) => Refused::conflict("failed_lock_draining", leaving(&units)),
+        Permit::Granted => Refused::conflict("failed_lock_draining", leaving(&[])),
+        Permit::Returns => {
+            let value = "the units of this host are still coming back from its last reboot";
+            Refused::conflict("failed_lock_draining", value.into())
+        }
+        Permit::Asked => {
+            let value = "a person has asked for the reboot of this host, which comes by itself";
+            Refused::conflict("failed_lock_asked", value.into())
+        }
+        Permit::Stuck(why) => Refused::conflict("failed_lock_stuck", why),
+        Permit::Closed(next) => {
+            let value = format!("no window for reboots is open (reboot-windows): {next}");
+            Refused::conflict("failed_lock_outside_window", value)
+        }
+        Permit::Full(holders) if holders.is_empty() => {
+            let value = "no host may reboot (reboot-slots=0)";
+            Refused::conflict("failed_lock_semaphore_full", value.into())
+        }
+        Permit::Full(holders) => match held(api, group, &holders).await {
+            Ok(value) => Refused::conflict("failed_lock_semaphore_full", value),
+            Err(error) => failed(api, Refusal::Store(error)),
+        },
+        Permit::After(other) => match named(api, &[other]).await {
+            Ok(names) => {
+                let value = format!("{} is to take the slot first: a person has asked for its reboot", names.join(""));
+                Refused::conflict("failed_lock_semaphore_full", value)
+            }
+            Err(error) => failed(api, Refusal::Store(error)),
+        },
+    }
+}
+
+/// `3 units still to leave: a.service, b.service, c.service`
+fn leaving(units: &[UnitName]) -> String {
+    if units.is_empty() {
+        return "the units of this host have left, which is being verified".into();
+    }
+    let named: Vec<&str> = units.iter().take(NAMED).map(UnitName::as_str).collect();
+    let more = if units.len() > NAMED { ", …" } else { "" };
+    let unit = if units.len() == 1 { "unit" } else { "units" };
+    format!("{} {unit} still to leave: {}{more}", units.len(), named.join(", "))
+}
+
+/// `the slot of the group default is held by n2 since 01:10 UTC, away since 01:14 UTC; …`
+async fn held<S: Store>(api: &Api<S>, group: &Group, holders: &[MachineId]) -> Result<String, Error> {
+    let cluster = api.reader.cluster(&[keys::MACHINES, keys::ROSTER], &Scope::All).await?;
+    let all = reboots::all(&api.reader).await?.into_iter().find(|(known, _)| known == group);
+    let one = |host: &MachineId| {
+        let name = machine_ref(&cluster, host).name();
+        let holder = all.as_ref().and_then(|(_, all)| all.holder(host));
+        let since = holder.map(|holder| format!(" since {}", utc_minute(holder.since))).unwrap_or_default();
+        if cluster.machines.contains_key(host) {
+            return format!("{name}{since}");
+        }
+        let gone = cluster.roster.get(host).and_then(|known| known.value.gone.as_ref());
+        let gone = gone.map(|gone| format!(" since {}", utc_minute(gone.since))).unwrap_or_default();
+        format!("{name}{since}, away{gone} (`fleetctl forget {name}` gives the slot up)")
+    };
+    let slot = if holders.len() == 1 { "the slot of the group" } else { "the slots of the group" };
+    let is = if holders.len() == 1 { "is" } else { "are" };
+    Ok(format!("{slot} {group} {is} held by {}", holders.iter().map(one).collect::<Vec<_>>().join(", ")))
+}
+
+/// The names of hosts, for people.
+async fn named<S: Store>(api: &Api<S>, hosts: &[MachineId]) -> Result<Vec<String>, Error> {
+    let cluster = api.reader.cluster(&[keys::MACHINES, keys::ROSTER], &Scope::All).await?;
+    Ok(hosts.iter().map(|host| machine_ref(&cluster, host).name()).collect())
+}
+
+/// What went wrong.
+fn failed<S: Store>(api: &Api<S>, refusal: Refusal) -> Refused {
+    match refusal {
+        Refusal::Damaged(corrupt) => Refused::unavailable(format!("it isn't known who reboots: {corrupt}")),
+        Refusal::Store(error) | Refusal::Lost(error) => Refused::unavailable(api.failed_maybe(&error).message),
+        Refusal::Away(_) | Refusal::TooMany | Refusal::Contended => {
+            Refused::unavailable("others change the reboots all the time; ask again")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_of_the_units_are_named_that_are_still_to_leave() {
+        let units = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<UnitName>>();
+        let told = leaving(&units(&["a.service"]));
+        assert_eq!(told, "1 unit still to leave: a.service");
+        let told = leaving(&units(&["a.service", "b.service", "c.service", "d.service"]));
+        assert_eq!(told, "4 units still to leave: a.service, b.service, c.service, …");
+        assert_eq!(leaving(&[]), "the units of this host have left, which is being verified");
+    }
+}
