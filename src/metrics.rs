@@ -185,6 +185,13 @@ impl Metrics {
         self.0.cordoned.set(signed(hosts));
     }
 
+    /// The number of hosts that have a slot for their reboot, and of those that wait for one.
+    pub fn reboots(&self, slots: usize, waiting: usize) {
+        for (stage, hosts) in [("slot", slots), ("waits", waiting)] {
+            self.0.reboots.get_or_create(&[("stage", stage)]).set(signed(hosts));
+        }
+    }
+
     /// How much of something all hosts offer, and how much units take.
     pub fn resources(&self, kind: &'static str, offered: u64, taken: u64) {
         for (series, amount) in [(&self.0.offered, offered), (&self.0.taken, taken)] {
@@ -383,6 +390,16 @@ mod tests {
         assert_eq!(value(&metrics, "fleet_engine_rollouts{phase=\"stuck\"}"), None);
         assert_eq!(["offered", "taken"].map(memory), [None; 2]);
         assert_eq!(["wanted", "ready", "waiting", "done"].map(members), [None; 4]);
+    }
+
+    #[test]
+    fn hosts_that_are_to_reboot_are_counted() {
+        let metrics = Metrics::default();
+        metrics.reboots(1, 3);
+        let hosts = |stage: &str| value(&metrics, &format!("fleet_reboot_hosts{{stage=\"{stage}\"}}"));
+        assert_eq!(["slot", "waits"].map(hosts), [1.0, 3.0].map(Some));
+        metrics.reboots(0, 0);
+        assert_eq!(["slot", "waits"].map(hosts), [0.0, 0.0].map(Some));
     }
 
     #[test]

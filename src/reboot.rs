@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::model::cluster::Cluster;
 use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
@@ -63,6 +64,7 @@ pub struct Rebooter<S, H> {
     reader: Reader<S>,
     host: H,
     options: Options,
+    metrics: Metrics,
     /// The reboots of all groups.
     groups: BTreeMap<Group, Reboots>,
     /// When its systemd was asked for the reboot last.
@@ -101,7 +103,14 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
     /// For the host on which it runs.
     #[must_use]
     pub fn new(store: S, host: H, options: Options) -> Self {
-        Self { reader: Reader::new(store), host, options, groups: BTreeMap::new(), requested: None, was_empty: false }
+        let (reader, metrics, groups) = (Reader::new(store), Metrics::default(), BTreeMap::new());
+        Self { reader, host, options, metrics, groups, requested: None, was_empty: false }
+    }
+
+    /// Count the hosts that are to reboot in `metrics`.
+    #[must_use]
+    pub fn measured(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Go on with what is asked of this host, until stopped.
@@ -167,6 +176,8 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
                 }
             }
         }
+        let count = |of: fn(&Reboots) -> usize| self.groups.values().map(of).sum();
+        self.metrics.reboots(count(|all| all.holders.len()), count(|all| all.queue.len()));
     }
 
     /// Do what comes next. Returns when to do so again without a change; `None` if nothing is asked of the host.

@@ -134,7 +134,9 @@ impl<S: Store, H: Systemd> Roles<S, H> {
         let options = reboot::Options { id, boot, ttl: *ttl, clock };
         let (store, host, stop) = (self.store.clone(), self.host.clone(), CancellationToken::new());
         let (agent, until) = (self.agent_status(), stop.clone());
-        let run = move |until| Rebooter::new(store.clone(), host.clone(), options.clone()).run(until);
+        let metrics = self.shared.metrics.clone();
+        let rebooter = move || Rebooter::new(store.clone(), host.clone(), options.clone()).measured(metrics.clone());
+        let run = move |until| rebooter().run(until);
         let task = tokio::spawn(while_registered(agent, until, run));
         self.rebooter = Some(Role { stop, task });
     }

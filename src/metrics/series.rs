@@ -46,6 +46,7 @@ pub(super) struct Series {
     pub(super) waiting: Gauge,
     pub(super) held: Gauge,
     pub(super) cordoned: Gauge,
+    pub(super) reboots: Family<One, Gauge>,
     pub(super) offered: Family<One, Gauge>,
     pub(super) taken: Family<One, Gauge>,
     pub(super) rollouts: Family<One, Gauge>,
@@ -113,6 +114,12 @@ impl Series {
                 "engine_hosts_cordoned",
                 "Hosts that are alive and on which no new units are placed; 0 unless this fleetd leads",
                 Gauge::default(),
+            ),
+            reboots: add(
+                &mut r,
+                "reboot_hosts",
+                "Hosts that have a slot for their reboot, and hosts that wait for one, as this fleetd knows",
+                Family::default(),
             ),
             offered: add(
                 &mut r,

@@ -55,7 +55,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "reboot",
         modules: &["reboot"],
-        may_use: &["model", "plan", "store", "systemd", "registry", "clock", "reconcile"],
+        may_use: &["model", "plan", "store", "systemd", "registry", "clock", "reconcile", "metrics"],
     },
     Room { name: "api/wire", modules: &["api::wire"], may_use: &["model"] },
     Room { name: "api/client", modules: &["api::client"], may_use: &["api/wire", "model", "plan"] },
