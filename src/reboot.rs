@@ -1,8 +1,8 @@
 //! The reboots of this host that people ask for: it takes a slot, waits until its units have left, reboots, takes its
 //! units back, and gives up its slot. If a program on the host has asked, the program takes the slot, reboots the host,
 //! and says when it is back (`registry::reboots::program`); everything else is the same. Owns how often is looked, and
-//! what is logged; `plan::reboot` decides what comes next, and the leader who leaves when. Must never reboot a host that
-//! has no slot.
+//! what is logged; `plan::reboot` decides what comes next, and the leader who leaves when. Must never reboot a host
+//! that has no slot.
 //!
 //! All that it knows is in the store, and in one boot file: a daemon that is restarted goes on where it was. Each
 //! transaction reads again what it changes, so that what a person asks meanwhile counts.

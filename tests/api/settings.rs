@@ -21,16 +21,19 @@ fn values(list: &Value) -> Vec<(&str, &str)> {
 #[tokio::test]
 async fn settings_are_changed_together_and_have_their_defaults_again() {
     let daemon = Daemon::start().await;
-    let defaults = [("overcommit-cpu", "100%"), ("overcommit-memory", "100%"), ("placement", "spread")];
+    let reboots = [("reboot-slots", "1"), ("reboot-windows", "always")];
+    let placement = [("overcommit-cpu", "100%"), ("overcommit-memory", "100%"), ("placement", "spread")];
+    let defaults = [&placement[..], &reboots].concat();
     let list = daemon.get(SETTINGS).await.json();
     assert_eq!(values(&list), defaults);
     assert!(list["settings"].as_array().unwrap().iter().all(|setting| setting["set"] == false));
     let (status, changed) = change(&daemon, json!({ "set": { "placement": "pack", "overcommit-cpu": "250%" } })).await;
     assert_eq!(status, 200, "{changed}");
-    let now = [("overcommit-cpu", "250%"), ("overcommit-memory", "100%"), ("placement", "pack")];
+    let placement = [("overcommit-cpu", "250%"), ("overcommit-memory", "100%"), ("placement", "pack")];
+    let now = [&placement[..], &reboots].concat();
     assert_eq!(values(&changed), now);
     let was: Vec<&Value> = changed["settings"].as_array().unwrap().iter().map(|setting| &setting["was"]).collect();
-    assert_eq!(was, [&json!("100%"), &Value::Null, &json!("spread")]);
+    assert_eq!(was, [&json!("100%"), &Value::Null, &json!("spread"), &Value::Null, &Value::Null]);
     assert_eq!(values(&daemon.get(SETTINGS).await.json()), now);
     for (body, why) in [
         (json!({ "set": { "placement": "spread", "overcommit-cpu": "much" } }), "`overcommit-cpu=much`: must be a "),

@@ -10,7 +10,9 @@ fn settings_are_listed_set_and_unset() {
     let listed = fleetd.run("settings");
     assert_eq!((listed.code, listed.err.as_str()), (Some(0), ""));
     let values: Vec<&str> = listed.out.lines().filter(|line| !line.starts_with("# ")).collect();
-    assert_eq!(values, ["overcommit-cpu=100%", "overcommit-memory=100%", "placement=spread"]);
+    let reboots = ["reboot-slots=1", "reboot-windows=always"];
+    let placement = ["overcommit-cpu=100%", "overcommit-memory=100%", "placement=spread"];
+    assert_eq!(values, [&placement[..], &reboots].concat());
     let told = "# whether units with Memory= or CPU= go to the host of which the least is taken, or the most \
                 (spread or pack)\n";
     assert!(listed.out.contains(told), "{}", listed.out);
@@ -40,7 +42,9 @@ fn what_can_not_be_set_changes_nothing() {
         let refused = fleetd.run(args);
         assert!(refused.code == Some(2) && refused.err.contains(why), "{args}: {}", refused.err);
     }
-    assert!(fleetd.run("settings").out.ends_with("placement=spread\n"));
+    assert!(fleetd.run("settings").out.contains("\nplacement=spread\n"));
+    let refused = fleetd.run("set reboot-slots=2 reboot-windows=Sat").err;
+    assert!(refused.contains("isn't [DAYS] HH:MM/LENGTH [ZONE], such as `Sat,Sun 01:00/2h`"), "{refused}");
 }
 
 #[test]

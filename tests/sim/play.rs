@@ -388,8 +388,8 @@ impl Game {
         }
     }
 
-    /// Sometimes a program on a host is to reboot it. It asks until it may, and says when it is back; sometimes it begins
-    /// anew in between.
+    /// Sometimes a program on a host is to reboot it. It asks until it may, and says when it is back; sometimes it
+    /// begins anew in between.
     async fn update(&mut self) {
         let Some(random) = &mut self.programs else { return };
         let hosts = u64::try_from(self.world.hosts.len()).unwrap();

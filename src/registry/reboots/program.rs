@@ -1,6 +1,6 @@
-//! Reboots for which a program on the host asks, as FleetLock has them: whether it may reboot the host now, and that the
-//! host is back. Owns the order in which that is looked at; `plan::reboot` has the rules, and the host's daemon sees to
-//! it that its units leave and come back (`reboot`).
+//! Reboots for which a program on the host asks, as FleetLock has them: whether it may reboot the host now, and that
+//! the host is back. Owns the order in which that is looked at; `plan::reboot` has the rules, and the host's daemon
+//! sees to it that its units leave and come back (`reboot`).
 
 use std::collections::BTreeSet;
 
@@ -53,8 +53,8 @@ pub enum Permit {
     After(MachineId),
 }
 
-/// Whether `program` may reboot its host at `now`, in ms since the epoch. If a slot is free, it is taken, and the host is
-/// drained. To be asked again until it may.
+/// Whether `program` may reboot its host at `now`, in ms since the epoch. If a slot is free, it is taken, and the host
+/// is drained. To be asked again until it may.
 ///
 /// # Errors
 /// See [`Refusal`].

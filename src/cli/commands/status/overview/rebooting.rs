@@ -29,8 +29,8 @@ fn of_view(view: &RebootView, all: &[RebootView], now: u64) -> Option<Finding> {
         (_, _, "") if !view.program.is_empty() && now.saturating_sub(view.since) >= PROGRAM => {
             let since = utc(view.since);
             format!(
-                "has had the reboot slot since {since}: its program hasn't rebooted it, or doesn't say that it is back; \
-                 `fleetctl reboot --cancel {name}` gives it up"
+                "has had the reboot slot since {since}: its program hasn't rebooted it, or doesn't say that it is \
+                 back; `fleetctl reboot --cancel {name}` gives it up"
             )
         }
         (_, _, "") => return None,
