@@ -194,3 +194,77 @@ fn a_restart_happens_where_the_unit_runs_and_brings_its_dependents_back() {
     assert_eq!(order("Started"), ["base.service", "top.service"].repeat(3), "each once for each request");
     assert_eq!(order("Stopped"), ["top.service", "base.service"].repeat(2));
 }
+
+/// The zone of each member of `w@.service` that is active, in order.
+fn zones(lab: &Lab) -> Vec<String> {
+    let active = (1..=6).filter_map(|number| active(lab, &format!("w@{number}.service")).pop());
+    let mut zones: Vec<String> = active.map(|host| format!("z{}", &host[1..])).collect();
+    zones.sort();
+    zones
+}
+
+fn until_zones(lab: &Lab, expected: &[&str]) {
+    eventually(Duration::from_secs(60), &format!("members in {expected:?}"), || {
+        let zones = zones(lab);
+        if zones == expected { Ok(()) } else { Err(format!("{zones:?}")) }
+    });
+}
+
+#[test]
+fn a_zone_is_lost_and_back_and_memory_that_shrinks_moves_nobody() {
+    let lab = Lab::cluster(3);
+    let each = "[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\n";
+    for host in ["n1", "n2", "n3"] {
+        lab.fleetctl(&["set-metadata", host, &format!("zone=z{}", &host[1..])]).ok();
+    }
+    lab.file("w@.service", &format!("{each}Replicas=5\nSpread=zone\nMaxSkew=1\n"));
+    lab.fleetctl(&["start", "w@.service"]).ok();
+    until_zones(&lab, &["z1", "z1", "z2", "z2", "z3"]);
+    lab.lab(&["kill", "n3"]).ok();
+    // Either zone may have three.
+    let left = eventually(Duration::from_secs(60), "five members in two zones", || {
+        let zones = zones(&lab);
+        let is_whole = zones.len() == 5 && !zones.contains(&"z3".into());
+        if is_whole { Ok(zones) } else { Err(format!("{zones:?}")) }
+    });
+    lab.lab(&["boot", "n3"]).ok();
+    eventually(Duration::from_secs(60), "n3 is back", || {
+        let listed = lab.fleetctl(&["list-machines", "--fields=hostname,state", "--no-legend"]).ok();
+        if listed.contains("n3\tup") { Ok(()) } else { Err(listed) }
+    });
+    assert_eq!(zones(&lab), left, "nobody moves because a zone is back");
+    lab.fleetctl(&["scale", "w@.service", "6"]).ok();
+    eventually(SOON, "the new member is in the zone that is back", || {
+        let zones = zones(&lab);
+        if zones.contains(&"z3".into()) && zones.len() == 6 { Ok(()) } else { Err(format!("{zones:?}")) }
+    });
+    // Two units that don't fit on one host together, asked for at once, and a third one that fits on none.
+    let offered = |host: &str| {
+        let listed = lab.fleetctl(&["list-machines", "-o", "json", "--fields=hostname,memory"]).ok();
+        let hosts: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let found = hosts.as_array().unwrap().iter().find(|view| view["hostname"] == host);
+        found.unwrap_or_else(|| panic!("{hosts}"))["memory"]["offered"].as_u64().unwrap()
+    };
+    let wanted = offered("n1") / 1024 / 1024 * 6 / 10;
+    for unit in ["a", "b", "c", "d"] {
+        lab.file(&format!("{unit}.service"), &format!("{each}Memory={wanted}M\n"));
+    }
+    lab.fleetctl(&["start", "--no-block", "a.service", "b.service", "c.service", "d.service"]).ok();
+    let on = ["a", "b", "c"].map(|unit| lab.until_active(&format!("{unit}.service"), SOON));
+    let mut hosts = on.to_vec();
+    hosts.sort();
+    assert_eq!(hosts, ["n1", "n2", "n3"]);
+    let said = lab.fleetctl(&["list-unit-files", "--fields=waiting", "--no-legend", "d.service"]).ok();
+    assert!(said.contains("3 of 3 hosts: too little memory or CPU"), "{said}");
+    // The host of one of them has less than that unit takes: it stays, and isn't restarted.
+    let pid = lab.main_pid(&on[1], "b.service");
+    let reserve = format!("echo reserve_memory={wanted}M >> /etc/fleet/fleet.conf; systemctl reload fleetd");
+    lab.sh(&on[1], &reserve).ok();
+    eventually(SOON, "the host offers less", || {
+        let left = offered(&on[1]) / 1024 / 1024;
+        if left < wanted { Ok(()) } else { Err(left.to_string()) }
+    });
+    lab.fleetctl(&["stop", "a.service"]).ok();
+    assert_eq!(lab.until_active("d.service", SOON), on[0]);
+    assert_eq!(lab.main_pid(&on[1], "b.service"), pid);
+}
