@@ -264,7 +264,7 @@ fn a_zone_is_lost_and_back_and_memory_that_shrinks_moves_nobody() {
         let left = offered(&on[1]) / 1024 / 1024;
         if left < wanted { Ok(()) } else { Err(left.to_string()) }
     });
-    lab.fleetctl(&["stop", "a.service"]).ok();
+    lab.fleetctl(&["unload", "a.service"]).ok();
     assert_eq!(lab.until_active("d.service", SOON), on[0]);
     assert_eq!(lab.main_pid(&on[1], "b.service"), pid);
 }
