@@ -49,7 +49,12 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
         return None;
     }
     let known = cluster.gates.get(name).map(|gate| &gate.value).filter(|gate| gate.is_by_host());
-    let file = known.map(|gate| gate.held().into()).or_else(|| most_common(held.values().copied()))?;
+    // A request since that gate was closed, such as a restart, has given its file a greater generation.
+    let newest = |file: HeldFile| {
+        let same = runs.values().filter(|run| run.hash == file.hash).cloned();
+        same.chain([file.clone()]).max_by_key(|run| run.generation).unwrap_or(file)
+    };
+    let file = known.map(|gate| newest(gate.held().into())).or_else(|| most_common(held.values().copied()))?;
     // Systemd would read the same from it, and no host loses the unit: nobody has to wait for this one.
     let is_same = |file: &HeldFile| is_same_body(cluster, &file.hash, &record.hash);
     let is_free = is_same(&file) && !held.values().any(|file| is_same(file));
@@ -266,6 +271,23 @@ mod tests {
             let gate = needed(&cluster, &name(), &record).unwrap();
             assert_eq!([1, 2, 3, 4].map(|at| held(&gate, at).unwrap()), expected(third));
         }
+    }
+
+    /// Its hosts were told to restart it meanwhile, and one of them is gone since then.
+    #[test]
+    fn after_a_restart_another_file_gives_no_host_an_older_generation() {
+        let mut cluster = cluster();
+        let record = Unit::new(crate::model::unit::Desired::Launched, UnitHash::new("new"), Revision(9));
+        let gate = needed(&cluster, &name(), &record).unwrap();
+        cluster.gates.insert(name(), Versioned { value: gate, revision: Revision(9) });
+        for told in cluster.schedule.values_mut().flat_map(|all| all.values_mut()) {
+            told.value.generation = Revision(10);
+        }
+        cluster.schedule.remove(&host(2));
+        let newer = Unit { hash: UnitHash::new("newer"), generation: Revision(12), ..record };
+        let gate = needed(&cluster, &name(), &newer).unwrap();
+        let held = [1, 2, 3].map(|at| gate.held_on(&host(at)).map(|held| (held.hash.to_string(), held.generation.0)));
+        assert_eq!(held, [(); 3].map(|()| Some(("old".to_owned(), 10))));
     }
 
     #[test]

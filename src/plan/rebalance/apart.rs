@@ -8,12 +8,15 @@ use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::preference::Crowd;
 
+/// How many units are on hosts with each value of a key; those without it are one of them.
+type ByValue = BTreeMap<Option<String>, usize>;
+
 /// How many units of those that name a crowd are on each host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Apart {
     avoid: BTreeMap<Crowd, BTreeMap<MachineId, usize>>,
-    /// By the crowd, and the key over which they are spread apart from it.
-    spread: BTreeMap<(Crowd, String), BTreeMap<MachineId, usize>>,
+    /// By the crowd, and the key over which they are spread apart from it: how many are on hosts with each value.
+    spread: BTreeMap<(Crowd, String), ByValue>,
 }
 
 /// How many other units a host has that are to be apart from some.
@@ -28,7 +31,7 @@ pub(super) struct Others {
 /// The counts for some units, and how many of these each is about.
 pub(super) struct Beside<'a> {
     avoid: Vec<(usize, &'a BTreeMap<MachineId, usize>)>,
-    spread: Vec<(usize, &'a str, &'a BTreeMap<MachineId, usize>)>,
+    spread: Vec<(usize, &'a str, &'a ByValue)>,
 }
 
 /// The crowds that a unit avoids, and those from which it is spread apart, with the keys.
@@ -41,8 +44,8 @@ fn named(cluster: &Cluster, unit: &UnitName) -> (Vec<Crowd>, Option<(Crowd, Stri
     (preferences.avoids.iter().cloned().map(Crowd::Matching).collect(), spread)
 }
 
-fn count(hosts: &mut BTreeMap<MachineId, usize>, host: &MachineId, comes: bool) {
-    let units = hosts.entry(host.clone()).or_default();
+fn count<K: Ord>(known: &mut BTreeMap<K, usize>, place: K, comes: bool) {
+    let units = known.entry(place).or_default();
     *units = if comes { *units + 1 } else { units.saturating_sub(1) };
 }
 
@@ -75,10 +78,12 @@ impl Apart {
         let Some(leader) = group.first() else { return };
         let (avoid, spread) = named(cluster, leader);
         for crowd in &avoid {
-            self.avoid.get_mut(crowd).into_iter().for_each(|hosts| count(hosts, host, comes));
+            self.avoid.get_mut(crowd).into_iter().for_each(|hosts| count(hosts, host.clone(), comes));
         }
-        if let Some(hosts) = spread.and_then(|crowd| self.spread.get_mut(&crowd)) {
-            count(hosts, host, comes);
+        if let Some(crowd) = spread
+            && let Some(values) = self.spread.get_mut(&crowd)
+        {
+            count(values, metadata_value(cluster, host, &crowd.1).map(str::to_owned), comes);
         }
     }
 
@@ -86,7 +91,7 @@ impl Apart {
     pub(super) fn beside<'a>(&'a self, group: &[UnitName]) -> Beside<'a> {
         let about = |crowd: &Crowd| group.iter().filter(|unit| crowd.has(unit)).count();
         let avoid = self.avoid.iter().map(|(crowd, hosts)| (about(crowd), hosts));
-        let spread = self.spread.iter().map(|((crowd, key), hosts)| (about(crowd), key.as_str(), hosts));
+        let spread = self.spread.iter().map(|((crowd, key), values)| (about(crowd), key.as_str(), values));
         Beside {
             avoid: avoid.filter(|(units, _)| *units > 0).collect(),
             spread: spread.filter(|(units, ..)| *units > 0).collect(),
@@ -98,12 +103,11 @@ impl Beside<'_> {
     /// How many there are for this host, counted once for each unit that they are to be apart from.
     pub(super) fn on(&self, cluster: &Cluster, host: &MachineId) -> Others {
         let avoid = self.avoid.iter().map(|(units, hosts)| units * hosts.get(host).copied().unwrap_or_default());
-        let alike = |key: &str, hosts: &BTreeMap<MachineId, usize>| -> usize {
-            let value = metadata_value(cluster, host, key);
-            let there = hosts.iter().filter(|(other, _)| metadata_value(cluster, other, key) == value);
-            there.map(|(_, units)| units).sum()
+        let alike = |key: &str, values: &ByValue| {
+            let value = metadata_value(cluster, host, key).map(str::to_owned);
+            values.get(&value).copied().unwrap_or_default()
         };
-        let spread = self.spread.iter().map(|(units, key, hosts)| units * alike(key, hosts));
+        let spread = self.spread.iter().map(|(units, key, values)| units * alike(key, values));
         Others { spread: spread.sum(), avoided: avoid.sum() }
     }
 }

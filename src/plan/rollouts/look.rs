@@ -147,8 +147,8 @@ impl Rollouts {
         }
     }
 
-    /// Do the next step of a rollout. Returns the rollout after it, and whether it has more spares or another hook
-    /// runs.
+    /// Do the next step of a rollout. Returns the rollout after it, and whether its members or spares are others, or
+    /// another hook runs.
     fn advance(&mut self, scheduler: &mut Scheduler, name: &UnitName, subject: &Unit, now: u64) -> (Rollout, bool) {
         let mut members = self.membership(scheduler, name, subject);
         let cluster = scheduler.cluster();
@@ -187,7 +187,9 @@ impl Rollouts {
         let after = step.rollout.phase == Phase::After;
         let begins = |unit: &UnitName| self.begin_hook(scheduler, (name, subject), (unit, after), now);
         let has_begun = step.run.as_ref().is_some_and(begins);
-        (step.rollout, step.add > 0 || has_begun)
+        // Of one without a host, nothing may ever happen that would be looked at.
+        let others = step.add > 0 || !step.let_through.is_empty() || !step.revert.is_empty();
+        (step.rollout, others || has_begun)
     }
 
     /// Do to the members and spares of the set or unit `name`, which has this record, what was decided: those that are
