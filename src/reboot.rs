@@ -7,7 +7,7 @@
 //! All that it knows is in the store, and in one boot file: a daemon that is restarted goes on where it was. Each
 //! transaction reads again what it changes, so that what a person asks meanwhile counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::cluster::Cluster;
 use crate::model::maintenance::Maintenance;
-use crate::model::name::{MachineId, UnitName};
+use crate::model::name::MachineId;
 use crate::model::reboot::{Group, Holder, Reboots};
 use crate::model::revision::Revision;
 use crate::plan::drain::Found;
@@ -28,8 +28,7 @@ use crate::registry::keys::{self, Key};
 use crate::registry::mirror::{Mirror, Update};
 use crate::registry::reader::Reader;
 use crate::registry::reboots::{self, Refusal};
-use crate::registry::records::{Family as _, host};
-use crate::registry::settings;
+use crate::registry::{maintenance, settings};
 use crate::store::{Error, Event, Store};
 use crate::systemd::{self, Systemd};
 
@@ -186,7 +185,9 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         let Some((group, all)) = self.mine() else { return Ok(None) };
         let begun = self.host.read_boot_file(BEGUN).await.map_err(|error| Trouble::Other(error.to_string()))?;
         let begun = begun.and_then(|text| serde_json::from_str(&text).ok());
-        let next = next(&all, (&id, Boot { id: &boot, begun }), &self.asked().await?);
+        let asked = maintenance::asked_of(&self.reader, &id).await?;
+        let asked = asked.map_err(|corrupt| Trouble::Other(corrupt.to_string()))?;
+        let next = next(&all, (&id, Boot { id: &boot, begun }), &asked);
         self.was_empty &= matches!(next, Step::Reboot | Step::Permit);
         match next {
             Step::Nothing => Ok(None),
@@ -209,15 +210,6 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         let holds = self.groups.iter().find(|(_, all)| all.holder(id).is_some());
         let waits = || self.groups.iter().find(|(_, all)| all.has(id));
         holds.or_else(waits).map(|(group, all)| (group.clone(), all.clone()))
-    }
-
-    /// What is asked of this host.
-    async fn asked(&self) -> Result<Maintenance, Trouble> {
-        let key = Key::Host(self.options.id.clone()).to_string();
-        let (_, found) = self.reader.points(&BTreeSet::from([key])).await?;
-        let read =
-            found.first().map(|kv| host::Records::read(kv).map_err(|corrupt| Trouble::Other(corrupt.to_string())));
-        Ok(read.transpose()?.unwrap_or_default())
     }
 
     async fn take(&self, group: &Group, all: &Reboots) -> Result<Duration, Trouble> {
@@ -255,7 +247,7 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         if let Some(rest) = self.requested.and_then(|at| (at + AGAIN).checked_duration_since(began)) {
             return Ok(rest);
         }
-        let error = match self.left().await? {
+        let why = match self.left().await? {
             Some(Left::Nothing) => match self.begin(group, all).await? {
                 Ok(()) => {
                     self.requested = Some(Instant::now());
@@ -264,30 +256,22 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
                 }
                 Err(error) => format!("it can't be rebooted: {error}"),
             },
-            Some(Left::Stuck(units)) => stuck(&units),
-            Some(Left::Leaving) | None => String::new(),
+            left => held_up(left),
         };
-        self.note(group, all, &error).await?;
-        Ok(LOOK.max(began.elapsed() * SHARE))
+        self.wait(group, all, &why, began).await
     }
 
     /// Once nothing is left on this host, its program may reboot it.
     async fn permit(&mut self, group: &Group, all: &Reboots) -> Result<Duration, Trouble> {
         let began = Instant::now();
-        let error = match self.left().await? {
-            Some(Left::Nothing) => {
-                if reboots::begin(&self.reader, group, &self.options.id).await? {
-                    tracing::info!(
-                        "no unit is left that could run elsewhere: the program that asked may reboot this host"
-                    );
-                }
-                return Ok(LOOK);
-            }
-            Some(Left::Stuck(units)) => stuck(&units),
-            Some(Left::Leaving) | None => String::new(),
-        };
-        self.note(group, all, &error).await?;
-        Ok(LOOK.max(began.elapsed() * SHARE))
+        let left = self.left().await?;
+        if left != Some(Left::Nothing) {
+            return self.wait(group, all, &held_up(left), began).await;
+        }
+        if reboots::begin(&self.reader, group, &self.options.id).await? {
+            tracing::info!("no unit is left that could run elsewhere: the program that asked may reboot this host");
+        }
+        Ok(LOOK)
     }
 
     /// What is left on this host; `None` if that isn't known for certain.
@@ -299,15 +283,16 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         Ok(found.filter(|left| *left != Left::Nothing || was_empty))
     }
 
-    /// Say why the reboot doesn't go on, if there is anything new to say.
-    async fn note(&self, group: &Group, all: &Reboots, error: &str) -> Result<(), Trouble> {
+    /// Say what holds the reboot up, if there is anything new to say. Returns when to look again; the look began at
+    /// `began`.
+    async fn wait(&self, group: &Group, all: &Reboots, error: &str, began: Instant) -> Result<Duration, Trouble> {
         if all.holder(&self.options.id).is_some_and(|holder| holder.error != error) {
             if !error.is_empty() {
                 tracing::warn!("the reboot of this host doesn't go on: {error}");
             }
             reboots::note(&self.reader, group, &self.options.id, error).await?;
         }
-        Ok(())
+        Ok(pause(began))
     }
 
     /// Noted in `/run` first, which is empty after the reboot, then in the store: whoever finds the second note without
@@ -332,7 +317,7 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         if settled.unwrap_or(false) {
             return self.release(group, Release::Done).await;
         }
-        Ok(Some(LOOK.max(began.elapsed() * SHARE)))
+        Ok(Some(pause(began)))
     }
 
     /// A look at this host, if this is asked of it.
@@ -349,9 +334,15 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
     }
 }
 
-/// `gpu.service fits no other host`
-fn stuck(units: &[UnitName]) -> String {
-    match units {
+/// How long to wait after a look that began at `began`.
+fn pause(began: Instant) -> Duration {
+    LOOK.max(began.elapsed() * SHARE)
+}
+
+/// What holds a reboot up, empty if units are still leaving: `gpu.service fits no other host`
+fn held_up(left: Option<Left>) -> String {
+    let Some(Left::Stuck(units)) = left else { return String::new() };
+    match &*units {
         [unit] => format!("{unit} fits no other host"),
         [unit, rest @ ..] => format!("{unit} and {} more fit no other host", rest.len()),
         [] => String::new(),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::listen::Listen;
+use crate::model::listen::{Listen, is_loopback};
 use crate::model::machine::{BUILT_IN, Metadata};
 use crate::model::resources::{bytes, percent};
 
@@ -84,7 +84,7 @@ pub(super) fn address(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().to_canonical().is_loopback());
+    let address = text.parse().ok().filter(is_loopback);
     address.ok_or_else(|| "must be a loopback address with a port, such as 127.0.0.1:7979".into())
 }
 

@@ -17,6 +17,12 @@ pub const NOT_ON_TCP: &str =
 /// The group of sidecars, which may open a socket with the role of an announcer.
 const SIDECARS: &str = "fleet-sidecar";
 
+/// Whether only this host can connect to an address, also if it is an IPv4 one written as IPv6 (`::ffff:127.0.0.1`).
+#[must_use]
+pub fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
 /// One address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {

@@ -140,10 +140,16 @@ impl Request {
     #[must_use]
     pub fn drain(&self, began: Option<Revision>, (now, generation): (u64, Revision)) -> Drain {
         let Self { parallel, deadline, force, .. } = *self;
-        let why = if self.why.is_empty() { REBOOT.into() } else { format!("{REBOOT}, {}", self.why) };
-        let (by, globals, reboot) = (self.by.clone(), false, true);
-        Drain { generation, began, since: now, parallel, deadline, globals, force, reboot, why, by }
+        Drain { parallel, deadline, force, by: self.by.clone(), ..drain(&self.why, began, (now, generation)) }
     }
+}
+
+/// The drain of a host for its reboot, without what was asked of it in particular.
+fn drain(why: &str, began: Option<Revision>, (since, generation): (u64, Revision)) -> Drain {
+    let (parallel, deadline) = (Drain::parallel(), Drain::deadline());
+    let (globals, force, reboot, by) = (false, false, true, None);
+    let why = if why.is_empty() { REBOOT.into() } else { format!("{REBOOT}, {why}") };
+    Drain { generation, began, since, parallel, deadline, globals, force, reboot, why, by }
 }
 
 /// The reason of a drain for a reboot: `drained by ci: reboot, kernel`.
@@ -171,10 +177,7 @@ impl Holder {
     /// The drain of a host for a program on it, from `now` on, in ms since the epoch, asked at this revision.
     #[must_use]
     pub fn drain_for_program(began: Option<Revision>, (now, generation): (u64, Revision)) -> Drain {
-        let (parallel, deadline) = (Drain::parallel(), Drain::deadline());
-        let (globals, force, reboot, by) = (false, false, true, None);
-        let why = format!("{REBOOT}, as a program on it has asked");
-        Drain { generation, began, since: now, parallel, deadline, globals, force, reboot, why, by }
+        drain("as a program on it has asked", began, (now, generation))
     }
 }
 

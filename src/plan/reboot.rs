@@ -19,8 +19,8 @@ use crate::model::revision::Revision;
 pub enum Turn {
     /// It may.
     Now,
-    /// These have all slots.
-    Full(Vec<MachineId>),
+    /// Others have all slots.
+    Full,
     /// This one is to take it first.
     After(MachineId),
 }
@@ -30,7 +30,7 @@ pub enum Turn {
 #[must_use]
 pub fn turn(all: &Reboots, host: &MachineId, slots: usize, is_registered: impl Fn(&MachineId) -> bool) -> Turn {
     if all.holders.len() >= slots {
-        return Turn::Full(all.holders.iter().map(|holder| holder.host.clone()).collect());
+        return Turn::Full;
     }
     match before(all, host).find(|other| is_registered(other)) {
         Some(other) => Turn::After(other.clone()),
@@ -153,11 +153,11 @@ pub enum Standing {
     Outside,
     /// A person has asked for its reboot, which comes by itself.
     Asked,
-    /// It has a slot of this group, and its units leave.
-    Leaves(Group),
+    /// It has a slot, and its units leave.
+    Leaves,
     /// The same, but it can't go on, for this reason.
     Stuck(String),
-    /// A person has undrained it since its program was told that it may reboot it.
+    /// It has a slot of this group, and a person has undrained it since its program was told that it may reboot it.
     Undrained(Group),
     /// Its program may reboot it.
     Granted,
@@ -177,7 +177,7 @@ pub fn standing(groups: &[(Group, Reboots)], host: &MachineId, asked: &Maintenan
         Some((group, Holder { down: true, .. })) if asked.drain.is_none() => Standing::Undrained(group.clone()),
         Some((_, Holder { down: true, .. })) => Standing::Granted,
         Some((_, Holder { error, .. })) if !error.is_empty() => Standing::Stuck(error.clone()),
-        Some((group, _)) => Standing::Leaves(group.clone()),
+        Some(_) => Standing::Leaves,
         None if is_queued => Standing::Asked,
         None => Standing::Outside,
     }
@@ -212,15 +212,15 @@ mod tests {
             (&[][..], &[1, 2][..], 1, &[][..], Turn::After(id(1))),
             (&[], &[1, 2], 1, &[1], Turn::Now),
             (&[], &[2, 1], 1, &[], Turn::Now),
-            (&[1], &[2], 1, &[], Turn::Full(vec![id(1)])),
+            (&[1], &[2], 1, &[], Turn::Full),
             // Its holder is away: it keeps the slot.
-            (&[1], &[2], 1, &[1], Turn::Full(vec![id(1)])),
+            (&[1], &[2], 1, &[1], Turn::Full),
             (&[1], &[2], 2, &[], Turn::Now),
             (&[1], &[3, 2], 2, &[], Turn::After(id(3))),
             // It has asked by itself: whom people have asked comes first.
             (&[], &[1], 1, &[], Turn::After(id(1))),
             (&[], &[], 1, &[], Turn::Now),
-            (&[], &[], 0, &[], Turn::Full(vec![])),
+            (&[], &[], 0, &[], Turn::Full),
         ] {
             let is_registered = |host: &MachineId| !away.iter().any(|number| id(*number) == *host);
             let found = turn(&reboots(holders, queue), &id(2), slots, is_registered);
@@ -316,9 +316,9 @@ mod tests {
             (default(&[1], &[3]), drained(), Standing::Outside),
             (default(&[2], &[]), drained(), Standing::Asked),
             (default(&[1], &[2]), none(), Standing::Asked),
-            (mine(|_| {}), drained(), Standing::Leaves(rack())),
+            (mine(|_| {}), drained(), Standing::Leaves),
             // Its daemon sees to that it has a slot no longer.
-            (mine(|_| {}), none(), Standing::Leaves(rack())),
+            (mine(|_| {}), none(), Standing::Leaves),
             (mine(|holder| holder.error = "no".into()), drained(), Standing::Stuck("no".into())),
             (mine(|holder| holder.down = true), drained(), Standing::Granted),
             (mine(|holder| holder.down = true), none(), Standing::Undrained(rack())),

@@ -13,7 +13,7 @@ use crate::store::{Error, MAX_OPS, Store, Txn};
 use super::keys::Key;
 use super::reader::Reader;
 use super::records::{Family as _, host};
-use super::{MAX_ATTEMPTS, committed, replace};
+use super::{Corrupt, MAX_ATTEMPTS, committed, replace};
 
 /// What is asked of hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,16 @@ pub enum Refusal {
     Store(Error),
     /// The store failed during the commit, which may have taken effect.
     Lost(Error),
+}
+
+/// What is asked of a host, unless its record can't be read.
+///
+/// # Errors
+/// As [`Store::range`].
+pub async fn asked_of<S: Store>(reader: &Reader<S>, host: &MachineId) -> Result<Result<Maintenance, Corrupt>, Error> {
+    let key = Key::Host(host.clone()).to_string();
+    let (_, found) = reader.points(&BTreeSet::from([key])).await?;
+    Ok(found.first().map_or(Ok(Maintenance::default()), host::Records::read))
 }
 
 /// Ask the same of all `hosts`, or of none, at `now`, in ms since the epoch. A record that can't be read is replaced.

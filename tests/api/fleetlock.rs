@@ -1,8 +1,6 @@
 //! FleetLock, by a client that knows nothing but the protocol's description: two operations, a header, two parameters,
 //! 200 or an error with `kind` and `value`. Two hosts share a store; the daemon of each sees to its reboots.
 
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use flotilla::api::server::health::{self, Health};
@@ -249,11 +247,9 @@ async fn what_is_not_the_protocol_is_refused() {
     let good = r#"{"client_params":{"id":"a","group":"default"}}"#;
     let long = format!(r#"{{"client_params":{{"id":"{}","group":"default"}}}}"#, "a".repeat(257));
     let group = "a group has 1 to 64 letters, digits, dots and dashes";
-    let refused = AtomicUsize::new(0);
     let check = async |method: &str, path: &str, headers: &[(&str, &str)], body: &str, status: u16, value: &str| {
         let answer = n1.send(method, path, headers, body).await;
         assert!(answer.0 == status && answer.2.contains(value), "{method} {path} {headers:?} {body}: {answer:?}");
-        refused.fetch_add(1, SeqCst);
     };
     for path in [PRE, STEADY] {
         check("POST", path, &[host], good, 400, "the header `fleet-lock-protocol: true` is missing").await;
@@ -271,5 +267,4 @@ async fn what_is_not_the_protocol_is_refused() {
     }
     check("POST", "/v1/other", &[host, header], good, 404, "there are /v1/pre-reboot and /v1/steady-state").await;
     check("GET", "/fleet/v2/units", &[host], "", 404, "there are /v1/pre-reboot").await;
-    assert_eq!(refused.into_inner(), 22);
 }

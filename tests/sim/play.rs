@@ -10,7 +10,6 @@ use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::Desired;
 use flotilla::registry::maintenance::Options;
 use flotilla::registry::moves::Request as MoveRequest;
-use flotilla::registry::reboots::program::Permit;
 use flotilla::registry::units::Intent;
 use flotilla::store::embedded::History;
 use flotilla::systemd::fake::{Behaviour, Outcome, Policy};
@@ -399,7 +398,7 @@ impl Game {
             self.updating.insert(host);
         }
         if self.updating.contains(&host) && asks {
-            if self.world.program_asks(host, true).await == Ok(Permit::Granted) {
+            if self.world.program_asks(host, true).await == Ok(Ok(())) {
                 self.updating.remove(&host);
             }
         } else if is_steady && self.world.program_is_steady(host).await.is_ok() {

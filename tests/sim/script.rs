@@ -302,7 +302,7 @@ impl Player {
             ["pre-reboot", name] => {
                 let host = self.host(name)?;
                 return Ok(match self.world.program_asks(host, false).await {
-                    Ok(permit) => format!("  {}\n", self.world.named(&permit)),
+                    Ok(answer) => format!("  {}\n", self.world.told(&answer)),
                     Err(error) => refusal(Some(error)),
                 });
             }

@@ -31,7 +31,7 @@ use flotilla::registry::moves::Request as MoveRequest;
 use flotilla::registry::reader::Reader;
 use flotilla::registry::reboots;
 use flotilla::registry::reboots::Refusal;
-use flotilla::registry::reboots::program::{self, Permit, Program};
+use flotilla::registry::reboots::program::{self, Denied, Program};
 use flotilla::registry::settings::{self, Wish};
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
 use flotilla::registry::{delete, point, put};
@@ -311,19 +311,26 @@ impl World {
         cancelled.map(drop).map_err(|refusal| format!("{refusal:?}"))
     }
 
-    /// A program on `host` asks its daemon whether it may reboot it, and, if it `goes` on then, does so.
-    pub(crate) async fn program_asks(&mut self, host: usize, goes: bool) -> Result<Permit, String> {
+    /// A program on `host` asks its daemon whether it may reboot it, and, if it `goes` on then, does so. Returns the
+    /// answer.
+    pub(crate) async fn program_asks(&mut self, host: usize, goes: bool) -> Result<Result<(), Denied>, String> {
         self.allow_reboots();
         let me = &self.hosts[host];
         let (reader, now) = (Reader::new(me.line.beside()), self.clock.set_by(me.ahead).now_ms());
         let program = Program { host: me.id.clone(), group: Group::default(), name: me.name.clone() };
-        let permit = self.answered(host, program::pre_reboot(&reader, &program, now)).await?;
-        let (name, told) = (&self.hosts[host].name, self.named(&permit));
+        let asked = async {
+            match program::pre_reboot(&reader, &program, now).await {
+                Err(Denied::Failed(refusal)) => Err(refusal),
+                answer => Ok(answer),
+            }
+        };
+        let answer = self.answered(host, asked).await?;
+        let (name, told) = (&self.hosts[host].name, self.told(&answer));
         self.journal.note(format!("* a program on {name} is to reboot it: {told}"));
-        if goes && permit == Permit::Granted {
+        if goes && answer.is_ok() {
             let _ = self.hosts[host].fake.request_reboot().await;
         }
-        Ok(permit)
+        Ok(answer)
     }
 
     /// A program on `host` says that the host is back, or isn't to be rebooted any more.
@@ -337,9 +344,16 @@ impl World {
     }
 
     /// What a program was told, with the names of hosts.
-    pub(crate) fn named(&self, permit: &Permit) -> String {
+    pub(crate) fn told(&self, answer: &Result<(), Denied>) -> String {
+        let told = match answer {
+            Ok(()) => "Granted".into(),
+            Err(Denied::Full(holders)) => {
+                format!("Full({:?})", holders.iter().map(|holder| &holder.host).collect::<Vec<_>>())
+            }
+            Err(denied) => format!("{denied:?}"),
+        };
         let known = self.hosts.iter().map(|me| (format!("{:?}", me.id), &me.name));
-        known.fold(format!("{permit:?}"), |text, (id, name)| text.replace(&id, name))
+        known.fold(told, |text, (id, name)| text.replace(&id, name))
     }
 
     /// What the daemon of `host` answers to a program, within the time of a request.

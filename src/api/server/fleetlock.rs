@@ -16,21 +16,21 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::clock::utc_minute;
-use crate::model::name::{MachineId, UnitName};
-use crate::model::reboot::{Group, NotAGroup};
+use crate::model::cluster::Cluster;
+use crate::model::name::UnitName;
+use crate::model::reboot::{Group, Holder, NotAGroup};
 use crate::model::text::without_os_error;
 use crate::registry::keys;
-use crate::registry::reboots::program::{Permit, Program, pre_reboot, steady_state};
-use crate::registry::reboots::{self, Refusal};
+use crate::registry::reboots::Refusal;
+use crate::registry::reboots::program::{Denied, Program, pre_reboot, steady_state};
 use crate::registry::scope::Scope;
-use crate::store::{Error, Store};
+use crate::store::Store;
 
 use super::limits;
 use super::places::{Kind, Seat};
 use super::router::{Route, for_this_host};
 use super::state::Api;
-use super::views::machine_ref;
+use super::views;
 
 /// Must be sent, so that no request comes here by mistake.
 const HEADER: &str = "fleet-lock-protocol";
@@ -122,10 +122,7 @@ async fn every_request<S: Store>(
     let route = request.extensions().get::<MatchedPath>().cloned().map(Route);
     let answer = async {
         for_this_host(&request).map_err(|why| Refused::new(StatusCode::FORBIDDEN, "bad_request", why))?;
-        api.settled().await;
-        if let Some(why) = api.waiting() {
-            return Err(Refused::unavailable(why.message));
-        }
+        api.ready().await.map_err(|why| Refused::unavailable(why.message))?;
         let (request, _held) = limits::whole(&api.settings, &seat, request).await.map_err(|refusal| {
             let reason = refusal.status().canonical_reason().unwrap_or_default().to_lowercase();
             Refused::new(refusal.status(), "bad_request", reason)
@@ -147,16 +144,12 @@ async fn pre<S: Store>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Refused> {
-    let (host, client) = asked(&api, &headers, &body)?;
-    let group = client.group.parse().map_err(|error: NotAGroup| Refused::bad_request(error.to_string()))?;
-    let program = Program { host, group, name: client.id };
+    let program = asked(&api, &headers, &body)?;
     let _turn = turn.lock().await;
-    let permit =
-        pre_reboot(&api.reader, &program, api.clock.now_ms()).await.map_err(|refusal| failed(&api, refusal))?;
-    if permit == Permit::Granted {
-        return Ok(StatusCode::OK);
+    match pre_reboot(&api.reader, &program, api.clock.now_ms()).await {
+        Ok(()) => Ok(StatusCode::OK),
+        Err(denied) => Err(refused(&api, &program.group, denied).await),
     }
-    Err(refused(&api, &program.group, permit).await)
 }
 
 async fn steady<S: Store>(
@@ -164,14 +157,14 @@ async fn steady<S: Store>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Refused> {
-    let (host, _) = asked(&api, &headers, &body)?;
+    let program = asked(&api, &headers, &body)?;
     let _turn = turn.lock().await;
-    steady_state(&api.reader, &host).await.map_err(|refusal| failed(&api, refusal))?;
+    steady_state(&api.reader, &program.host).await.map_err(|refusal| failed(&api, refusal))?;
     Ok(StatusCode::OK)
 }
 
 /// Who asks.
-fn asked<S: Store>(api: &Api<S>, headers: &HeaderMap, body: &[u8]) -> Result<(MachineId, Client), Refused> {
+fn asked<S: Store>(api: &Api<S>, headers: &HeaderMap, body: &[u8]) -> Result<Program, Refused> {
     if headers.get(HEADER).is_none_or(|value| value != "true") {
         return Err(Refused::bad_request(format!("the header `{HEADER}: true` is missing")));
     }
@@ -181,46 +174,45 @@ fn asked<S: Store>(api: &Api<S>, headers: &HeaderMap, body: &[u8]) -> Result<(Ma
     if client.id.is_empty() || client.id.len() > LONGEST_NAME {
         return Err(Refused::bad_request(format!("`id` must have 1 to {LONGEST_NAME} bytes")));
     }
-    if let Err(error) = client.group.parse::<Group>() {
-        return Err(Refused::bad_request(error.to_string()));
-    }
+    let group = client.group.parse().map_err(|error: NotAGroup| Refused::bad_request(error.to_string()))?;
     let host = api.here().0.ok_or_else(|| Refused::unavailable("this fleetd doesn't know its host"))?;
-    Ok((host, client))
+    Ok(Program { host, group, name: client.id })
 }
 
 /// Why it may not reboot its host yet.
-async fn refused<S: Store>(api: &Api<S>, group: &Group, permit: Permit) -> Refused {
-    match permit {
-        Permit::Leaves(units) => Refused::conflict("failed_lock_draining", leaving(&units)),
-        Permit::Granted => Refused::conflict("failed_lock_draining", leaving(&[])),
-        Permit::Returns => {
+async fn refused<S: Store>(api: &Api<S>, group: &Group, denied: Denied) -> Refused {
+    match denied {
+        Denied::Leaves(units) => Refused::conflict("failed_lock_draining", leaving(&units)),
+        Denied::Returns => {
             let value = "the units of this host are still coming back from its last reboot";
             Refused::conflict("failed_lock_draining", value.into())
         }
-        Permit::Asked => {
+        Denied::Asked => {
             let value = "a person has asked for the reboot of this host, which comes by itself";
             Refused::conflict("failed_lock_asked", value.into())
         }
-        Permit::Stuck(why) => Refused::conflict("failed_lock_stuck", why),
-        Permit::Closed(next) => {
+        Denied::Stuck(why) => Refused::conflict("failed_lock_stuck", why),
+        Denied::Closed(next) => {
             let value = format!("no window for reboots is open (reboot-windows): {next}");
             Refused::conflict("failed_lock_outside_window", value)
         }
-        Permit::Full(holders) if holders.is_empty() => {
+        Denied::Full(holders) if holders.is_empty() => {
             let value = "no host may reboot (reboot-slots=0)";
             Refused::conflict("failed_lock_semaphore_full", value.into())
         }
-        Permit::Full(holders) => match held(api, group, &holders).await {
-            Ok(value) => Refused::conflict("failed_lock_semaphore_full", value),
-            Err(error) => failed(api, Refusal::Store(error)),
+        Denied::Full(holders) => match hosts(api).await {
+            Ok(cluster) => Refused::conflict("failed_lock_semaphore_full", held(&cluster, group, &holders)),
+            Err(refused) => refused,
         },
-        Permit::After(other) => match named(api, &[other]).await {
-            Ok(names) => {
-                let value = format!("{} is to take the slot first: a person has asked for its reboot", names.join(""));
+        Denied::After(other) => match hosts(api).await {
+            Ok(cluster) => {
+                let name = views::machine_ref(&cluster, &other).name();
+                let value = format!("{name} is to take the slot first: a person has asked for its reboot");
                 Refused::conflict("failed_lock_semaphore_full", value)
             }
-            Err(error) => failed(api, Refusal::Store(error)),
+            Err(refused) => refused,
         },
+        Denied::Failed(refusal) => failed(api, refusal),
     }
 }
 
@@ -236,29 +228,24 @@ fn leaving(units: &[UnitName]) -> String {
 }
 
 /// `the slot of the group default is held by n2 since 01:10 UTC, away since 01:14 UTC; …`
-async fn held<S: Store>(api: &Api<S>, group: &Group, holders: &[MachineId]) -> Result<String, Error> {
-    let cluster = api.reader.cluster(&[keys::MACHINES, keys::ROSTER], &Scope::All).await?;
-    let all = reboots::all(&api.reader).await?.into_iter().find(|(known, _)| known == group);
-    let one = |host: &MachineId| {
-        let name = machine_ref(&cluster, host).name();
-        let holder = all.as_ref().and_then(|(_, all)| all.holder(host));
-        let since = holder.map(|holder| format!(" since {}", utc_minute(holder.since))).unwrap_or_default();
-        if cluster.machines.contains_key(host) {
-            return format!("{name}{since}");
+fn held(cluster: &Cluster, group: &Group, holders: &[Holder]) -> String {
+    let one = |holder: &Holder| {
+        let name = views::machine_ref(cluster, &holder.host).name();
+        let since = views::since(holder.since);
+        match views::away(cluster, &holder.host).map(views::since) {
+            Some(away) => format!("{name}{since}, away{away} (`fleetctl forget {name}` gives the slot up)"),
+            None => format!("{name}{since}"),
         }
-        let gone = cluster.roster.get(host).and_then(|known| known.value.gone.as_ref());
-        let gone = gone.map(|gone| format!(" since {}", utc_minute(gone.since))).unwrap_or_default();
-        format!("{name}{since}, away{gone} (`fleetctl forget {name}` gives the slot up)")
     };
-    let slot = if holders.len() == 1 { "the slot of the group" } else { "the slots of the group" };
-    let is = if holders.len() == 1 { "is" } else { "are" };
-    Ok(format!("{slot} {group} {is} held by {}", holders.iter().map(one).collect::<Vec<_>>().join(", ")))
+    let (slot, is) = if holders.len() == 1 { ("slot", "is") } else { ("slots", "are") };
+    let holders: Vec<String> = holders.iter().map(one).collect();
+    format!("the {slot} of the group {group} {is} held by {}", holders.join(", "))
 }
 
-/// The names of hosts, for people.
-async fn named<S: Store>(api: &Api<S>, hosts: &[MachineId]) -> Result<Vec<String>, Error> {
-    let cluster = api.reader.cluster(&[keys::MACHINES, keys::ROSTER], &Scope::All).await?;
-    Ok(hosts.iter().map(|host| machine_ref(&cluster, host).name()).collect())
+/// The hosts, by which they are named for people.
+async fn hosts<S: Store>(api: &Api<S>) -> Result<Cluster, Refused> {
+    let found = api.reader.cluster(&[keys::MACHINES, keys::ROSTER], &Scope::All).await;
+    found.map_err(|error| failed(api, Refusal::Store(error)))
 }
 
 /// What went wrong.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::process::Command;
 
-use crate::model::listen::{Listen, NOT_ON_TCP, Place};
+use crate::model::listen::{Listen, NOT_ON_TCP, Place, is_loopback};
 use crate::model::role::{Grant, Role};
 
 /// Read and write for root and for the socket's group.
@@ -150,10 +150,9 @@ impl Listener {
     /// # Errors
     /// An address that isn't loopback, or on which another process listens.
     pub async fn fleetlock(address: SocketAddr) -> Result<Self, ListenError> {
-        let socket = Self::tcp(address).await?;
-        let bound = if let Socket::Tcp(tcp) = &socket { tcp.local_addr().unwrap_or(address) } else { address };
         let grant = Grant { role: Role::Announcer, names: Vec::new() };
-        Ok(Self { name: bound.to_string(), grant, socket, serves: Serves::FleetLock })
+        let listener = Self::open(&Listen { place: Place::Tcp(address), grant }).await?;
+        Ok(Self { serves: Serves::FleetLock, ..listener })
     }
 
     /// A Unix socket at `path`: created aside and renamed, so that it never has the wrong permissions.
@@ -187,7 +186,7 @@ impl Listener {
 
     /// TCP at `address`, which must be a loopback one.
     async fn tcp(address: SocketAddr) -> Result<Socket, ListenError> {
-        if !address.ip().to_canonical().is_loopback() {
+        if !is_loopback(&address) {
             return Err(ListenError::Open(address));
         }
         let listener = TcpListener::bind(address).await.map_err(|error| ListenError::Io(address.to_string(), error))?;
@@ -215,7 +214,7 @@ fn inherit(handed: &mut listenfd::ListenFd, index: usize, shown: &str) -> Result
         return Err(unfit("it is a connection, not a socket to accept connections on"));
     }
     let address = tcp.local_addr().map_err(io)?;
-    if !address.ip().to_canonical().is_loopback() {
+    if !is_loopback(&address) {
         return Err(ListenError::Open(address));
     }
     tcp.set_nonblocking(true).map_err(io)?;

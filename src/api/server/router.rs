@@ -80,10 +80,7 @@ async fn every_request<S: Store>(
         let without_store =
             ALWAYS.contains(&request.uri().path()) || (reads(&request) && v2::is_offline(request.uri()));
         if !without_store {
-            api.settled().await;
-            if let Some(why) = api.waiting() {
-                return Err(why.into_response());
-            }
+            api.ready().await.map_err(IntoResponse::into_response)?;
         }
         let kind = kind(request.uri());
         let (request, _held) = limits::whole(&api.settings, &seat, request).await?;

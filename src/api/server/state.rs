@@ -225,9 +225,12 @@ impl<S: Store> Api<S> {
         self.page_limit.store(limit.max(1), Ordering::Relaxed);
     }
 
-    /// Wait for a short while until the daemon is registered.
-    pub(super) async fn settled(&self) {
+    /// Wait for a short while until the daemon is registered. Fails with the reason why it can't answer requests yet.
+    pub(super) async fn ready(&self) -> Result<(), Failure> {
         health::settled(&self.health, self.clock).await;
+        self.not_ready().map_or(Ok(()), |(why, remedy)| {
+            Err(Failure::unavailable(format!("{why}\n{}", health::nothing_changed(remedy))))
+        })
     }
 
     /// The error for a failure of the store before anything was changed.
@@ -265,12 +268,6 @@ impl<S: Store> Api<S> {
             ),
             other => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, other.to_string()),
         }
-    }
-
-    /// Why requests can't be answered at present.
-    pub(super) fn waiting(&self) -> Option<Failure> {
-        self.not_ready()
-            .map(|(why, remedy)| Failure::unavailable(format!("{why}\n{}", health::nothing_changed(remedy))))
     }
 
     fn not_ready(&self) -> Option<(String, Remedy)> {

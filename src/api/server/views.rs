@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::clock::utc_minute;
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::machine::{KnownHost, Machine, Metadata};
 use crate::model::name::{MachineId, UnitHash, UnitName};
@@ -152,6 +153,17 @@ pub(super) fn machines(cluster: &Cluster) -> Vec<MachineView> {
         drain: cluster.asked_of(id).and_then(|asked| asked.drain.clone()),
     };
     cluster.machines.iter().map(view).collect()
+}
+
+/// Since when a host isn't registered, in ms since the epoch: 0 if no leader has seen it go yet, or if it is forgotten.
+pub(super) fn away(cluster: &Cluster, host: &MachineId) -> Option<u64> {
+    let gone = cluster.roster.get(host).and_then(|known| known.value.gone.as_ref());
+    (!cluster.machines.contains_key(host)).then(|| gone.map_or(0, |gone| gone.since))
+}
+
+/// ` since 01:10 UTC`, of a moment in ms since the epoch; empty if that is 0, which is to say unknown.
+pub(super) fn since(at: u64) -> String {
+    if at == 0 { String::new() } else { format!(" since {}", utc_minute(at)) }
 }
 
 /// The hosts that are remembered and not registered, by id. One that no leader has seen go yet is gone since 0.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::OutputFormat;
+use super::change::PlanOnly;
 use crate::model::machine::check_key;
 
 /// `status`.
@@ -87,9 +88,8 @@ pub(in crate::cli) struct Drain {
     /// Stop global units too, when no other unit is left
     #[arg(long)]
     pub(in crate::cli) globals: bool,
-    /// Only print what it would lead to; the exit status is 3 if anything would happen
-    #[arg(long)]
-    pub(in crate::cli) plan: bool,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     /// Don't wait until the units have left
     #[arg(long)]
     pub(in crate::cli) no_block: bool,
@@ -109,9 +109,8 @@ pub(in crate::cli) struct Undrain {
     /// How many units that belong to no set may be on their way to a host at once; without it, 10
     #[arg(long, value_name = "N", requires = "restore", value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) parallel: Option<u32>,
-    /// Only print what it would lead to; the exit status is 3 if anything would happen
-    #[arg(long)]
-    pub(in crate::cli) plan: bool,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     /// Don't wait until the units are back
     #[arg(long)]
     pub(in crate::cli) no_block: bool,
@@ -132,9 +131,8 @@ pub(in crate::cli) struct Move {
     /// Move units although they belong to their hosts (MoveAfterSec=infinity), or these are away
     #[arg(long)]
     pub(in crate::cli) force: bool,
-    /// Only print what it would lead to; the exit status is 3 if anything would happen
-    #[arg(long)]
-    pub(in crate::cli) plan: bool,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     /// Don't wait until the units have moved
     #[arg(long)]
     pub(in crate::cli) no_block: bool,
@@ -154,9 +152,8 @@ pub(in crate::cli) struct Rebalance {
     /// Move without a question
     #[arg(long, conflicts_with = "plan")]
     pub(in crate::cli) yes: bool,
-    /// Only print what would move; the exit status is 3 if anything would
-    #[arg(long)]
-    pub(in crate::cli) plan: bool,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     /// Don't wait until the units have moved
     #[arg(long)]
     pub(in crate::cli) no_block: bool,
@@ -175,9 +172,8 @@ pub(in crate::cli) struct Reboot {
     pub(in crate::cli) all: bool,
     #[command(flatten)]
     pub(in crate::cli) leaving: Leaving,
-    /// Only print which units would leave; the exit status is 3 if any would
-    #[arg(long)]
-    pub(in crate::cli) plan: bool,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     /// Don't wait until the hosts are back
     #[arg(long)]
     pub(in crate::cli) no_block: bool,

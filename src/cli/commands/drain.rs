@@ -44,7 +44,7 @@ pub(in crate::cli) async fn drain(session: &Session, args: &Drain) -> Result<Exi
             restore: false,
         },
     };
-    if args.plan {
+    if args.plan.plan {
         return plan::of_ask(session, session.client.plan_hosts(&ask).await?);
     }
     let asked = session.client.ask_hosts(&ask).await?.hosts;

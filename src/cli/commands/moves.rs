@@ -35,7 +35,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Move) -> Result<Exit, 
     }
     let to_id = to.as_ref().map(|host| host.id.clone());
     let ask = MoveUnits { units: units.clone(), to: to_id.clone(), force: args.force, ..MoveUnits::default() };
-    if args.plan {
+    if args.plan.plan {
         return plan::of_ask(session, session.client.plan_moves(&ask).await.map_err(refused)?);
     }
     let asked = session.client.move_units(&ask).await.map_err(refused)?.units;

@@ -21,11 +21,11 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rebalance) -> Result<E
     let found = found.map_err(too_old)?;
     if !session.is_json() {
         session.out.data(&shown(&found, session.out.width(), session.out.has_colours()));
-    } else if args.plan {
+    } else if args.plan.plan {
         session.out.json(&found);
     }
-    if args.plan || found.moves.is_empty() {
-        if session.is_json() && !args.plan {
+    if args.plan.plan || found.moves.is_empty() {
+        if session.is_json() && !args.plan.plan {
             session.out.json(&[(); 0]);
         }
         return Ok(if found.moves.is_empty() { Exit::Ok } else { Exit::Findings });

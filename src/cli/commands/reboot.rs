@@ -36,7 +36,7 @@ pub(in crate::cli) async fn reboot(session: &Session, args: &Reboot) -> Result<E
     if !away.is_empty() {
         return Err(Error::failures(away).because("nothing was changed"));
     }
-    if args.plan {
+    if args.plan.plan {
         return planned(session, &found, args.leaving.force).await;
     }
     let ask = AskReboots {

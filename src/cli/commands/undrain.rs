@@ -40,7 +40,7 @@ pub(in crate::cli) async fn undrain(session: &Session, args: &Undrain) -> Result
     let ids = found.iter().map(|host| host.id.clone()).collect();
     let options = DrainOptions { parallel: args.parallel, restore: args.restore, ..DrainOptions::default() };
     let ask = AskHosts { ask: HostAsk::Undrain, hosts: ids, why: String::new(), options };
-    if args.plan {
+    if args.plan.plan {
         return plan::of_ask(session, session.client.plan_hosts(&ask).await?);
     }
     session.client.ask_hosts(&ask).await?;

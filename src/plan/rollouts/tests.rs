@@ -285,23 +285,6 @@ fn members_that_move_do_so_one_after_another() {
     }
 }
 
-/// Of such a member, nothing may ever happen that the rollout would be looked at for.
-#[test]
-fn a_rollout_goes_on_when_members_without_a_host_are_let_through() {
-    for (hosts, rollout) in [(1, ""), (2, ""), (2, "Canary=0"), (2, "Spare=1"), (3, "Spare=1"), (2, "Parallel=2")] {
-        let apart = |program| {
-            file(program, &format!("[X-Fleet]\nConflicts=web@*.service\n[X-Rollout]\nHealthySec=1\n{rollout}"))
-        };
-        let mut bench = Bench::new(hosts);
-        bench.ask_set(&apart("old"));
-        bench.pass(10);
-        bench.ask_set(&apart("new"));
-        bench.pass(60);
-        assert_eq!(bench.rollout().phase, Phase::Done, "{hosts} {rollout}: {:#?}", bench.log);
-        assert_eq!(bench.gated(), [""; 0]);
-    }
-}
-
 #[test]
 fn a_file_that_fails_is_taken_back_and_reaches_nobody_else() {
     for restless in [false, true] {

@@ -2,8 +2,6 @@
 //! the host is back. Owns the order in which that is looked at; `plan::reboot` has the rules, and the host's daemon
 //! sees to it that its units leave and come back (`reboot`).
 
-use std::collections::BTreeSet;
-
 use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::reboot::{Group, Holder, Reboots};
@@ -11,11 +9,9 @@ use crate::model::revision::Revision;
 use crate::plan::drain::Verdict;
 use crate::plan::reboot::{Standing, Turn, standing};
 use crate::registry::drains::looked;
-use crate::registry::keys::Key;
 use crate::registry::reader::Reader;
-use crate::registry::records::{Family as _, host};
-use crate::registry::settings;
-use crate::store::Store;
+use crate::registry::{maintenance, settings};
+use crate::store::{Error, Store};
 
 use super::{Refusal, all, bring_back, edit, take, turn_of};
 
@@ -30,11 +26,9 @@ pub struct Program {
     pub name: String,
 }
 
-/// Whether it may reboot its host.
+/// Why a program may not reboot its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Permit {
-    /// It may. The slot is kept until it says that the host is back.
-    Granted,
+pub enum Denied {
     /// The host has a slot, and these units are still to leave.
     Leaves(Vec<UnitName>),
     /// The host has a slot, and can't go on, for this reason.
@@ -48,56 +42,75 @@ pub enum Permit {
     /// [`Settings::reboots_closed`]: crate::model::settings::Settings::reboots_closed
     Closed(String),
     /// These have all slots.
-    Full(Vec<MachineId>),
+    Full(Vec<Holder>),
     /// This one is to take the slot first, since a person has asked for its reboot.
     After(MachineId),
+    /// It couldn't be looked at.
+    Failed(Refusal),
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self::Failed(refusal)
+    }
+}
+
+impl From<Error> for Denied {
+    fn from(error: Error) -> Self {
+        Self::Failed(Refusal::Store(error))
+    }
 }
 
 /// Whether `program` may reboot its host at `now`, in ms since the epoch. If a slot is free, it is taken, and the host
-/// is drained. To be asked again until it may.
+/// is drained. To be asked again until it may; then, the slot is kept until the program says that the host is back.
 ///
 /// # Errors
-/// See [`Refusal`].
-pub async fn pre_reboot<S: Store>(reader: &Reader<S>, program: &Program, now: u64) -> Result<Permit, Refusal> {
-    let Program { host, group, .. } = program;
-    let groups = all(reader).await.map_err(Refusal::Store)?;
-    let group = match standing(&groups, host, &asked_of(reader, host).await?) {
-        Standing::Granted => return Ok(Permit::Granted),
-        Standing::Stuck(why) => return Ok(Permit::Stuck(why)),
-        Standing::Returns => return Ok(Permit::Returns),
-        Standing::Asked => return Ok(Permit::Asked),
-        Standing::Undrained(group) => {
-            drain_again(reader, (&group, host), now).await?;
-            group
-        }
-        Standing::Leaves(group) => group,
-        Standing::Outside => {
-            let settings = settings::read(reader).await.map_err(Refusal::Store)?;
-            if let Some(closed) = settings.reboots_closed(now) {
-                return Ok(Permit::Closed(closed));
-            }
-            let known = groups.into_iter().find(|(known, _)| known == group);
-            let known = known.map(|(_, known)| known).unwrap_or_default();
-            let slots = settings.reboot_slots();
-            match turn_of(reader, &known, host, slots).await.map_err(Refusal::Store)? {
-                Turn::Full(holders) => return Ok(Permit::Full(holders)),
-                Turn::After(other) => return Ok(Permit::After(other)),
-                Turn::Now => {}
-            }
-            let claim = |_: &Reboots, began: Option<Revision>, revision: Revision| {
-                let holder = Holder::of_program(host.clone(), &program.name, now);
-                Some((holder, Holder::drain_for_program(began, (now, revision))))
-            };
-            let taken = take(reader, (group, host), (slots, claim)).await?;
-            if taken.holder(host).is_none() {
-                return Ok(Permit::Full(taken.holders.into_iter().map(|holder| holder.host).collect()));
-            }
-            tracing::info!(%group, program = program.name, "a program is to reboot this host, which is drained");
-            group.clone()
-        }
+/// See [`Denied`].
+pub async fn pre_reboot<S: Store>(reader: &Reader<S>, program: &Program, now: u64) -> Result<(), Denied> {
+    let host = &program.host;
+    let groups = all(reader).await?;
+    let asked = maintenance::asked_of(reader, host).await?.map_err(Refusal::Damaged)?;
+    match standing(&groups, host, &asked) {
+        Standing::Granted => return Ok(()),
+        Standing::Stuck(why) => return Err(Denied::Stuck(why)),
+        Standing::Returns => return Err(Denied::Returns),
+        Standing::Asked => return Err(Denied::Asked),
+        Standing::Undrained(group) => drain_again(reader, (&group, host), now).await?,
+        Standing::Leaves => {}
+        Standing::Outside => take_slot(reader, groups, program, now).await?,
+    }
+    Err(Denied::Leaves(leaving(reader, host, now).await?))
+}
+
+/// A slot for the host of `program`, if a window is open and a slot is free; `groups` are the reboots of all groups.
+async fn take_slot<S: Store>(
+    reader: &Reader<S>,
+    groups: Vec<(Group, Reboots)>,
+    program: &Program,
+    now: u64,
+) -> Result<(), Denied> {
+    let Program { host, group, name } = program;
+    let settings = settings::read(reader).await?;
+    if let Some(closed) = settings.reboots_closed(now) {
+        return Err(Denied::Closed(closed));
+    }
+    let known = groups.into_iter().find(|(known, _)| known == group).map(|(_, known)| known).unwrap_or_default();
+    let slots = settings.reboot_slots();
+    match turn_of(reader, &known, host, slots).await? {
+        Turn::Full => return Err(Denied::Full(known.holders)),
+        Turn::After(other) => return Err(Denied::After(other)),
+        Turn::Now => {}
+    }
+    let claim = |_: &Reboots, began: Option<Revision>, revision: Revision| {
+        let holder = Holder::of_program(host.clone(), name, now);
+        Some((holder, Holder::drain_for_program(began, (now, revision))))
     };
-    tracing::debug!(%group, "the units of this host leave for its reboot");
-    leaving(reader, host, now).await.map(Permit::Leaves)
+    let taken = take(reader, (group, host), (slots, claim)).await?;
+    if taken.holder(host).is_none() {
+        return Err(Denied::Full(taken.holders));
+    }
+    tracing::info!(%group, program = name, "a program is to reboot this host, which is drained");
+    Ok(())
 }
 
 /// The host of this program is back, or isn't to be rebooted any more: it takes units again, and those come back that
@@ -112,13 +125,6 @@ pub async fn steady_state<S: Store>(reader: &Reader<S>, host: &MachineId) -> Res
     bring_back(reader, group, host).await?;
     tracing::info!(%group, "the program that has rebooted this host says that it is back: it takes its units back");
     Ok(())
-}
-
-/// What is asked of a host.
-async fn asked_of<S: Store>(reader: &Reader<S>, host: &MachineId) -> Result<Maintenance, Refusal> {
-    let key = Key::Host(host.clone()).to_string();
-    let (_, found) = reader.points(&BTreeSet::from([key])).await.map_err(Refusal::Store)?;
-    found.first().map_or(Ok(Maintenance::default()), host::Records::read).map_err(Refusal::Damaged)
 }
 
 /// A person has undrained the host since its program was told that it may reboot it: it may no longer, and is drained
@@ -139,7 +145,7 @@ async fn drain_again<S: Store>(
 }
 
 /// The units that are still to leave a host.
-async fn leaving<S: Store>(reader: &Reader<S>, host: &MachineId, now: u64) -> Result<Vec<UnitName>, Refusal> {
+async fn leaving<S: Store>(reader: &Reader<S>, host: &MachineId, now: u64) -> Result<Vec<UnitName>, Error> {
     let id = host.clone();
     let look = looked(
         reader,
@@ -152,5 +158,5 @@ async fn leaving<S: Store>(reader: &Reader<S>, host: &MachineId, now: u64) -> Re
             verdicts.filter(|(_, verdict)| is_there(verdict)).map(|(unit, _)| unit.clone()).collect()
         },
     );
-    Ok(look.await.map_err(Refusal::Store)?.unwrap_or_default())
+    Ok(look.await?.unwrap_or_default())
 }

@@ -15,7 +15,6 @@ use crate::api::server::extract::json_body;
 use crate::api::server::state::Api;
 use crate::api::server::views;
 use crate::api::wire::{MoveUnits, MoveWhat, MovesView, MovingUnit};
-use crate::clock::utc_minute;
 use crate::model::cluster::{Change, Cluster};
 use crate::model::name::{MachineId, UnitName};
 use crate::plan::drain::group::group_of;
@@ -150,10 +149,8 @@ fn place<'a>(
         return Err("it is global".into());
     }
     let home = cluster.placed_on(unit).ok_or("it is on no host")?;
-    if !request.force && !cluster.machines.contains_key(home) {
-        let known = cluster.roster.get(home).map(|known| &known.value);
-        let since = known.and_then(|known| known.gone).map(|gone| format!(" since {}", utc_minute(gone.since)));
-        let (name, since) = (cluster.hostname(home).unwrap_or(home.short()), since.unwrap_or_default());
+    if let Some(since) = views::away(cluster, home).filter(|_| !request.force).map(views::since) {
+        let name = cluster.hostname(home).unwrap_or(home.short());
         return Err(format!(
             "{name} has been away{since}; if it is only cut off, {unit} still runs there and runs twice until {name} \
              hears of it (--force moves it nevertheless)"

@@ -93,20 +93,16 @@ fn refused<S: Store>(api: &Api<S>, refusal: Refusal) -> Failure {
 }
 
 fn views_of(cluster: &Cluster, group: &Group, all: &Reboots) -> Vec<RebootView> {
-    let view = |host: &MachineId, since: u64, request: Option<&Request>| {
-        let gone = cluster.roster.get(host).and_then(|known| known.value.gone.as_ref());
-        let gone = (!cluster.machines.contains_key(host)).then(|| gone.map_or(0, |gone| gone.since));
-        RebootView {
-            machine: views::machine_ref(cluster, host),
-            group: group.clone(),
-            stage: RebootStage::Waits,
-            since,
-            gone,
-            why: request.map(|request| request.why.clone()).unwrap_or_default(),
-            by: request.and_then(|request| request.by.clone()),
-            program: String::new(),
-            error: String::new(),
-        }
+    let view = |host: &MachineId, since: u64, request: Option<&Request>| RebootView {
+        machine: views::machine_ref(cluster, host),
+        group: group.clone(),
+        stage: RebootStage::Waits,
+        since,
+        gone: views::away(cluster, host),
+        why: request.map(|request| request.why.clone()).unwrap_or_default(),
+        by: request.and_then(|request| request.by.clone()),
+        program: String::new(),
+        error: String::new(),
     };
     let holder = |holder: &Holder| RebootView {
         stage: stage(cluster, holder),
