@@ -78,6 +78,26 @@ impl Rescheduled {
     }
 }
 
+/// What became of a unit that a person wants on another host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedMove {
+    /// It was told to go there.
+    Move,
+    /// It stays where it is.
+    Stay,
+}
+
+impl AskedMove {
+    const ALL: [Self; 2] = [Self::Move, Self::Stay];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Move => "move",
+            Self::Stay => "stay",
+        }
+    }
+}
+
 /// The two leases that a daemon may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseOf {
@@ -142,6 +162,7 @@ impl Metrics {
             self.0.waiting.set(0);
             self.0.held.set(0);
             self.0.cordoned.set(0);
+            self.moves(0, 0);
             self.0.rollouts.clear();
             self.0.offered.clear();
             self.0.taken.clear();
@@ -192,6 +213,14 @@ impl Metrics {
         }
     }
 
+    /// The number of units that a person wants on another host and that wait for their turn, and of those that were
+    /// told to leave for it, with those that must be with them, and haven't left.
+    pub fn moves(&self, waiting: usize, leaving: usize) {
+        for (stage, units) in [("waits", waiting), ("leaves", leaving)] {
+            self.0.moves.get_or_create(&[("stage", stage)]).set(signed(units));
+        }
+    }
+
     /// How much of something all hosts offer, and how much units take.
     pub fn resources(&self, kind: &'static str, offered: u64, taken: u64) {
         for (series, amount) in [(&self.0.offered, offered), (&self.0.taken, taken)] {
@@ -222,6 +251,11 @@ impl Metrics {
     /// A unit that had failed was told to move to another host, or is started again where it is.
     pub fn rescheduled(&self, what: Rescheduled) {
         self.0.rescheduled.get_or_create(&[("type", what.name())]).inc();
+    }
+
+    /// What became of a unit that a person wants on another host.
+    pub fn asked_move(&self, what: AskedMove) {
+        self.0.asked_moves.get_or_create(&[("type", what.name())]).inc();
     }
 
     // --- agent
@@ -400,6 +434,23 @@ mod tests {
         assert_eq!(["slot", "waits"].map(hosts), [1.0, 3.0].map(Some));
         metrics.reboots(0, 0);
         assert_eq!(["slot", "waits"].map(hosts), [0.0, 0.0].map(Some));
+    }
+
+    #[test]
+    fn moves_are_counted_from_the_beginning_and_by_a_leader_only() {
+        let metrics = Metrics::default();
+        let stages = |metrics: &Metrics| {
+            ["waits", "leaves"].map(|stage| value(metrics, &format!("fleet_engine_moves{{stage=\"{stage}\"}}")))
+        };
+        let ends = |metrics: &Metrics| {
+            ["move", "stay"].map(|end| value(metrics, &format!("fleet_engine_move_count_total{{type=\"{end}\"}}")))
+        };
+        assert_eq!((stages(&metrics), ends(&metrics)), ([Some(0.0); 2], [Some(0.0); 2]));
+        metrics.moves(3, 10);
+        metrics.asked_move(AskedMove::Stay);
+        assert_eq!((stages(&metrics), ends(&metrics)), ([3.0, 10.0].map(Some), [0.0, 1.0].map(Some)));
+        metrics.leads(None);
+        assert_eq!((stages(&metrics), ends(&metrics)), ([Some(0.0); 2], [0.0, 1.0].map(Some)));
     }
 
     #[test]

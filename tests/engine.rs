@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use flotilla::clock::Clock;
 use flotilla::engine::{Brake, Braked, Engine, Options, Status};
+use flotilla::metrics::Metrics;
 use flotilla::model::file::UnitFile;
 use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::history::History;
 use flotilla::model::machine::{KnownHost, Machine};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::revision::Revision;
-use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit};
+use flotilla::model::unit::{Assignment, Desired, Move, Placement, Target, Unit};
 use flotilla::registry::keys::Key;
 use flotilla::registry::records::file::FileRecord;
 use flotilla::registry::records::leader::LeaderRecord;
@@ -163,6 +164,8 @@ struct World {
     log: Log,
     _logging: DefaultGuard,
     engines: Vec<Daemon>,
+    /// What all of them count.
+    metrics: Metrics,
 }
 
 struct Daemon {
@@ -191,7 +194,8 @@ impl World {
         let (fates, late, leases_end) = Default::default();
         let away = watch::Sender::new(false);
         let line = Line { store: Embedded::in_memory(), fates, late, leases_end, away };
-        Self { line, clock, log, _logging: logging, engines: Vec::new() }
+        let metrics = Metrics::default();
+        Self { line, clock, log, _logging: logging, engines: Vec::new(), metrics }
     }
 
     /// A cluster of hosts that were registered long ago, with an engine on the first one.
@@ -212,6 +216,7 @@ impl World {
     fn start_with(&mut self, at: u32, ttl: Duration, brake: Brake) {
         let (stop, machine) = (CancellationToken::new(), machine(at, 0));
         let (engine, status) = Engine::new(self.line.clone(), Options { machine, ttl, brake, clock: self.clock });
+        let engine = engine.measured(self.metrics.clone());
         let (until, shown) = (stop.clone(), watch::Sender::default());
         let sight = shown.subscribe();
         let task = tokio::spawn(async move { engine.showing(shown).run(until).await });
@@ -254,6 +259,18 @@ impl World {
         }
     }
 
+    /// How many units are to move that wait and that leave, and of how many it was decided that they go, and stay.
+    fn moves(&self) -> ([u64; 2], [u64; 2]) {
+        let text = self.metrics.text();
+        let value = |series: &str| {
+            let mut values = text.lines().filter_map(|line| line.strip_prefix(series)?.trim_start().parse().ok());
+            values.next().unwrap_or_else(|| panic!("no {series} in\n{text}"))
+        };
+        let stage = |stage: &str| value(&format!("fleet_engine_moves{{stage=\"{stage}\"}}"));
+        let end = |end: &str| value(&format!("fleet_engine_move_count_total{{type=\"{end}\"}}"));
+        (["waits", "leaves"].map(stage), ["move", "stay"].map(end))
+    }
+
     async fn leader(&self) -> Option<Kv> {
         self.held(&Key::Leader).await
     }
@@ -273,6 +290,30 @@ async fn a_unit_is_placed_and_the_decision_logged() {
     let assignment: Assignment = decode(&world.held(&key).await.unwrap()).unwrap();
     assert_eq!(assignment.target, Target::Launched);
     assert_eq!(world.log.with("placed on"), ["INFO placed on n1 (00000000): the least loaded host unit=a.service"]);
+}
+
+/// Ten go at a time. One can be on its host only, and stays.
+#[tokio::test(start_paused = true)]
+async fn units_that_are_to_move_are_counted() {
+    let world = World::leading(1).await;
+    let names: Vec<String> = (1..=12).map(|at| format!("a{at:02}.service")).collect();
+    world.submit("pinned.service", &format!("MachineID={}", id(1))).await;
+    for name in &names {
+        world.submit(name, "").await;
+    }
+    wait(1).await;
+    world.host(2, 0).await;
+    wait(1).await;
+    assert_eq!(world.moves(), ([0, 0], [0, 0]));
+    for name in names.iter().map(String::as_str).chain(["pinned.service"]) {
+        let key = Key::Unit(unit(name));
+        let mut record: Unit = decode(&world.held(&key).await.unwrap()).unwrap();
+        let (generation, from) = (Revision(world.revision().await + 1), id(1));
+        record.moves = Some(Box::new(Move { generation, from, to: Some(id(2)), force: false, by: None }));
+        world.commit(vec![put(&key, &record, None)]).await;
+    }
+    wait(1).await;
+    assert_eq!(world.moves(), ([2, 10], [10, 1]), "{:?}", world.log.0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Turns a plan into transactions. Owns which guards protect a decision's writes; must never decide anything.
 
-use crate::metrics::{Rescheduled, Task};
+use crate::metrics::{AskedMove, Rescheduled, Task};
 use crate::model::author::Author;
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
@@ -52,6 +52,15 @@ impl Completed {
         match self {
             Self::Unit(_, Reason::Leaves { because: Departure::Failed { with: None }, .. }) => Some(Rescheduled::Move),
             Self::Unit(_, Reason::Again { .. }) => Some(Rescheduled::Start),
+            _ => None,
+        }
+    }
+
+    /// What became of a unit that a person wants on another host, if it is about one.
+    pub(super) fn asked_move(&self) -> Option<AskedMove> {
+        match self {
+            Self::Unit(_, Reason::Leaves { because: Departure::Moves { .. }, .. }) => Some(AskedMove::Move),
+            Self::Unit(_, Reason::StaysUnmoved { .. }) => Some(AskedMove::Stay),
             _ => None,
         }
     }

@@ -356,6 +356,7 @@ impl<'a, S: Store> Term<'a, S> {
             for completed in tags.into_iter().flat_map(|step| step.completes) {
                 completed.log();
                 completed.rescheduled().into_iter().for_each(|what| self.engine.metrics.rescheduled(what));
+                completed.asked_move().into_iter().for_each(|what| self.engine.metrics.asked_move(what));
             }
         }
         for collection in planned.collections {
@@ -391,6 +392,7 @@ impl<'a, S: Store> Term<'a, S> {
         let cordoned =
             cluster.maintenance.keys().filter(is_cordoned).filter(|host| cluster.machines.contains_key(*host));
         let (cordoned, resources) = (cordoned.count(), scheduler.resources());
+        let (waiting, leaving) = (scheduler.asked_to_move().count(), scheduler.on_their_way().count());
         let braked = scheduler.braked();
         let now_ms = self.time.now_ms();
         self.due = due.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now_ms)));
@@ -400,6 +402,7 @@ impl<'a, S: Store> Term<'a, S> {
         self.engine.metrics.rollouts(Phase::ALL.map(|phase| (phase.key(), self.state.rollouts(phase))));
         self.publish_sets();
         self.engine.metrics.hosts_cordoned(cordoned);
+        self.engine.metrics.moves(waiting, leaving);
         for (kind, offered, taken) in resources {
             self.engine.metrics.resources(kind.key(), offered, taken);
         }

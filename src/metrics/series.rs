@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
-use super::{LeaseOf, Rescheduled, Task};
+use super::{AskedMove, LeaseOf, Rescheduled, Task};
 
 type One = [(&'static str, &'static str); 1];
 type Two = [(&'static str, &'static str); 2];
@@ -47,6 +47,7 @@ pub(super) struct Series {
     pub(super) held: Gauge,
     pub(super) cordoned: Gauge,
     pub(super) reboots: Family<One, Gauge>,
+    pub(super) moves: Family<One, Gauge>,
     pub(super) offered: Family<One, Gauge>,
     pub(super) taken: Family<One, Gauge>,
     pub(super) rollouts: Family<One, Gauge>,
@@ -59,6 +60,7 @@ pub(super) struct Series {
     pub(super) tasks: Counters<One>,
     pub(super) task_failures: Counters<One>,
     pub(super) rescheduled: Counters<One>,
+    pub(super) asked_moves: Counters<One>,
     pub(super) reconciles: Counter,
     pub(super) reconcile_seconds: Histogram,
     pub(super) reconcile_failures: Counters<One>,
@@ -121,6 +123,13 @@ impl Series {
                 "Hosts that have a slot for their reboot, and hosts that wait for one, as this fleetd knows",
                 Family::default(),
             ),
+            moves: add(
+                &mut r,
+                "engine_moves",
+                "Units that people want on other hosts and that wait, and those that leave for them; 0 unless this \
+                 fleetd leads",
+                Family::default(),
+            ),
             offered: add(
                 &mut r,
                 "engine_resources_offered",
@@ -167,6 +176,12 @@ impl Series {
                 &mut r,
                 "engine_reschedule_count",
                 "Units that had failed and were moved to another host, or started again where they were",
+                Family::default(),
+            ),
+            asked_moves: add(
+                &mut r,
+                "engine_move_count",
+                "Units that people wanted on other hosts and that were told to go there, or stay where they are",
                 Family::default(),
             ),
             reconciles: add(&mut r, "engine_reconcile_count", "Rounds of the engine as leader", Counter::default()),
@@ -261,6 +276,12 @@ impl Series {
         }
         for what in Rescheduled::ALL {
             drop(self.rescheduled.get_or_create(&[("type", what.name())]));
+        }
+        for what in AskedMove::ALL {
+            drop(self.asked_moves.get_or_create(&[("type", what.name())]));
+        }
+        for stage in ["waits", "leaves"] {
+            drop(self.moves.get_or_create(&[("stage", stage)]));
         }
         for class in ["conflict", "unavailable"] {
             drop(self.reconcile_failures.get_or_create(&[("type", class)]));
