@@ -24,6 +24,10 @@ use flotilla::model::glob::Glob;
 /// Longer than anything here takes: a test that gets there hangs.
 const HANG: Duration = Duration::from_secs(30);
 
+/// How many seconds a `fleetctl` waits for an answer of a [`Fake`]: as long as the test does. One that gave up sooner,
+/// on a busy machine, would ask again, and be told what is meant for its next question.
+const PATIENCE: &str = "30";
+
 /// Ends a watch; without it, the watch stays open.
 pub(crate) const CLOSE: &str = "CLOSE";
 
@@ -119,6 +123,7 @@ impl Fake {
     pub(crate) fn command(&self, args: &str) -> Command {
         let mut command = fleetctl(self.dir.path());
         command.args(args.split_whitespace()).env("FLEETCTL_ENDPOINT", self.endpoint());
+        command.env("FLEETCTL_REQUEST_TIMEOUT", PATIENCE);
         command
     }
 
@@ -138,7 +143,8 @@ impl Fake {
     /// The same; `typed` is typed when the terminal shows `seen`.
     pub(crate) fn on_terminal_after(&self, args: &str, columns: u16, typed: &str, seen: &str) -> (Option<i32>, String) {
         let mut command = terminal(self.dir.path(), args, columns);
-        command.env("FLEETCTL_ENDPOINT", self.endpoint()).envs(self.terminal.iter().copied());
+        command.env("FLEETCTL_ENDPOINT", self.endpoint()).env("FLEETCTL_REQUEST_TIMEOUT", PATIENCE);
+        command.envs(self.terminal.iter().copied());
         typed_at(&mut command, typed, seen)
     }
 
