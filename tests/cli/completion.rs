@@ -95,6 +95,37 @@ fn services_are_completed_by_the_real_api() {
     assert!(found);
 }
 
+/// What is taken back is offered where there is something to take back, and what is asked everywhere.
+#[test]
+fn hosts_are_completed_by_what_was_asked_of_them() {
+    let fleetd = Real::new();
+    for (id, name) in [(N1, "n1"), (N2, "n2"), (&"3".repeat(32), "n3")] {
+        fleetd.named_alike(id, name);
+    }
+    let completed = |line: &str, expected: &str| {
+        let mut seen = String::new();
+        // It answers in 120 ms or not at all, and the machine may be busy.
+        for _ in 0..20 {
+            let mut command = fleetctl(fleetd.dir.path());
+            command.args(["__complete", "--", "--endpoint"]).arg(fleetd.dir.path().join("fleet.sock"));
+            command.args(line.split(' '));
+            seen = run(command).out.replace('\n', " ");
+            if seen == expected {
+                break;
+            }
+        }
+        seen
+    };
+    for asked in ["cordon n1", "drain n2 --no-block", "reboot n3 --no-block"] {
+        assert_eq!(fleetd.run(asked).code, Some(0), "{asked}");
+    }
+    let all = "n1 n2 n3 ";
+    let after = [("uncordon ", "n1 "), ("undrain ", "n2 "), ("undrain --restore ", "n2 "), ("reboot --cancel ", "n3 ")];
+    for (line, expected) in after.into_iter().chain([("cordon ", all), ("drain ", all), ("reboot ", all)]) {
+        assert_eq!(completed(line, expected), expected, "{line}");
+    }
+}
+
 /// Names of contexts, and the cluster of the context that is in use.
 #[test]
 fn contexts_are_completed_and_counted() {

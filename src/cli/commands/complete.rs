@@ -134,6 +134,9 @@ async fn known(client: &Client, values: &Values) -> Result<Vec<String>, ClientEr
         let name = |host: MachineView| if host.hostname.is_empty() { host.ip } else { host.hostname };
         known.extend(hosts.into_iter().map(name));
     }
+    if *values == Values::RebootingHosts {
+        known.extend(client.reboots().await?.reboots.into_iter().map(|reboot| reboot.machine.name()));
+    }
     if let Values::Metadata | Values::KeysOf(_) = values {
         let list = client.machines().await?;
         match values {

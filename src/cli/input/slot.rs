@@ -26,6 +26,8 @@ pub(in crate::cli) enum Values {
     CordonedHosts,
     /// Names of hosts that are drained.
     DrainedHosts,
+    /// Names of hosts that are to reboot.
+    RebootingHosts,
     /// Names of hosts that are gone.
     GoneHosts,
     /// Names of hosts and of units.
@@ -86,7 +88,10 @@ pub(in crate::cli) fn of(command: &clap::Command, words: &[String]) -> Option<Sl
         let (name, value) = name.split_once('=')?;
         return of_option(command, verb.as_deref(), name, &format!("--{name}="), value);
     }
-    let values = of_argument(&verb?, &named)?;
+    let values = match verb?.as_str() {
+        "reboot" if before.iter().any(|word| word == "--cancel") => Values::RebootingHosts,
+        verb => of_argument(verb, &named)?,
+    };
     // A pattern is matched by the cluster, and a flag is no value.
     let plain = !current.starts_with('-') && !current.contains(['*', '?', '[']);
     plain.then(|| Slot { values, head: String::new(), begun: current.clone(), named })
@@ -148,6 +153,7 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "move" => Some(Values::HostsAndUnits),
         "list-sets" => Some(Values::Sets),
         "rollout" if before.is_empty() => units(true, false),
+        // Also those that are cordoned or drained: the same is asked again, with a reason or with `--force`.
         "list-machines" | "cordon" | "drain" | "reboot" => Some(Values::Hosts),
         "uncordon" => Some(Values::CordonedHosts),
         "undrain" => Some(Values::DrainedHosts),
@@ -239,6 +245,9 @@ mod tests {
             ("cordon --why ", None, "", ""),
             ("drain --parallel 3 n", Some(Values::Hosts), "", "n"),
             ("undrain n", Some(Values::DrainedHosts), "", "n"),
+            ("undrain n1 --restore n", Some(Values::DrainedHosts), "", "n"),
+            ("reboot --force n", Some(Values::Hosts), "", "n"),
+            ("reboot --cancel n", Some(Values::RebootingHosts), "", "n"),
             ("move w", units(false, false), "", "w"),
             ("move web@2 n", Some(Values::HostsAndUnits), "", "n"),
             ("move web@2 --to n", Some(Values::Hosts), "", "n"),
