@@ -164,7 +164,7 @@ fn look_at_drains(
             }
         }
         let is_over = timers.is_over(host, drain, now);
-        for group in group::groups(cluster, movable) {
+        for group in least_important_first(cluster, group::groups(cluster, movable)) {
             let belongs = |unit: &&UnitName| cluster.constraints(unit).is_some_and(|c| c.belongs_to_its_host());
             if let Some(bound) = group.iter().find(belongs) {
                 verdicts.extend(group.iter().map(|unit| (unit.clone(), Verdict::Bound(bound.clone()))));
@@ -175,6 +175,14 @@ fn look_at_drains(
         }
     }
     found
+}
+
+/// Groups in the order in which it is their turn: those with a lower `Priority=` are first, and of those with the same
+/// one their order stays. The highest one of a group counts: whoever must not be disturbed isn't before its time.
+fn least_important_first(cluster: &Cluster, mut groups: Vec<Vec<UnitName>>) -> Vec<Vec<UnitName>> {
+    let priority = |unit: &UnitName| cluster.constraints(unit).map_or(0, |constraints| constraints.priority());
+    groups.sort_by_cached_key(|group| group.iter().map(priority).max());
+    groups
 }
 
 /// Tell the units to leave that are to leave now, for another host or for the one that they return to. Returns whether

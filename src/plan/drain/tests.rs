@@ -232,6 +232,37 @@ fn other_units_go_so_many_at_a_time() {
     assert_eq!(bench.on(2).len(), 5);
 }
 
+/// Only the order is another one: what has its turn leaves as ever.
+#[test]
+fn who_has_priority_leaves_last() {
+    let unnamed = [("a.service", ""), ("b.service", ""), ("c.service", "")];
+    let high = [("a.service", "Priority=10"), ("b.service", ""), ("c.service", "Priority=-5")];
+    let equal = [("a.service", "Priority=3"), ("b.service", "Priority=3"), ("c.service", "Priority=2")];
+    let tied = [("a.service", ""), ("b.service", "Priority=1"), ("c.service", "MachineOf=a.service\nPriority=7")];
+    let cases = [
+        (unnamed, ["a.service", "b.service", "c.service"].as_slice()),
+        (high, &["c.service", "b.service", "a.service"]),
+        (equal, &["c.service", "a.service", "b.service"]),
+        (tied, &["b.service", "a.service c.service"]),
+    ];
+    for (units, expected) in cases {
+        let mut bench = Bench::new(1);
+        bench.start(&units);
+        bench.scheduler.apply(Change::Machine(id(2), Some(Machine::new(id(2), "n2"))));
+        bench.settle();
+        bench.drain(1, drain(|drain| drain.parallel = 1));
+        let mut order = Vec::new();
+        for _ in 0..20 {
+            let leaves = bench.step();
+            let names: Vec<&str> = leaves.iter().filter_map(|line| line.split(' ').next()).collect();
+            order.extend(Some(names.join(" ")).filter(|names| !names.is_empty()));
+            bench.carry_out("active");
+        }
+        assert_eq!(order, expected, "{units:?}");
+        assert_eq!((bench.on(1), bench.on(2).len()), (Vec::new(), 3), "{units:?}");
+    }
+}
+
 #[test]
 fn a_unit_that_belongs_to_its_host_stays_with_those_that_follow_it() {
     let mut bench = Bench::new(1);
