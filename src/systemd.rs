@@ -115,6 +115,10 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// stopped: this is not an error, and [`Event::JobDone`] (`done`) is sent without a job.
     fn stop(&self, units: Vec<UnitName>) -> impl Future<Output = Outcomes> + Send;
 
+    /// Forget that each unit has failed, and how often it was started lately (`StartLimitBurst=`): `ResetFailedUnit`. A
+    /// unit that hasn't failed, or that systemd doesn't have in memory, is not an error; the only one is `Unavailable`.
+    fn reset_failed(&self, units: Vec<UnitName>) -> impl Future<Output = Outcomes> + Send;
+
     /// The state of these units now, in one call. A unit that systemd doesn't know is returned as
     /// `not-found`/`inactive`/`dead`.
     ///

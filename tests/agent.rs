@@ -476,6 +476,29 @@ fn a_restart_starts_what_has_failed_or_ended_and_a_reboot_is_one() {
     });
 }
 
+/// systemd has given it up, and would refuse to start it for an hour: but somebody asks for it, and it comes up.
+#[test]
+fn what_hit_its_start_limit_is_started_when_somebody_asks() {
+    run(async {
+        let world = World::new().await;
+        let text = "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n[Service]\nExecStart=/bin/a\n\
+                    Restart=on-failure\n";
+        world.tell(&[("a.service", text, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        for generation in [5, 6] {
+            assert!(world.host.crash(&unit("a.service")));
+            let failed = |s: Option<&UnitReport>| s.is_some_and(|s| s.active == ActiveState::Failed);
+            world.until("a.service", "given up", failed).await;
+            world.restart("a.service", text, generation).await;
+            world
+                .until("a.service", "started again", |s| s.is_some_and(|s| s.generation == Revision(generation)))
+                .await;
+            assert_eq!(world.until_active("a.service").await.failure, None);
+        }
+        assert_eq!(world.order(What::Starting).len(), 3, "{:?}", world.host.log());
+    });
+}
+
 #[test]
 fn dependents_come_back_although_the_daemon_died_in_the_middle() {
     let slow = "[Service]\nExecStart=/bin/a\n[X-Fake]\nStopSec=3\n";

@@ -45,6 +45,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Action::Install(files) => self.install(files).await,
                 Action::Reload => self.reload().await?,
                 Action::Stop(names) => Input::Stopped(self.host.stop(names).await),
+                Action::ResetFailed(names) => Input::FailuresForgotten(self.host.reset_failed(names).await),
                 Action::Start(names) => Input::Started(self.host.start(names).await),
                 Action::Remove(names) => Input::Removed(self.host.remove(names).await),
                 Action::Inspect(names) => self.inspect(names).await?,
@@ -142,9 +143,11 @@ fn unanswered(outcome: &Input) -> Result<(), systemd::Error> {
     let of = |outcomes: &Outcomes| outcomes.iter().find_map(|(_, outcome)| unavailable(outcome));
     let found = match outcome {
         Input::Installed(outcomes) => outcomes.iter().find_map(|(_, _, outcome)| unavailable(outcome)),
-        Input::Staged(outcomes) | Input::Stopped(outcomes) | Input::Started(outcomes) | Input::Removed(outcomes) => {
-            of(outcomes)
-        }
+        Input::Staged(outcomes)
+        | Input::Stopped(outcomes)
+        | Input::FailuresForgotten(outcomes)
+        | Input::Started(outcomes)
+        | Input::Removed(outcomes) => of(outcomes),
         _ => None,
     };
     found.map_or(Ok(()), Err)

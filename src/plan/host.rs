@@ -111,6 +111,8 @@ pub enum Input {
     Reloaded(Result<(), Error>),
     /// The outcome of [`Action::Stop`].
     Stopped(Outcomes),
+    /// systemd has answered [`Action::ResetFailed`].
+    FailuresForgotten(Outcomes),
     /// The outcome of [`Action::Start`].
     Started(Outcomes),
     /// The outcome of [`Action::Remove`].
@@ -168,6 +170,9 @@ pub enum Action {
     Reload,
     /// Queue a stop job for each unit.
     Stop(Vec<UnitName>),
+    /// Make systemd forget that these units, which are about to be started, have failed, and how often it has started
+    /// them: otherwise its start limit would count what was started before somebody asked for it.
+    ResetFailed(Vec<UnitName>),
     /// Queue a start job for each unit.
     Start(Vec<UnitName>),
     /// Disable, reset and unlink these stopped units.
@@ -378,6 +383,7 @@ impl HostState {
             Input::Installed(outcomes) => self.installed(outcomes, now),
             Input::Reloaded(outcome) => self.reloaded(outcome, now),
             Input::Stopped(outcomes) => self.stopped(outcomes, now),
+            Input::FailuresForgotten(_) => self.failures_forgotten(),
             Input::Started(outcomes) => self.started(outcomes),
             Input::Removed(outcomes) => self.removed(outcomes, now),
             Input::Inspected(asked, details) => self.inspected(&asked, details),

@@ -284,22 +284,16 @@ impl Systemd for Dbus {
         let (host_units, units) = self.shared.split(units);
         let mut outcomes = self.together(Verb::Disable, units).await;
         outcomes.extend(host_units.into_iter().map(|name| (name, Ok(()))));
-        for (_, outcome) in &mut outcomes {
-            // There is no link to remove: it was never installed, or a removal was interrupted.
-            if matches!(outcome, Err(Error::Missing(_))) {
-                *outcome = Ok(());
-            }
-        }
+        // There is no link to remove: it was never installed, or a removal was interrupted.
+        let missing = outcomes.iter_mut().filter(|(_, outcome)| matches!(outcome, Err(Error::Missing(_))));
+        missing.for_each(|(_, outcome)| *outcome = Ok(()));
         let reachable = outcomes.iter().filter(|(_, outcome)| !matches!(outcome, Err(Error::Unavailable(_))));
         let reachable: Vec<_> = reachable.map(|(name, _)| name.clone()).collect();
         // One query for all units is cheaper than a reset for each: few have failed.
         let (mut failures, unlink) = match self.in_memory(reachable.clone()).await {
             Ok(states) => {
-                let failed =
-                    states.into_iter().filter(|(_, unit)| unit.active == ActiveState::Failed).map(|(name, _)| name);
-                let mut failures = failures_of(self.each(Verb::ResetFailed, failed.collect()).await);
-                // Any other error means that the unit is no longer in memory, which is what is wanted.
-                failures.retain(|_, error| matches!(error, Error::Unavailable(_)));
+                let failed = states.into_iter().filter(|(_, unit)| unit.active == ActiveState::Failed);
+                let failures = failures_of(self.reset_failed(failed.map(|(name, _)| name).collect()).await);
                 let unlink: Vec<_> = reachable.into_iter().filter(|name| !failures.contains_key(name)).collect();
                 (failures, unlink)
             }
@@ -367,6 +361,10 @@ impl Systemd for Dbus {
             }
         }
         outcomes
+    }
+
+    async fn reset_failed(&self, units: Vec<UnitName>) -> Outcomes {
+        self.forget_failures(units).await
     }
 
     async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {

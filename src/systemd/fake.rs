@@ -343,14 +343,8 @@ impl Systemd for Fake {
         let forget = |host: &mut Host| {
             host.counters.remove += 1;
             for name in &units {
-                host.disk.enabled.remove(name);
-                host.disk.links.remove(name);
-                let failed = host.units.get(name).is_some_and(|unit| unit.active == "failed");
-                if failed && !host.refused.contains(name) {
-                    host.set_state(name, "inactive", "dead");
-                }
-                host.disk.files.remove(name);
-                host.disk.staged.remove(name);
+                host.disk.forget(name);
+                host.reset_failed(name);
                 host.disown(name);
             }
         };
@@ -404,6 +398,11 @@ impl Systemd for Fake {
         };
         let queued = self.call(queue).await;
         units.into_iter().map(|name| (name, queued.clone())).collect()
+    }
+
+    async fn reset_failed(&self, units: Vec<UnitName>) -> Outcomes {
+        let reset = self.call(|host| units.iter().for_each(|name| host.reset_failed(name))).await;
+        units.into_iter().map(|name| (name, reset.clone())).collect()
     }
 
     async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {

@@ -75,6 +75,10 @@ impl<H: Systemd> Systemd for Measured<H> {
         self.count_each("stop", self.host.stop(units)).await
     }
 
+    async fn reset_failed(&self, units: Vec<UnitName>) -> Outcomes {
+        self.count_each("reset_failed", self.host.reset_failed(units)).await
+    }
+
     async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         self.count("units", self.host.units(units)).await
     }

@@ -164,6 +164,10 @@ impl Systemd for Bus {
         self.process.call("stop", self.host.stop(units)).await
     }
 
+    async fn reset_failed(&self, units: Vec<UnitName>) -> Outcomes {
+        self.process.call("reset_failed", self.host.reset_failed(units)).await
+    }
+
     async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         self.process.call("units", self.host.units(units)).await
     }

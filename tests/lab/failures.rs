@@ -506,7 +506,7 @@ fn all_units_are_back_from_an_export_after_the_loss_of_etcds_data_and_none_is_re
 }
 
 /// A unit that works on one host only finds it by itself; the leader's journal says why it has moved. When it works
-/// nowhere any more, it has failed on all hosts, and `reset-failed` starts it again.
+/// nowhere any more, it has failed on all hosts, and `reset-failed` starts it again, though systemd alone wouldn't.
 #[test]
 fn a_unit_that_fails_on_one_host_comes_up_on_another() {
     let lab = Lab::cluster(2);
@@ -517,8 +517,9 @@ fn a_unit_that_fails_on_one_host_comes_up_on_another() {
     lab.fleetctl(&["start", "there.service"]).ok();
     lab.file(
         "picky.service",
-        "[Service]\nExecStart=/bin/sh -c 'test -e /run/only-here && exec /bin/sleep 10000'\n[X-Fleet]\n\
-         Reschedule=on-failure\nRescheduleSec=5\nRescheduleMaxDelaySec=1h",
+        "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n[Service]\nExecStart=/bin/sh -c 'test -e \
+         /run/only-here && exec /bin/sleep 10000'\n[X-Fleet]\nReschedule=on-failure\nRescheduleSec=5\n\
+         RescheduleMaxDelaySec=1h",
     );
     let started = lab.fleetctl(&["start", "picky.service"]);
     assert!(started.code == 1 && started.stderr.contains("picky.service failed on n1: exit status 1"), "{started:?}");
@@ -538,6 +539,8 @@ fn a_unit_that_fails_on_one_host_comes_up_on_another() {
         if picky.is_some_and(|unit| unit.retry.is_some()) { Ok(()) } else { Err(format!("{picky:?}")) }
     });
     lab.sh("n2", "touch /run/only-here").ok();
+    let limited = lab.sh("n2", "systemctl start picky.service");
+    assert!(limited.code != 0 && limited.stderr.contains("reset-failed"), "{limited:?}");
     lab.fleetctl(&["reset-failed", "picky.service"]).ok();
     assert_eq!(lab.sh("n2", "systemctl is-active --quiet picky.service").code, 0);
 }

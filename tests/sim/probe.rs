@@ -27,6 +27,7 @@ pub(crate) enum Call {
     Reload,
     Start,
     Stop,
+    ResetFailed,
 }
 
 /// What happens to the answer to a call that has taken effect.
@@ -165,6 +166,13 @@ impl Systemd for Probe {
         let fake = self.fake.clone();
         let outcomes = sent(async move { fake.stop(units).await }).await;
         self.outcomes(Call::Stop, outcomes).await
+    }
+
+    async fn reset_failed(&self, units: Vec<UnitName>) -> Outcomes {
+        self.leaves_packages_alone(&units);
+        let fake = self.fake.clone();
+        let outcomes = sent(async move { fake.reset_failed(units).await }).await;
+        self.outcomes(Call::ResetFailed, outcomes).await
     }
 
     async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {

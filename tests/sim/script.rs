@@ -45,8 +45,8 @@
 //! package n1 add|remove NAME     the host has a unit of this name from a package; it no longer has
 //! signals n1 lost|heard          systemd's signals don't reach the daemon; they reach it again
 //! bus n1 down|up                 systemd doesn't answer; it answers again
-//! answer n1 CALL lost|never      the next install, remove, reload, start or stop takes effect, and the call fails; or
-//!                                the daemon waits for its answer forever
+//! answer n1 CALL lost|never      the next install, remove, reload, start, stop or reset-failed takes effect, and the
+//!                                call fails; or the daemon waits for its answer forever
 //! slow n1 1s                     each call to its systemd takes so long
 //! disk n1 full|free              nothing can be written to its disk; it can be written again
 //! watches n1 stall|go            no change of the store reaches the daemon, although its requests reach the store;
@@ -464,6 +464,7 @@ fn call_named(name: &str) -> Result<Call, String> {
         "reload" => Call::Reload,
         "start" => Call::Start,
         "stop" => Call::Stop,
+        "reset-failed" => Call::ResetFailed,
         _ => return Err(format!("no call {name}")),
     })
 }

@@ -386,6 +386,31 @@ pub(crate) async fn a_jobs_end_says_how(systemd: impl Systemd) {
     clean(&systemd, &mut watch).await;
 }
 
+/// systemd starts a unit no more often than `StartLimitBurst=` says, whoever asks, until its failures are forgotten.
+pub(crate) async fn a_start_limit_counts_until_failures_are_forgotten(systemd: impl Systemd) {
+    let mut watch = Watch::begin(&systemd).await;
+    install(&systemd, &[("limited.service", &format!("[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2\n{FAIL}"))])
+        .await;
+    let limited = names(&["limited.service"]);
+    let (mut ran, mut last) = (Vec::new(), String::new());
+    for forget in [false, false, false, true, false, false] {
+        if forget {
+            all_ok("reset", &systemd.reset_failed(names(&["limited.service", "never-was.service"])).await);
+            state(&systemd, "limited.service", "inactive/dead").await;
+        }
+        watch.forget().await;
+        start(&systemd, &["limited.service"]).await;
+        assert_eq!(watch.jobs(1).await, [("limited.service".to_owned(), "failed".to_owned())]);
+        state(&systemd, "limited.service", "failed/failed").await;
+        let details = systemd.details(limited.clone()).await.unwrap();
+        let invocation = details[&limited[0]].invocation.clone();
+        ran.push(invocation != last);
+        last = invocation;
+    }
+    assert_eq!(ran, [true, true, false, true, true, false]);
+    clean(&systemd, &mut watch).await;
+}
+
 pub(crate) async fn what_is_removed_is_forgotten(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("runs.service", SLEEP), ("fails.service", FAIL)]).await;

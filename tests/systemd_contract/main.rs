@@ -70,6 +70,7 @@ contract! {
     body::one_bad_unit_harms_only_itself
     body::a_failed_reinstall_leaves_the_old_file
     body::a_jobs_end_says_how
+    body::a_start_limit_counts_until_failures_are_forgotten
     body::what_is_removed_is_forgotten
     body::what_is_in_memory_is_told_without_reading_files
     body::a_running_unit_survives_its_file

@@ -153,6 +153,12 @@ impl HostState {
         }
     }
 
+    /// systemd has forgotten what it could of the failures of units that are about to be started.
+    pub(super) fn failures_forgotten(&mut self) {
+        self.fresh.clear();
+        self.jobs.reset.clear();
+    }
+
     /// Start jobs were queued, or this failed.
     pub(super) fn started(&mut self, outcomes: Outcomes) {
         self.fresh.clear();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::model::body::BodyHash;
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::systemd::Error;
+use crate::model::systemd::{ActiveState, Error};
 use crate::model::unit::Assignment;
 use crate::plan::converge::{Seen, Step, Steps, converge};
 
@@ -19,6 +19,8 @@ const MAX_TAKEN: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     pub(super) stop: Vec<UnitName>,
+    /// Those of `start` that have failed.
+    pub(super) reset: Vec<UnitName>,
     pub(super) start: Vec<UnitName>,
 }
 
@@ -193,7 +195,10 @@ impl HostState {
         if !unstaged.is_empty() {
             return self.stage(unstaged, now);
         }
-        let jobs = Jobs { stop: self.take(Step::Stop, stop, now), start: self.take(Step::Start, start, now) };
+        let (stop, start) = (self.take(Step::Stop, stop, now), self.take(Step::Start, start, now));
+        let has_failed = |unit: &Unit| unit.state.active == ActiveState::Failed;
+        let reset = start.iter().filter(|name| self.units.get(name).is_some_and(has_failed)).cloned().collect();
+        let jobs = Jobs { stop, reset, start };
         // Saved before the jobs are queued: a daemon that is restarted now would believe that a stopped unit runs, or
         // stop a unit again that was already started for its restart. If saving fails, the jobs take precedence.
         self.about_to_stop(&jobs.stop);
@@ -241,10 +246,13 @@ impl HostState {
         Some(if lease_holds { job } else { self.await_lease(now) })
     }
 
-    /// The jobs that aren't queued yet: all stops, then all starts.
+    /// The jobs that aren't queued yet: all stops, then all starts, in front of which failures are forgotten.
     fn next_job(&self) -> Option<Action> {
         if !self.jobs.stop.is_empty() {
             return Some(Action::Stop(self.jobs.stop.clone()));
+        }
+        if !self.jobs.reset.is_empty() {
+            return Some(Action::ResetFailed(self.jobs.reset.clone()));
         }
         (!self.jobs.start.is_empty()).then(|| Action::Start(self.jobs.start.clone()))
     }

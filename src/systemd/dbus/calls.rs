@@ -60,6 +60,20 @@ impl Dbus {
         pipelined(units, |unit| async move { self.one(manager, verb, &unit).await }).await
     }
 
+    /// Reset the failed state of units. The host's own are left alone, and a unit that systemd doesn't have in memory
+    /// has nothing to forget.
+    pub(super) async fn forget_failures(&self, units: Vec<UnitName>) -> Outcomes {
+        let (host_units, units) = self.shared.split(units);
+        let mut outcomes = self.each(Verb::ResetFailed, units).await;
+        for (_, outcome) in &mut outcomes {
+            if !matches!(outcome, Err(Error::Unavailable(_))) {
+                *outcome = Ok(());
+            }
+        }
+        outcomes.extend(host_units.into_iter().map(|name| (name, Ok(()))));
+        outcomes
+    }
+
     /// One call for all units. If it is refused, one call for each unit, so that only the faulty ones fail. If systemd
     /// doesn't answer, retrying each unit is useless.
     pub(super) async fn together(&self, verb: Verb, units: Vec<UnitName>) -> Outcomes {

@@ -86,6 +86,8 @@ pub(super) struct Definition {
     pub(super) remain: bool,
     /// `Restart=`, if it is set, and the delay before the next start.
     pub(super) restart: Option<(Restart, Duration)>,
+    /// `StartLimitBurst=`, if it is set, and in which time; this host has no limit of its own.
+    pub(super) start_limit: Option<(u32, Duration)>,
     /// Whether its process ignores the watchdog's signal, and how long systemd waits for such a process.
     pub(super) deaf: bool,
     pub(super) abort_timeout: Duration,
@@ -137,6 +139,7 @@ impl Definition {
                 _ => None,
             }
             .map(|restart| (restart, seconds("Service", "RestartSec").unwrap_or(Duration::from_millis(100)))),
+            start_limit: start_limit(&file),
             deaf: matches!(file.value("X-Fake", "Deaf"), Some("yes")),
             abort_timeout: ["TimeoutAbortSec", "TimeoutStopSec"]
                 .iter()
@@ -182,6 +185,13 @@ impl Definition {
             outcome: self.outcome.unwrap_or(policy.outcome),
         }
     }
+}
+
+/// How many starts there may be in which time, if the file says how many.
+fn start_limit(file: &UnitFile) -> Option<(u32, Duration)> {
+    let burst = file.value("Unit", "StartLimitBurst")?.parse().ok()?;
+    let interval = file.value("Unit", "StartLimitIntervalSec").and_then(span::parse);
+    Some((burst, interval.unwrap_or(Duration::from_secs(10))))
 }
 
 /// The units to which an `[Install]` section links this one, and whether they require it; `Err` with systemd's message.

@@ -28,6 +28,16 @@ pub(super) struct Disk {
     pub(super) staged: BTreeMap<UnitName, String>,
 }
 
+impl Disk {
+    /// Nothing is left of a unit.
+    pub(super) fn forget(&mut self, name: &UnitName) {
+        self.enabled.remove(name);
+        self.links.remove(name);
+        self.files.remove(name);
+        self.staged.remove(name);
+    }
+}
+
 /// A job of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Job {
@@ -69,6 +79,8 @@ pub(super) struct Loaded {
     pub(super) signalled: u32,
     /// `NRestarts`.
     pub(super) restarts: u32,
+    /// When the interval of its start limit began, and how often it was started since.
+    pub(super) starts: Option<(Instant, u32)>,
     /// Changes with every change of state, so that what was scheduled for an earlier state becomes void.
     pub(super) epoch: u64,
 }
@@ -87,6 +99,7 @@ impl Loaded {
             end: None,
             signalled: 0,
             restarts: 0,
+            starts: None,
             epoch: 0,
         }
     }
@@ -325,6 +338,15 @@ impl Host {
             unit.epoch = self.sequence;
         }
         self.changed(name);
+    }
+
+    /// A unit hasn't failed any more, and was never started.
+    pub(super) fn reset_failed(&mut self, name: &UnitName) {
+        let Some(unit) = self.units.get_mut(name).filter(|_| !self.refused.contains(name)) else { return };
+        (unit.starts, unit.end, unit.restarts) = (None, None, 0);
+        if unit.active == "failed" {
+            self.set_state(name, "inactive", "dead");
+        }
     }
 
     pub(super) fn own(&mut self, name: &UnitName) {

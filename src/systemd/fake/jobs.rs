@@ -163,6 +163,11 @@ impl Host {
             self.set_state(name, "active", sub);
             return self.finish(name, "done");
         }
+        if self.has_hit_start_limit(name) {
+            self.note(Some(name), What::Failed);
+            self.set_state(name, "failed", "failed");
+            return self.finish(name, "failed");
+        }
         let count = self.activations.entry(name.clone()).or_default();
         *count += 1;
         let policy = (self.options.policy)(name, *count);
@@ -186,6 +191,16 @@ impl Host {
             Outcome::Fail => self.plan(name, behaviour.start, Next::Died(End::Exited)),
             Outcome::Succeed | Outcome::Die(_) => self.plan(name, behaviour.start, Next::Started),
         }
+    }
+
+    /// Count a start, unless it is one too many.
+    fn has_hit_start_limit(&mut self, name: &UnitName) -> bool {
+        let Some(unit) = self.units.get_mut(name) else { return false };
+        let Some((burst, interval)) = unit.definition.start_limit else { return false };
+        let now = Instant::now();
+        let (began, count) = unit.starts.filter(|(began, _)| now - *began < interval).unwrap_or((now, 0));
+        unit.starts = Some((began, count + 1));
+        count >= burst
     }
 
     fn begin_stop(&mut self, name: &UnitName) {

@@ -116,7 +116,36 @@ fn a_unit_that_failed_is_started_again() {
     world.settle();
     let text = noted(&mut world, PLAIN, "changed");
     world.assign("a.service", with_file(&text, 2));
-    assert_eq!(world.settle(), ["install a.service", "start a.service"]);
+    assert_eq!(world.settle(), ["install a.service", "reset-failed a.service", "start a.service"]);
+}
+
+/// What systemd counts is about the file that it has read.
+#[test]
+fn failures_are_forgotten_when_all_else_is_ready_for_the_start() {
+    let mut world = World::new();
+    world.assign("a.service", with_file(PLAIN, 1));
+    world.settle();
+    world.running.remove(&unit("a.service"));
+    world.troubled.insert(unit("a.service"), (ActiveState::Failed, "failed"));
+    world.signal(&["a.service"]);
+    world.settle();
+    world.assign("a.service", with_file(OTHER, 2));
+    world.input(Input::PassBegins);
+    let mut changes = Vec::new();
+    loop {
+        let action = world.state.next(world.at(), true);
+        match &action {
+            Action::Wait(_) => break,
+            Action::Install(_) => changes.push("install"),
+            Action::Reload => changes.push("reload"),
+            Action::ResetFailed(_) => changes.push("reset-failed"),
+            Action::Start(_) => changes.push("start"),
+            _ => {}
+        }
+        let outcome = world.carry_out(action);
+        world.input(outcome);
+    }
+    assert_eq!(changes, ["install", "reload", "reset-failed", "start"]);
 }
 
 /// A daemon that is killed at any step starts nothing again, whether the file is written by then or not.

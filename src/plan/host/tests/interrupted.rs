@@ -86,7 +86,7 @@ fn a_daemon_that_is_killed_before_a_reload_leaves_it_to_the_next_one() {
     assert!(matches!(change, Action::Install(_)), "{change:?}");
     let _ = world.carry_out(change);
     world.begin();
-    assert_eq!(world.settle(), ["start a.service"]);
+    assert_eq!(world.settle(), ["reset-failed a.service", "start a.service"]);
     let saved = world.saved.0.clone().unwrap();
     assert!(!saved[&unit("a.service")].reload, "once is enough");
 }

@@ -278,6 +278,17 @@ impl World {
                 }
                 Input::Stopped(ok(&names))
             }
+            Action::ResetFailed(names) => {
+                self.done.push(format!("reset-failed {}", list(&names)));
+                for name in &names {
+                    assert_eq!(
+                        self.troubled.remove(name).map(|(active, _)| active),
+                        Some(ActiveState::Failed),
+                        "{name}"
+                    );
+                }
+                Input::FailuresForgotten(ok(&names))
+            }
             Action::Start(names) => {
                 self.done.push(format!("start {}", list(&names)));
                 for name in &names {
