@@ -676,7 +676,7 @@ fn config() -> ProptestConfig {
     const CASES: u32 = 400;
     let asked = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { CASES };
-    ProptestConfig { cases, max_shrink_iters: 20_000, ..asked }
+    ProptestConfig { cases, max_shrink_iters: asked.max_shrink_iters.min(20_000), ..asked }
 }
 
 /// The keys after an engine crashed while a unit became global: its old placement, and an assignment elsewhere.

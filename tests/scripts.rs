@@ -39,7 +39,7 @@ fn scenarios_go_as_written() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// The first line that differs, with the lines before it.
+/// The first line that differs, with the lines before it, and the violations that the script didn't have.
 fn difference(name: &str, transcript: &str, expected: &str) -> Option<String> {
     if transcript == expected {
         return None;
@@ -48,5 +48,9 @@ fn difference(name: &str, transcript: &str, expected: &str) -> Option<String> {
     let at = got.iter().zip(&wanted).position(|(got, wanted)| got != wanted).unwrap_or(got.len().min(wanted.len()));
     let before = got[at.saturating_sub(5)..at].join("\n");
     let line = |lines: &[&str]| lines.get(at).map_or_else(|| "(the end)".to_owned(), |line| (*line).to_owned());
-    Some(format!("{name}: line {} differs\n{before}\n- {}\n+ {}", at + 1, line(&wanted), line(&got)))
+    let mut told = format!("{name}: line {} differs\n{before}\n- {}\n+ {}", at + 1, line(&wanted), line(&got));
+    for violation in got.iter().filter(|line| line.contains("VIOLATION") && !wanted.contains(line)) {
+        told += &format!("\n{violation}");
+    }
+    Some(told)
 }

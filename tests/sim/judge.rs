@@ -871,30 +871,43 @@ impl Facts {
     /// Whether, in a state from which the leader may have planned, and in which it was `asked` for, no more members of
     /// the set of `name` were away than may be, or `name` itself served nobody.
     fn keeps_budget(&self, name: &UnitName, before: usize, asked: &dyn Fn(&Cluster) -> bool) -> bool {
-        let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         let Some(set) = name.set() else { return true };
-        if past().any(|cluster| !serves(cluster, name)) {
+        // What the commit itself leads to is no state from which it was planned, but the same with what hosts were told
+        // before is: it has the reports since the commit that is remembered last.
+        let is_before = |cluster: &&Cluster| cluster.revision < self.cluster.revision;
+        let last = self.past.iter().map(|(.., cluster)| cluster).rfind(is_before);
+        let just_before = last.map(|last| {
+            let Cluster { schedule, placements, .. } = last.clone();
+            Cluster { schedule, placements, ..self.cluster.clone() }
+        });
+        let past = self.past[before..].iter().map(|(.., cluster)| cluster).filter(is_before);
+        let states: Vec<&Cluster> = past.chain(&just_before).filter(|cluster| asked(cluster)).collect();
+        // Also with the gates of the plan, which say what it should have.
+        let gated = |cluster: &Cluster| Cluster { gates: self.cluster.gates.clone(), ..cluster.clone() };
+        let is_up = |cluster: &Cluster| serves_as_wanted(cluster, name) && serves_as_wanted(&gated(cluster), name);
+        if !states.iter().all(|cluster| is_up(cluster)) {
             return true;
         }
+        let planned = |cluster: &Cluster| Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() };
         let holds = |cluster: &Cluster| {
             let Some(unit) = cluster.units.get(&set).filter(|unit| unit.replicas.is_some()) else { return true };
             let file = cluster.files.get(&unit.hash);
             let policy = file.and_then(|file| file.value.rollout.as_deref().cloned()).unwrap_or_default();
-            let members: Vec<&UnitName> = cluster.units.keys().filter(|name| name.number_in(&set).is_some()).collect();
+            let is_launched = |name: &UnitName| cluster.units[name].desired == Desired::Launched;
+            let members: Vec<&UnitName> =
+                cluster.units.keys().filter(|name| name.number_in(&set).is_some() && is_launched(name)).collect();
             let has_host = |name: &&&UnitName| {
                 cluster
                     .schedule
                     .iter()
                     .any(|(host, there)| cluster.machines.contains_key(host) && there.contains_key(**name))
             };
+            let after = planned(cluster);
             let away =
-                members.iter().filter(has_host).filter(|member| **member != name && !serves(cluster, member)).count();
+                members.iter().filter(has_host).filter(|member| **member != name && !serves(&after, member)).count();
             away < policy.parallel.at_least_one_of(members.len())
         };
-        let planned = |cluster: &Cluster| Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() };
-        // What the commit itself leads to is no state from which it was planned.
-        let is_before = |cluster: &&Cluster| cluster.revision < self.cluster.revision && asked(cluster);
-        past().filter(is_before).any(|cluster| holds(&planned(cluster)))
+        states.into_iter().any(holds)
     }
 
     /// Units may have been given other files.
@@ -1109,6 +1122,14 @@ fn is_tied(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
     let launched = cluster.units.get(name).is_some_and(|unit| unit.desired == Desired::Launched);
     let tied = cluster.constraints(name).is_some_and(|asked| asked.global || asked.machine_id.is_some());
     launched && tied && cluster.machines.contains_key(host) && fits(cluster, host, name, Stance::Arrive)
+}
+
+/// Whether a unit is up, with the file that it should have, and no start of it is to come.
+fn serves_as_wanted(cluster: &Cluster, name: &UnitName) -> bool {
+    let Some(unit) = effective(cluster).units.get(name).cloned() else { return false };
+    let is_told = |told: &Assignment| told.hash == unit.hash && told.generation == unit.generation;
+    let mut told = cluster.schedule.values().filter_map(|there| there.get(name));
+    told.any(|told| is_told(&told.value)) && serves(cluster, name)
 }
 
 /// Whether a unit is up on the host that it is assigned to, and ready.
