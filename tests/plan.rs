@@ -10,6 +10,8 @@
 mod forecast;
 #[path = "plan/pace.rs"]
 mod pace;
+#[path = "plan/pack.rs"]
+mod pack;
 #[path = "plan/rebalance.rs"]
 mod rebalance;
 
@@ -405,7 +407,7 @@ impl World {
     /// Live hosts carry out their assignments, and report it.
     fn hosts(&mut self, chosen: impl Fn(usize) -> bool) {
         let mut changes = Vec::new();
-        for at in (0..HOSTS).filter(|at| chosen(*at) && self.store.machines.contains_key(&host(*at))) {
+        for at in (0..pack::MANY).filter(|at| self.store.machines.contains_key(&host(*at)) && chosen(*at)) {
             let id = host(at);
             let empty = BTreeMap::new();
             let assignments = self.store.schedule.get(&id).unwrap_or(&empty);

@@ -68,15 +68,18 @@ pub(super) fn overcommit(cluster: &Cluster, kind: Kind) -> u32 {
 /// The larger share of what a host offers that is taken, in whole percent. All of it if it offers nothing.
 #[must_use]
 pub fn share(cluster: &Cluster, host: &MachineId, taken: Resources) -> u64 {
-    let of = |kind: Kind| {
-        let taken = taken.of(kind);
-        if taken == 0 {
-            return 0;
-        }
-        let percent = (u128::from(taken) * 100).checked_div(u128::from(offered(cluster, host, kind)));
-        percent.map_or(100, |percent| u64::try_from(percent).unwrap_or(u64::MAX))
-    };
-    Kind::ALL.into_iter().map(of).max().unwrap_or_default()
+    Kind::ALL.into_iter().map(|kind| share_of(cluster, host, kind, taken)).max().unwrap_or_default()
+}
+
+/// The same of one kind.
+#[must_use]
+pub fn share_of(cluster: &Cluster, host: &MachineId, kind: Kind, taken: Resources) -> u64 {
+    let taken = taken.of(kind);
+    if taken == 0 {
+        return 0;
+    }
+    let percent = (u128::from(taken) * 100).checked_div(u128::from(offered(cluster, host, kind)));
+    percent.map_or(100, |percent| u64::try_from(percent).unwrap_or(u64::MAX))
 }
 
 /// Whether a host says that it runs a unit.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::model::name::{MachineId, UnitName};
+use crate::model::resources::Resources;
 use crate::model::rule::Rule;
 use crate::model::settings::Order;
 use crate::model::unit::Target;
@@ -13,7 +14,9 @@ use crate::model::unit::Target;
 use super::super::fit::{Question, Stance, View, first_violation, is_effective};
 use super::decision::Because;
 use super::dirty::Rescan;
+use super::index::order::Trying;
 use super::index::ports::asked;
+use super::index::rooms::Need;
 use super::index::{Indexed, Member, Node};
 use super::reasons::InfeasibleCache;
 use super::score::Ranking;
@@ -86,6 +89,21 @@ impl<'a> Indexed<'a> {
         }
     }
 
+    /// The same, without looking at full hosts one by one. A host is full for a unit that isn't there if it has less
+    /// left than the group takes; what those of its members take whose gates may name other files isn't counted.
+    pub(super) fn trying(&self, group: &[UnitName]) -> Trying {
+        if self.order(group) == Order::Spread {
+            return Trying::Best;
+        }
+        let ungated = group.iter().filter(|unit| !self.cluster.gates.contains_key(*unit));
+        let takes = ungated.filter_map(|unit| self.constraints(unit)).map(|known| known.resources);
+        let amount = takes.fold(Resources::default(), Resources::with);
+        let assigned = group.iter().filter_map(|unit| self.index.nodes.get(unit)).flat_map(|node| &node.hosts);
+        let running = group.iter().flat_map(|unit| self.cluster.reports(unit)).map(|(host, _)| host);
+        let there = assigned.chain(running).filter_map(|host| self.index.hosts.place(host)).collect();
+        Trying::Fullest(Need { amount, there })
+    }
+
     /// The live hosts that run members of `group`, those with the most members first. A unit without an assignment
     /// runs only where the store has lost its record: there it is taken over without a restart, and on any other host
     /// it would run twice.
@@ -109,8 +127,8 @@ impl<'a> Indexed<'a> {
     /// Candidate hosts, in the order in which they are tried: those that satisfy the most selective constraint of the
     /// group, and their number.
     pub(super) fn candidates<'b>(&'b self, members: &[Member<'b>], group: &[UnitName]) -> Candidates<'b> {
-        let (index, order) = (self.index, self.order(group));
-        let mut best: Ranked<'b> = ordered(index.hosts.all(), order);
+        let (index, order, trying) = (self.index, self.order(group), self.trying(group));
+        let mut best: Ranked<'b> = Box::new(index.hosts.in_order(&trying));
         let mut fewest = index.hosts.len();
         for constraints in members.iter().filter_map(|(_, node)| node.constraints.as_ref()) {
             if let Some(wanted) = &constraints.machine_id {
@@ -129,7 +147,7 @@ impl<'a> Indexed<'a> {
                     best = self.in_order(hosts.into_iter().flatten(), order);
                 }
             }
-            let with_metadata = index.hosts.with_metadata(constraints, order);
+            let with_metadata = index.hosts.with_metadata(constraints, &trying);
             if let Some((count, hosts)) = with_metadata.filter(|(count, _)| *count < fewest) {
                 fewest = count;
                 best = Box::new(hosts);

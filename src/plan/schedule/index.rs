@@ -6,9 +6,11 @@ pub(super) mod crowds;
 pub(super) mod hosts;
 mod mixed;
 mod naming;
+pub(super) mod order;
 pub(super) mod patterns;
 pub(super) mod ports;
 mod references;
+pub(super) mod rooms;
 pub(super) mod sets;
 mod taken;
 mod view;
@@ -25,7 +27,6 @@ use crate::model::placement::limits::MAX_PLANNED_PATTERNS;
 use crate::model::unit::Placement;
 
 use super::super::fit::{Eligible, View as _, live_at};
-use super::score::Load;
 use amounts::Amounts;
 use crowds::Crowds;
 use hosts::Hosts;
@@ -128,7 +129,7 @@ impl Index {
     pub(super) fn of(cluster: &Cluster, left_out: BTreeMap<UnitName, UnitHash>) -> Self {
         let mut index = Self { left_out, texts: References::to_texts(cluster), ..Self::default() };
         for host in cluster.machines.keys() {
-            index.hosts.changed(cluster, host, Load::default());
+            index.hosts.changed(cluster, host, index.filled(cluster, host));
         }
         index.hold_files_of_gates(cluster);
         for name in cluster.units.keys() {
@@ -142,7 +143,7 @@ impl Index {
                     index.crowds.live_changed(cluster, name, host, true);
                 }
             }
-            index.hosts.loaded(host, index.load(cluster, host));
+            index.hosts.loaded(host, index.filled(cluster, host));
         }
         for (name, placement) in &cluster.placements {
             index.placement_changed(name, Some(&placement.value));
@@ -152,7 +153,7 @@ impl Index {
 
     /// A host was added or removed, its metadata changed, or it was cordoned or no longer is.
     pub(super) fn host_changed(&mut self, cluster: &Cluster, host: &MachineId) {
-        self.hosts.changed(cluster, host, self.load(cluster, host));
+        self.hosts.changed(cluster, host, self.filled(cluster, host));
         self.crowds.host_changed(cluster, host);
         self.eligible.clear();
     }
@@ -297,7 +298,7 @@ impl Index {
         self.assigned.changed(before, after);
         if before.is_some() != after.is_some() {
             let there = after.is_some();
-            self.hosts.loaded(host, self.load(cluster, host));
+            self.hosts.loaded(host, self.filled(cluster, host));
             self.sets.assignment_changed(name, host, there);
             let Self { nodes, conflicts, replaces, ports, .. } = self;
             let node = node(nodes, conflicts, replaces, name);

@@ -24,6 +24,15 @@ pub(super) struct Score {
     pub(super) host: MachineId,
 }
 
+/// Where hosts are in a ranking that are equally full: whether they are cordoned, and the share that is taken of them.
+pub(super) type Place = (bool, u64);
+
+impl Score {
+    pub(super) fn place(&self) -> Place {
+        (self.cordoned, self.load.share)
+    }
+}
+
 /// Hosts, best first.
 pub(super) type Ranking = BTreeSet<Score>;
 

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::preference::{Crowd, Preferences, Spread, Wanted};
-use crate::model::settings::Order;
 
 use super::super::fit::preferred::Distance;
 use super::super::fit::{View, metadata_value};
 use super::decision::Because;
+use super::index::order::Trying;
 use super::index::sets::Beside;
 use super::index::{Indexed, Node};
 
@@ -31,7 +31,7 @@ pub(super) struct Wishes<'a> {
     prefers: &'a [Wanted],
     spread: Option<Spreading<'a>>,
     /// In which order hosts are tried that are equally good.
-    order: Order,
+    trying: Trying,
 }
 
 /// `Spread=` of the leader.
@@ -47,18 +47,18 @@ impl<'a> Wishes<'a> {
     /// Those of a group, whose first unit leads; `None` if it has none.
     pub(super) fn of(view: Indexed<'a>, group: &[UnitName], members: &[(&UnitName, &'a Node)]) -> Option<Self> {
         let beside = view.index.sets.beside(group);
-        let order = view.order(group);
+        let trying = view.trying(group);
         let leader = members.first().filter(|(name, _)| Some(*name) == group.first());
         let preferences = leader.and_then(|(_, node)| node.constraints.as_ref()?.preferences.as_deref());
         let Some((preferences, (leader, node))) = preferences.zip(leader) else {
             let (avoids, spread) = (Vec::new(), None);
-            return beside.is_some().then_some(Self { view, beside, avoids, prefers: &[], spread, order });
+            return beside.is_some().then_some(Self { view, beside, avoids, prefers: &[], spread, trying });
         };
         let Preferences { spread, avoids, prefers, .. } = preferences;
         let on = |glob| view.index.crowds.on(&Crowd::Matching(glob));
         let avoids = avoids.iter().cloned().filter_map(on).collect();
         let spread = spread.as_ref().and_then(|spread| Spreading::of(view, (leader, node), spread));
-        let wishes = Self { view, beside, avoids, prefers, spread, order };
+        let wishes = Self { view, beside, avoids, prefers, spread, trying };
         (wishes.spread.is_some() || !wishes.is_plain()).then_some(wishes)
     }
 
@@ -86,7 +86,7 @@ impl<'a> Wishes<'a> {
             if spreading.most.is_some_and(|most| there > most) {
                 break;
             }
-            let of_values = || self.view.index.hosts.of_values(&spreading.spread.key, values, self.order);
+            let of_values = || self.view.index.hosts.of_values(&spreading.spread.key, values, &self.trying);
             let fewer = values.len() <= MERGED && of_values().is_some_and(|(other, _)| other < count);
             let host = if fewer {
                 let ranked = || -> Ranked<'b> { of_values().map_or_else(ranked, |(_, hosts)| Box::new(hosts)) };

@@ -9,6 +9,8 @@ use crate::model::resources::Resources;
 
 use super::super::super::fit::resources::{Taken, declared, share, taken_on};
 use super::super::score::{Load, Score};
+use super::hosts::Filled;
+use super::rooms::Free;
 use super::{Index, put};
 
 /// The amounts.
@@ -87,10 +89,10 @@ impl Index {
         put(&mut self.amounts.declaring, name, declares);
     }
 
-    /// Every host offers another share of what it has.
+    /// Every host offers another share of what it has, or units are packed from now on, or no longer.
     pub(in super::super) fn offers_changed(&mut self, cluster: &Cluster) {
-        for host in self.amounts.on.keys() {
-            self.hosts.loaded(host, load(cluster, &self.amounts, host));
+        for host in cluster.machines.keys() {
+            self.hosts.loaded(host, self.filled(cluster, host));
         }
     }
 
@@ -102,32 +104,37 @@ impl Index {
         }
         let recount = self.amounts.count(cluster, unit, host);
         if recount != Recount::Same {
-            self.hosts.loaded(host, self.load(cluster, host));
+            self.hosts.loaded(host, self.filled(cluster, host));
         }
         recount
     }
 
     /// The hosts of which something else is taken than is counted: none, unless there is a bug.
     pub(in super::super) fn miscounted(&self, cluster: &Cluster) -> impl Iterator<Item = MachineId> {
-        let hosts: BTreeSet<&MachineId> = cluster.schedule.keys().chain(self.amounts.on.keys()).collect();
-        let is_wrong = |host: &&MachineId| taken_on(cluster, host) != self.amounts.on(host);
+        let hosts = cluster.schedule.keys().chain(self.amounts.on.keys()).chain(cluster.machines.keys());
+        let hosts: BTreeSet<&MachineId> = hosts.collect();
+        let is_wrong = |host: &&MachineId| {
+            let is_ranked = || self.hosts.has(host, self.filled(cluster, host));
+            taken_on(cluster, host) != self.amounts.on(host) || cluster.machines.contains_key(*host) && !is_ranked()
+        };
         hosts.into_iter().filter(is_wrong).cloned().collect::<Vec<_>>().into_iter()
     }
 
     /// How much there is on a host.
     pub(in super::super) fn load(&self, cluster: &Cluster, host: &MachineId) -> Load {
-        load(cluster, &self.amounts, host)
+        let taken = self.amounts.on(host).amount;
+        let share = if taken.is_none() { 0 } else { share(cluster, host, taken) };
+        Load { share, units: cluster.schedule.get(host).map_or(0, BTreeMap::len) }
+    }
+
+    /// The same, and how much is free.
+    pub(super) fn filled(&self, cluster: &Cluster, host: &MachineId) -> Filled {
+        let free = Free::of(cluster, host, self.amounts.on(host).amount);
+        Filled { load: self.load(cluster, host), free }
     }
 
     /// How good a host is.
     pub(in super::super) fn score(&self, cluster: &Cluster, host: &MachineId) -> Score {
         Score { cordoned: cluster.is_closed(host), load: self.load(cluster, host), host: host.clone() }
     }
-}
-
-/// How much there is on a host.
-fn load(cluster: &Cluster, amounts: &Amounts, host: &MachineId) -> Load {
-    let taken = amounts.on(host).amount;
-    let share = if taken.is_none() { 0 } else { share(cluster, host, taken) };
-    Load { share, units: cluster.schedule.get(host).map_or(0, BTreeMap::len) }
 }

@@ -1,17 +1,16 @@
 //! Live hosts by load, the best first: all of them, and those with the metadata that some unit requires. Owns the order
 //! in which hosts are tried; must never decide whether one fits.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, btree_set};
-use std::iter::{Peekable, Rev};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
 use crate::model::placement::{Condition, Constraints, Test};
-use crate::model::settings::Order;
 
 use super::super::super::fit::{Eligible, metadata_value};
-use super::super::score::{Load, Ranking, Score};
+use super::super::score::{Load, Place, Ranking, Score};
+use super::order::{Merge, Ranked, Trying, Way};
+use super::rooms::{Free, Rooms};
 
 /// For how many conditions the hosts are ranked. Each assignment changes the place of its host in all of these
 /// rankings; with more conditions, the hosts are tried one after another.
@@ -30,6 +29,16 @@ pub(in super::super) struct Hosts {
     /// How many of them have a ranking.
     ranked: usize,
     known: BTreeMap<MachineId, Known>,
+    /// What is free on them, if the cluster packs units.
+    rooms: Option<Rooms>,
+}
+
+/// How much there is on a host, and how much is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in super::super) struct Filled {
+    pub(in super::super) load: Load,
+    /// `None` unless the cluster packs units.
+    pub(in super::super) free: Option<Free>,
 }
 
 /// A condition.
@@ -45,14 +54,14 @@ struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Known {
     cordoned: bool,
-    load: Load,
+    filled: Filled,
     values: Vec<(String, String)>,
 }
 
 impl Known {
     /// Where the rankings have the host.
     fn score(&self, host: &MachineId) -> Score {
-        Score { cordoned: self.cordoned, load: self.load, host: host.clone() }
+        Score { cordoned: self.cordoned, load: self.filled.load, host: host.clone() }
     }
 }
 
@@ -115,9 +124,10 @@ impl Hosts {
     }
 
     /// A host was added or removed, its metadata changed, or it was cordoned or no longer is.
-    pub(in super::super) fn changed(&mut self, cluster: &Cluster, host: &MachineId, load: Load) {
+    pub(in super::super) fn changed(&mut self, cluster: &Cluster, host: &MachineId, filled: Filled) {
         if let Some(known) = self.known.remove(host) {
             let place = known.score(host);
+            self.moved(Some((place.place(), known.filled.free)), None);
             self.all.remove(&place);
             for (key, value) in &known.values {
                 let Some(values) = self.by_value.get_mut(key) else { continue };
@@ -133,9 +143,10 @@ impl Hosts {
         }
         if cluster.machines.contains_key(host) {
             let cordoned = cluster.is_closed(host);
-            let score = Score { cordoned, load, host: host.clone() };
+            let score = Score { cordoned, load: filled.load, host: host.clone() };
+            self.moved(None, Some((score.place(), filled.free)));
             self.all.insert(score.clone());
-            self.known.insert(host.clone(), Known { cordoned, load, values: Vec::new() });
+            self.known.insert(host.clone(), Known { cordoned, filled, values: Vec::new() });
             for key in self.asked.keys().cloned().collect::<Vec<_>>() {
                 self.enter_value(cluster, host, &key);
             }
@@ -147,11 +158,16 @@ impl Hosts {
         }
     }
 
-    /// A host has another load.
-    pub(in super::super) fn loaded(&mut self, host: &MachineId, load: Load) {
-        let Some(known) = self.known.get_mut(host).filter(|known| known.load != load) else { return };
-        let place = known.score(host);
-        known.load = load;
+    /// A host has another load, or something else is free on it.
+    pub(in super::super) fn loaded(&mut self, host: &MachineId, filled: Filled) {
+        let Some(known) = self.known.get_mut(host).filter(|known| known.filled != filled) else { return };
+        let (place, before, load) = (known.score(host), known.filled, filled.load);
+        known.filled = filled;
+        if before.free.is_some() || filled.free.is_some() {
+            let place = (place.place(), (place.cordoned, load.share));
+            self.moved(Some((place.0, before.free)), Some((place.1, filled.free)));
+        }
+        let Some(known) = self.known.get(host).filter(|_| before.load != load) else { return };
         let shift = |ranking: &mut Ranking| {
             ranking.remove(&place);
             ranking.insert(Score { load, ..place.clone() });
@@ -167,6 +183,35 @@ impl Hosts {
                 shift(ranking);
             }
         }
+    }
+
+    /// What is free on a host, at this place, is known or not.
+    fn moved(&mut self, before: Option<(Place, Option<Free>)>, after: Option<(Place, Option<Free>)>) {
+        for (known, comes) in [(before, false), (after, true)] {
+            let Some((place, free)) = known.and_then(|(place, free)| Some((place, free?))) else { continue };
+            self.rooms.get_or_insert_default().changed(place, free, comes);
+        }
+        self.rooms.take_if(|rooms| rooms.is_empty());
+    }
+
+    /// Where the rankings have a host.
+    pub(in super::super) fn place(&self, host: &MachineId) -> Option<Place> {
+        self.known.get(host).map(|known| (known.cordoned, known.filled.load.share))
+    }
+
+    /// Whether what is known of a host agrees with this.
+    pub(in super::super) fn has(&self, host: &MachineId, filled: Filled) -> bool {
+        let is_known = |place| match (&self.rooms, filled.free) {
+            (Some(rooms), Some(free)) => rooms.has(place, free),
+            (rooms, free) => rooms.is_some() == free.is_some(),
+        };
+        let is_there = self.known.get(host).is_some_and(|known| known.filled == filled);
+        is_there && self.place(host).is_some_and(is_known)
+    }
+
+    /// All hosts, in the order in which they are tried.
+    pub(in super::super) fn in_order<'a>(&'a self, trying: &Trying) -> impl Iterator<Item = &'a MachineId> + use<'a> {
+        Way::of(&self.all, self.rooms.as_ref(), trying).map(Ranked::host)
     }
 
     /// All hosts.
@@ -185,7 +230,7 @@ impl Hosts {
     pub(in super::super) fn with_metadata<'a>(
         &'a self,
         constraints: &'a Constraints,
-        order: Order,
+        trying: &Trying,
     ) -> Option<(usize, Merge<'a>)> {
         let rankings = |(key, wanted): (&'a String, &'a BTreeSet<String>)| {
             let values = self.by_value.get(key);
@@ -197,7 +242,7 @@ impl Hosts {
         let conditions = constraints.conditions.iter().filter_map(ranked).map(|ranking| (ranking.len(), vec![ranking]));
         let (count, found) =
             constraints.metadata.iter().map(rankings).chain(conditions).min_by_key(|(count, _)| *count)?;
-        Some((count, Merge::of(found, order)))
+        Some((count, self.merge(found, trying)))
     }
 
     /// The values of a key of the hosts that `fit`, as `fit::View` has them; `None` if the hosts aren't ranked by it.
@@ -216,7 +261,7 @@ impl Hosts {
         &self,
         key: &str,
         values: &BTreeSet<Option<String>>,
-        order: Order,
+        trying: &Trying,
     ) -> Option<(usize, Merge<'_>)> {
         let by_value = self.by_value.get(key);
         let mut rankings = Vec::new();
@@ -227,62 +272,17 @@ impl Hosts {
             }
         }
         let count = rankings.iter().map(|ranking| ranking.len()).sum();
-        Some((count, Merge::of(rankings, order)))
+        Some((count, self.merge(rankings, trying)))
+    }
+
+    fn merge<'a>(&'a self, rankings: Vec<&'a Ranking>, trying: &Trying) -> Merge<'a> {
+        Merge::of(rankings.into_iter().map(|ranking| Way::of(ranking, self.rooms.as_ref(), trying)))
     }
 }
 
 /// That a host doesn't have a key.
 fn missing(key: &str) -> Condition {
     Condition { key: key.into(), test: Test::Missing }
-}
-
-/// Several rankings merged into one.
-pub(in super::super) struct Merge<'a>(Vec<Peekable<Way<'a>>>);
-
-/// A ranking, from its beginning or from its end.
-enum Way<'a> {
-    Best(btree_set::Iter<'a, Score>),
-    Fullest(Rev<btree_set::Iter<'a, Score>>),
-}
-
-impl<'a> Merge<'a> {
-    fn of(rankings: Vec<&'a Ranking>, order: Order) -> Self {
-        let way = |ranking: &'a Ranking| match order {
-            Order::Spread => Way::Best(ranking.iter()),
-            Order::Pack => Way::Fullest(ranking.iter().rev()),
-        };
-        Self(rankings.into_iter().map(|ranking| way(ranking).peekable()).collect())
-    }
-}
-
-impl<'a> Iterator for Way<'a> {
-    type Item = Ranked<'a>;
-
-    fn next(&mut self) -> Option<Ranked<'a>> {
-        match self {
-            Self::Best(scores) => scores.next().map(Ranked::Best),
-            Self::Fullest(scores) => scores.next().map(|score| Ranked::Fullest(Reverse(score))),
-        }
-    }
-}
-
-/// A host in the order of its ranking, the first is the smallest. All rankings that are merged have the same order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Ranked<'a> {
-    Best(&'a Score),
-    Fullest(Reverse<&'a Score>),
-}
-
-impl<'a> Iterator for Merge<'a> {
-    type Item = &'a MachineId;
-
-    fn next(&mut self) -> Option<&'a MachineId> {
-        let first = |(at, ranking): (usize, &mut Peekable<Way<'a>>)| ranking.peek().map(|ranked| (*ranked, at));
-        let (_, at) = self.0.iter_mut().enumerate().filter_map(first).min()?;
-        match self.0.get_mut(at)?.next()? {
-            Ranked::Best(score) | Ranked::Fullest(Reverse(score)) => Some(&score.host),
-        }
-    }
 }
 
 fn holds(cluster: &Cluster, host: &MachineId, condition: &Condition) -> bool {
