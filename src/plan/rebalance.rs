@@ -10,6 +10,7 @@
 //! at all. So a swap isn't found, nor what another move makes room for: that is for the next look.
 
 mod apart;
+mod levels;
 mod movable;
 #[cfg(test)]
 mod tests;
@@ -20,12 +21,14 @@ use std::fmt;
 
 use super::drain::group::{group_of, groups, leader_first, lives};
 use super::fit::metadata_value;
-use super::schedule::{Load, Merit, Scheduler};
+use super::schedule::{Merit, Scheduler};
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
+use crate::model::resources::Resources;
 use crate::model::settings::Order;
 use apart::{Apart, Others};
+use levels::Levels;
 use movable::Movable;
 
 /// The search ends after so many moves, whatever is left.
@@ -36,8 +39,10 @@ const MOST_MOVES: usize = 10_000;
 pub struct Rebalance {
     /// The first of the moves.
     pub moves: Vec<Relocation>,
-    /// How many there are in all.
+    /// How many there are in all, as far as the search went.
     pub all: usize,
+    /// Whether the search ended before everything was looked at.
+    pub ended_early: bool,
     /// How many units the registered hosts have now, and after these moves.
     pub hosts: BTreeMap<MachineId, (usize, usize)>,
 }
@@ -108,10 +113,11 @@ impl fmt::Display for Gain {
     }
 }
 
-/// What would move, of units that match one of `only`, or of all, and of that the first `limit` moves.
+/// What would move, of units that match one of `only`, or of all, and of that the first `limit` moves. The search ends
+/// early if it `is_enough`, which is asked before each attempt to move something.
 #[must_use]
-pub fn rebalance(scheduler: &Scheduler, only: &[Glob], limit: usize) -> Rebalance {
-    let mut search = Search::of(scheduler, only);
+pub fn rebalance(scheduler: &Scheduler, only: &[Glob], limit: usize, is_enough: &dyn Fn() -> bool) -> Rebalance {
+    let mut search = Search::of(scheduler, only, is_enough);
     search.run();
     search.found(scheduler, limit)
 }
@@ -132,11 +138,11 @@ struct Mobile {
     home: MachineId,
     /// Whether hosts may differ for them in more than their load.
     prefers: bool,
-    /// Whether they take memory or CPU.
-    takes: bool,
+    /// The least share of any host that they take, if they take memory or CPU.
+    takes: Option<u64>,
 }
 
-struct Search {
+struct Search<'a> {
     /// All units where they are, and also where they would be: what must fit.
     now: Scheduler,
     /// All units where they would be: what is compared.
@@ -144,22 +150,29 @@ struct Search {
     apart: Apart,
     mobiles: Vec<Mobile>,
     by_home: BTreeMap<MachineId, BTreeSet<usize>>,
-    /// Those that would move, in this order, and what is better there.
-    moved: Vec<(usize, Gain)>,
+    /// Those that would move, by when that was found, and what is better there.
+    moved: BTreeMap<usize, (usize, Gain)>,
+    /// When it was found of each of them.
+    found: BTreeMap<usize, usize>,
     /// The hosts that take part.
     open: BTreeSet<MachineId>,
+    levels: Levels,
     packs: bool,
-    left: usize,
+    /// How many moves there have been.
+    steps: usize,
+    is_enough: &'a dyn Fn() -> bool,
+    ended_early: bool,
 }
 
-impl Search {
-    fn of(scheduler: &Scheduler, only: &[Glob]) -> Self {
+impl<'a> Search<'a> {
+    fn of(scheduler: &Scheduler, only: &[Glob], is_enough: &'a dyn Fn() -> bool) -> Self {
         let cluster = scheduler.cluster();
         let is_open = |host: &MachineId| !cluster.is_closed(host);
         let hosts = cluster.machines.iter().filter(|(id, host)| !host.leaving && is_open(id));
         let open: BTreeSet<MachineId> = hosts.map(|(id, _)| id.clone()).collect();
         let matches = |unit: &UnitName| only.is_empty() || only.iter().any(|glob| glob.matches(unit.as_str()));
         let mut movable = Movable::of(scheduler);
+        let levels = Levels::of(scheduler, &open);
         let (mut apart, mut mobiles) = (Apart::default(), Vec::new());
         for home in cluster.machines.keys() {
             for group in groups(cluster, lives(cluster, home)) {
@@ -167,7 +180,7 @@ impl Search {
                 apart.declare(cluster, &group[0]);
                 apart.put(cluster, &group, home);
                 if open.contains(home) && group.iter().any(matches) && movable.may_move(&group, home) {
-                    mobiles.push(Mobile::of(cluster, group, home));
+                    mobiles.push(Mobile::of(cluster, group, home, &levels));
                 }
             }
         }
@@ -176,14 +189,28 @@ impl Search {
             by_home.entry(mobile.home.clone()).or_default().insert(at);
         }
         let packs = cluster.settings.order() == Order::Pack;
-        let (now, then, moved) = (scheduler.clone(), scheduler.clone(), Vec::new());
-        let mut search = Self { now, then, apart, mobiles, by_home, moved, open, packs, left: MOST_MOVES };
-        search.suppose_asked(scheduler);
-        search
+        let (now, then) = (scheduler.clone(), scheduler.clone());
+        let (moved, found, steps, ended_early) = Default::default();
+        let search = Self {
+            now,
+            then,
+            apart,
+            mobiles,
+            by_home,
+            moved,
+            found,
+            open,
+            levels,
+            packs,
+            steps,
+            is_enough,
+            ended_early,
+        };
+        search.suppose_asked(scheduler)
     }
 
     /// What was asked before is as if it had been done.
-    fn suppose_asked(&mut self, scheduler: &Scheduler) {
+    fn suppose_asked(mut self, scheduler: &Scheduler) -> Self {
         let cluster = scheduler.cluster();
         let sent = scheduler
             .on_their_way()
@@ -199,7 +226,20 @@ impl Search {
             self.apart.put(cluster, &group, &to);
             self.then.suppose(&group, &to);
             self.now.suppose(&group, &to);
+            self.changed([&home, &to]);
         }
+        self
+    }
+
+    /// There is something else on these hosts.
+    fn changed(&mut self, hosts: [&MachineId; 2]) {
+        hosts.into_iter().for_each(|host| self.levels.changed(host, self.then.load(host)));
+    }
+
+    /// Whether the search is to end now.
+    fn is_over(&mut self) -> bool {
+        self.ended_early = self.ended_early || self.steps == MOST_MOVES || (self.is_enough)();
+        self.ended_early
     }
 
     /// Preferences come first; what follows from them, and from the load, may open others.
@@ -212,7 +252,7 @@ impl Search {
             while self.level() {
                 any = true;
             }
-            if !any || self.left == 0 {
+            if !any || self.ended_early {
                 return;
             }
         }
@@ -229,54 +269,71 @@ impl Search {
         if self.packs {
             return false;
         }
-        let load = |host: &MachineId| self.then.load(host);
-        let fewest = self.open.iter().map(|host| load(host).units).min().unwrap_or_default();
-        let mut full: Vec<(Reverse<Load>, MachineId)> =
-            self.by_home.keys().map(|host| (Reverse(load(host)), host.clone())).collect();
-        full.sort();
-        for (Reverse(Load { units, .. }), host) in full {
-            let mut there: Vec<usize> = self.by_home.get(&host).into_iter().flatten().copied().collect();
+        let mut at = self.levels.next(None);
+        while let Some(full) = at {
+            let (Reverse(load), host) = &full;
+            let mut there: Vec<usize> = self.by_home.get(host).into_iter().flatten().copied().collect();
+            let may_be_emptier = |at: &usize| {
+                let Mobile { group, takes, .. } = &self.mobiles[*at];
+                self.levels.may_be_emptier(*load, group.len(), *takes)
+            };
+            there.retain(may_be_emptier);
             // The fewer are restarted, the better.
             there.sort_by_key(|at| self.mobiles[*at].group.len());
-            for at in there {
-                let mobile = &self.mobiles[at];
-                let is_worth_a_look = mobile.takes || fewest + mobile.group.len() < units;
-                if is_worth_a_look && self.relocate(at, By::Load) {
-                    return true;
-                }
+            if there.into_iter().any(|at| self.relocate(at, By::Load)) {
+                return true;
             }
+            at = self.levels.next(Some(&full)).filter(|_| !self.ended_early);
         }
         false
     }
 
     /// Move a group to the best host that is better than its own. Returns whether there is one.
     fn relocate(&mut self, at: usize, by: By) -> bool {
-        if self.left == 0 {
+        if self.is_over() {
             return false;
         }
-        let Mobile { group, first, home, .. } = &self.mobiles[at];
+        let Mobile { group, first, home, takes, .. } = &self.mobiles[at];
         let (group, first, home) = (group.clone(), first.clone(), home.clone());
+        let below = match by {
+            By::Preference => None,
+            By::Load => self.levels.below(&home, group.len(), *takes),
+        };
+        self.then.prepare(&group);
+        if by == By::Preference && home == first && self.then.measure(&group).is_content(&home) {
+            return false;
+        }
         self.take_off(&group, &first, &home);
-        let found = self.better(&group, &first, &home, by);
+        let found = self.better(&group, (&first, &home), by, below);
         let Some((to, gain)) = found else {
             self.put(&group, &first, &home);
             return false;
         };
         self.put(&group, &first, &to);
-        self.left -= 1;
+        self.changed([&home, &to]);
         self.by_home.entry(home).or_default().remove(&at);
         self.by_home.entry(to.clone()).or_default().insert(at);
-        match self.moved.iter_mut().find(|(moved, _)| *moved == at) {
-            _ if to == first => self.moved.retain(|(moved, _)| *moved != at),
-            Some((_, known)) => *known = gain,
-            None => self.moved.push((at, gain)),
+        if to == first {
+            let found = self.found.remove(&at);
+            found.into_iter().for_each(|step| drop(self.moved.remove(&step)));
+        } else {
+            let step = *self.found.entry(at).or_insert(self.steps);
+            self.moved.insert(step, (at, gain));
         }
+        self.steps += 1;
         self.mobiles[at].home = to;
         true
     }
 
-    /// The best host that is better for units which are on none, and were on `home`.
-    fn better(&self, group: &[UnitName], first: &MachineId, home: &MachineId, by: By) -> Option<(MachineId, Gain)> {
+    /// The best host that is better for units which are on none, were on `home`, and are on `first` now. A better one
+    /// has less than the share `below` taken, if that is known.
+    fn better(
+        &self,
+        group: &[UnitName],
+        (first, home): (&MachineId, &MachineId),
+        by: By,
+        below: Option<u64>,
+    ) -> Option<(MachineId, Gain)> {
         let cluster = self.then.cluster();
         let measure = self.then.measure(group);
         let beside = self.apart.beside(group);
@@ -290,7 +347,7 @@ impl Search {
             let is_other = host != home && self.open.contains(host);
             is_other && is_better(host) && (host == first || self.now.fits_on(group, host))
         };
-        let to = self.then.best(group, &counts)?;
+        let to = self.then.best(group, below, &counts)?;
         let there = stand(&to);
         let gain = match by {
             By::Preference => preference(cluster, &group[0], (&there.merit, &to), (&here.merit, home)),
@@ -321,27 +378,28 @@ impl Search {
             let Mobile { group, first, home, .. } = &self.mobiles[at];
             Relocation { group: group.clone(), from: first.clone(), to: home.clone(), gain }
         };
-        let moves: Vec<Relocation> = self.moved.into_iter().take(limit).map(relocation).collect();
+        let moves: Vec<Relocation> = self.moved.into_values().take(limit).map(relocation).collect();
         let count = |host: &MachineId| scheduler.load(host).units;
         let hosts = scheduler.cluster().machines.keys().map(|host| (host.clone(), (count(host), count(host))));
         let mut hosts: BTreeMap<MachineId, (usize, usize)> = hosts.collect();
         for Relocation { group, from, to, .. } in &moves {
-            for (host, (_, then)) in hosts.iter_mut().filter(|(host, _)| *host == from || *host == to) {
-                *then = if host == to { *then + group.len() } else { then.saturating_sub(group.len()) };
-            }
+            hosts.get_mut(from).into_iter().for_each(|(_, then)| *then = then.saturating_sub(group.len()));
+            hosts.get_mut(to).into_iter().for_each(|(_, then)| *then += group.len());
         }
-        Rebalance { moves, all, hosts }
+        Rebalance { moves, all, ended_early: self.ended_early, hosts }
     }
 }
 
 impl Mobile {
-    fn of(cluster: &Cluster, group: Vec<UnitName>, home: &MachineId) -> Self {
+    fn of(cluster: &Cluster, group: Vec<UnitName>, home: &MachineId, levels: &Levels) -> Self {
         let constraints = |unit: &UnitName| cluster.constraints(unit);
         let is_set = |set: UnitName| cluster.units.get(&set).is_some_and(|record| record.replicas.is_some());
         let is_member = |unit: &UnitName| unit.set().is_some_and(is_set);
         let leads = constraints(&group[0]).is_some_and(|known| known.preferences.is_some());
-        let takes = |unit: &UnitName| constraints(unit).is_some_and(|known| !known.resources.is_none());
-        let (prefers, takes) = (leads || group.iter().any(is_member), group.iter().any(takes));
+        let takes = group.iter().filter_map(constraints).map(|known| known.resources);
+        let takes = takes.fold(Resources::default(), Resources::with);
+        let takes = (!takes.is_none()).then(|| levels.share(takes));
+        let prefers = leads || group.iter().any(is_member);
         Self { group, first: home.clone(), home: home.clone(), prefers, takes }
     }
 }

@@ -36,6 +36,7 @@ pub async fn looked<S: Store, T: Send + 'static>(
 }
 
 /// Which units would be better on other hosts, of those that match one of `only`, and of that the first `limit` moves.
+/// The search ends early if it `is_enough`.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Refused`].
@@ -43,10 +44,12 @@ pub async fn better<S: Store, T: Send + 'static>(
     reader: &Reader<S>,
     only: Vec<Glob>,
     limit: usize,
+    is_enough: impl Fn() -> bool + Send + 'static,
     of: impl FnOnce(&Cluster, Rebalance) -> T + Send + 'static,
 ) -> Result<T, Error> {
     let cluster = present(reader).await?;
-    scheduled(cluster, move |scheduler| of(scheduler.cluster(), rebalance(scheduler, &only, limit))).await
+    let work = move |scheduler: &Scheduler| of(scheduler.cluster(), rebalance(scheduler, &only, limit, &is_enough));
+    scheduled(cluster, work).await
 }
 
 /// Look at a cluster as it is scheduled, beside the runtime's thread.

@@ -8,6 +8,7 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod rebalance;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -43,16 +44,15 @@ fn main() {
         format!("Conflicts=s{service}@*\nMachineMetadata=zone=z{}", service % ZONES)
     });
     scenario("conflicts by specifier", reference, hosts, units, |_| "Conflicts=%p@*".into());
-    scenario("spread and operators", reference, hosts, units, |service| {
-        format!("Spread=zone\nMaxSkew=1\nMachineMetadata=zone!=z{} rack~r*", service % ZONES)
-    });
+    scenario("spread and operators", reference, hosts, units, spread);
     scenario("spread, operators, memory and CPU", reference, hosts, units, |service| {
-        let place = format!("Spread=zone\nMaxSkew=1\nMachineMetadata=zone!=z{} rack~r*", service % ZONES);
-        format!("{place}\nMemory={}M\nCPU={}%", 50 + service % 7 * 10, 10 + service % 5)
+        format!("{}\n{}", spread(service), amounts(service))
     });
-    scenario("memory and CPU, packed", reference, hosts, units, |service| {
-        format!("{PACKED}Memory={}M\nCPU={}%", 50 + service % 7 * 10, 10 + service % 5)
-    });
+    scenario("memory and CPU, packed", reference, hosts, units, |service| format!("{PACKED}{}", amounts(service)));
+    println!("\nevery tenth host is empty: a rebalance");
+    rebalance::scenario("no constraints", hosts, units, |_| String::new());
+    rebalance::scenario("memory and CPU", hosts, units, amounts);
+    rebalance::scenario("spread and operators", hosts, units, spread);
     println!("\na set is rolled out one member at a time");
     let looks = [10, 100, 1_000, 3_000].map(|members| (members, rollout::scenario(reference, members)));
     let [(_, ten), .., (_, thousand), _] = looks;
@@ -62,6 +62,14 @@ fn main() {
         rollout::planned(members);
     }
     println!("peak memory: {}", peak());
+}
+
+fn spread(service: usize) -> String {
+    format!("Spread=zone\nMaxSkew=1\nMachineMetadata=zone!=z{} rack~r*", service % ZONES)
+}
+
+fn amounts(service: usize) -> String {
+    format!("Memory={}M\nCPU={}%", 50 + service % 7 * 10, 10 + service % 5)
 }
 
 fn scenario(title: &str, reference: Duration, hosts: usize, units: usize, section: impl Fn(usize) -> String) {

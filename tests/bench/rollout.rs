@@ -157,7 +157,7 @@ impl World {
 }
 
 /// What hosts report that have carried out a plan.
-fn reports(plan: &Plan, revision: Revision) -> Vec<Change> {
+pub(super) fn reports(plan: &Plan, revision: Revision) -> Vec<Change> {
     let assigned = plan.decisions.iter().flat_map(|decision| {
         decision.assignments.iter().filter_map(|(host, write)| {
             let told = write.after.as_ref()?;

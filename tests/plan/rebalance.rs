@@ -76,7 +76,7 @@ impl World {
     }
 
     fn rebalance(&self, limit: usize) -> Rebalance {
-        rebalance(&self.scheduler, &[], limit)
+        rebalance(&self.scheduler, &[], limit, &|| false)
     }
 
     /// Each move is of units that may be moved, and goes to a host that fits all of them as they are now.

@@ -603,7 +603,7 @@ impl World {
         gate::apply(&mut cluster);
         let scheduler = Scheduler::new(cluster);
         let cluster = scheduler.cluster();
-        let Rebalance { mut moves, all, .. } = rebalance(&scheduler, &[], limit);
+        let Rebalance { mut moves, all, .. } = rebalance(&scheduler, &[], limit, &|| false);
         // What was written past the daemons is removed only as long as nobody has changed it.
         moves.retain(|it| it.group.iter().all(|unit| unit.as_str() != forge::UNIT));
         let name = |host: &MachineId| cluster.hostname(host).unwrap_or(host.short()).to_owned();

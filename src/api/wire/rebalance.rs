@@ -15,6 +15,9 @@ pub struct RebalanceView {
     pub moves: Vec<BetterHost>,
     /// How many moves there are in all.
     pub all: usize,
+    /// Whether the search had to end before everything was looked at, so that there may be more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended_early: bool,
     /// The registered hosts, sorted by id.
     pub hosts: Vec<HostUnits>,
 }

@@ -88,7 +88,9 @@ fn targets(moves: &[BetterHost]) -> BTreeMap<UnitName, MachineId> {
 /// How many units the hosts have that change, now and then, and the moves.
 fn shown(found: &RebalanceView, width: Option<usize>, colours: bool) -> String {
     if found.moves.is_empty() {
-        return "nothing would be better on another host\n".to_owned();
+        let nothing = "nothing would be better on another host";
+        let early = "nothing was found before the search had to end: name units to look at no others";
+        return format!("{}\n", if found.ended_early { early } else { nothing });
     }
     let mut changing: Vec<&HostUnits> = found.hosts.iter().filter(|host| host.now != host.then).collect();
     changing.sort_by(|one, other| natural(&one.machine.name(), &other.machine.name()));
@@ -107,6 +109,9 @@ fn shown(found: &RebalanceView, width: Option<usize>, colours: bool) -> String {
     let more = found.all.saturating_sub(found.moves.len());
     if more > 0 {
         lines.push(format!("{} in all, {} of them now (--max-moves)", count(found.all, "move"), found.moves.len()));
+    }
+    if found.ended_early {
+        lines.push("the search had to end, so there may be more: ask again when these have moved".to_owned());
     }
     let lines: Vec<Vec<Cell>> = lines.iter().map(|line| vec![Cell::plain(line)]).collect();
     let moves: Vec<Vec<Cell>> = found.moves.iter().map(one).collect();
@@ -179,6 +184,9 @@ mod tests {
              hello.service  n2 -> n4  units 1 < 29\n"
         );
         assert!(!shown(&view(2, 2), Some(80), false).contains("in all"));
+        let early = |moves| shown(&RebalanceView { ended_early: true, ..view(moves, moves) }, Some(100), false);
+        assert!(early(2).contains("\nthe search had to end, so there may be more: ask again when these have moved\n"));
+        assert_eq!(early(0), "nothing was found before the search had to end: name units to look at no others\n");
         assert_eq!(shown(&view(0, 0), Some(80), false), "nothing would be better on another host\n");
     }
 

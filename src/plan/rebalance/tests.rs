@@ -28,7 +28,7 @@ fn join(bench: &mut Bench, at: u64, metadata: &[(&str, &str)]) {
 }
 
 fn plan(bench: &Bench) -> Vec<String> {
-    shown(&rebalance(&bench.scheduler, &[], usize::MAX).moves, bench)
+    shown(&rebalance(&bench.scheduler, &[], usize::MAX, &|| false).moves, bench)
 }
 
 fn shown(moves: &[Relocation], bench: &Bench) -> Vec<String> {
@@ -54,8 +54,8 @@ fn ask(bench: &mut Bench, moves: &[Relocation]) {
 
 /// Carry out all moves: a second look finds none, and each unit is where it was to go.
 fn carry_out(bench: &mut Bench) {
-    let Rebalance { moves, all, hosts } = rebalance(&bench.scheduler, &[], usize::MAX);
-    assert_eq!(moves.len(), all);
+    let Rebalance { moves, all, ended_early, hosts } = rebalance(&bench.scheduler, &[], usize::MAX, &|| false);
+    assert_eq!((moves.len(), ended_early), (all, false));
     ask(bench, &moves);
     assert_eq!(plan(bench), [""; 0], "what was asked is as if it had been done");
     bench.settle();
@@ -84,17 +84,28 @@ fn an_empty_host_gets_units_until_the_difference_is_less_than_two() {
     let mut bench = bench(2, &PLAIN, 1);
     let moves = ["a.service n1 -> n3: units 1 < 4", "c.service n1 -> n3: units 2 < 3"];
     assert_eq!(plan(&bench), moves);
-    let first = rebalance(&bench.scheduler, &[], 1);
+    let first = rebalance(&bench.scheduler, &[], 1, &|| false);
     assert_eq!((shown(&first.moves, &bench), first.all), (vec![moves[0].to_owned()], 2));
     assert_eq!(first.hosts.into_values().collect::<Vec<_>>(), [(4, 3), (3, 3), (0, 1)]);
     carry_out(&mut bench);
     assert_eq!([1, 2, 3].map(|at| bench.on(at).len()), [2, 3, 2]);
 }
 
+/// What was found until then is moved, and that there may be more is said.
+#[test]
+fn a_search_that_has_to_end_has_the_first_moves() {
+    let bench = bench(2, &PLAIN, 1);
+    let asked = std::cell::Cell::new(0);
+    let twice = || asked.replace(asked.get() + 1) > 0;
+    let Rebalance { moves, all, ended_early, .. } = rebalance(&bench.scheduler, &[], 9, &twice);
+    assert_eq!((shown(&moves, &bench), all), (vec!["a.service n1 -> n3: units 1 < 4".to_owned()], 1));
+    assert!(ended_early);
+}
+
 #[test]
 fn only_units_that_match_move() {
     let bench = bench(2, &PLAIN, 1);
-    let only = |glob: &str| shown(&rebalance(&bench.scheduler, &[glob.parse().unwrap()], 9).moves, &bench);
+    let only = |glob: &str| shown(&rebalance(&bench.scheduler, &[glob.parse().unwrap()], 9, &|| false).moves, &bench);
     assert_eq!(only("c.*"), ["c.service n1 -> n3: units 1 < 4"]);
     assert_eq!(only("x*"), [""; 0]);
 }
@@ -167,7 +178,7 @@ fn what_is_not_well_stays_and_so_does_its_set() {
     bench.scheduler.apply(Change::Report(name("w@2.service"), id(1), form, Some(report)));
     let only: [Glob; 1] = ["w@*".parse().unwrap()];
     assert_eq!(
-        rebalance(&bench.scheduler, &only, 9),
+        rebalance(&bench.scheduler, &only, 9, &|| false),
         Rebalance { hosts: [(id(1), (4, 4)), (id(2), (0, 0))].into(), ..Rebalance::default() }
     );
     let loaded = Unit { desired: Desired::Loaded, ..bench.scheduler.cluster().units[&name("a.service")].clone() };
@@ -183,7 +194,8 @@ fn hosts_that_get_no_new_units_take_no_part() {
     assert_eq!(plan(&bench), [""; 0]);
     bench.drain(3, None);
     bench.drain(2, drain(|_| ()));
-    let from: Vec<MachineId> = rebalance(&bench.scheduler, &[], 9).moves.into_iter().map(|it| it.from).collect();
+    let moves = rebalance(&bench.scheduler, &[], 9, &|| false).moves;
+    let from: Vec<MachineId> = moves.into_iter().map(|it| it.from).collect();
     assert_eq!(from, [id(1), id(1)]);
 }
 

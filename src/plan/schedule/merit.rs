@@ -39,6 +39,11 @@ impl Scheduler {
         group.iter().for_each(|unit| self.set_assignment(host, unit, None));
     }
 
+    /// Remember what is the same for all hosts, to measure them for these units.
+    pub fn prepare(&mut self, group: &[UnitName]) {
+        group.iter().for_each(|unit| self.index.find_eligible(&self.cluster, unit));
+    }
+
     /// How good hosts are for these units, of which the first one leads.
     #[must_use]
     pub fn measure(&self, group: &[UnitName]) -> Measure<'_> {
@@ -57,6 +62,13 @@ impl Scheduler {
 }
 
 impl Measure<'_> {
+    /// Whether no other host that fits can be preferred to this one, while the units are on it. Not known of several
+    /// units, which count for each other.
+    #[must_use]
+    pub fn is_content(&self, host: &MachineId) -> bool {
+        self.wishes.as_ref().is_none_or(|wishes| self.units == 1 && wishes.are_fulfilled(host))
+    }
+
     /// How good this host is.
     #[must_use]
     pub fn merit(&self, host: &MachineId) -> Merit {

@@ -7,6 +7,7 @@ use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target};
 
 use super::Scheduler;
+use super::wishes::Candidates;
 
 impl Scheduler {
     /// The best host for units that are on `home` together and leave it: the one that they are to return to, if any.
@@ -15,16 +16,26 @@ impl Scheduler {
         if let Some(host) = self.way_back(group).filter(|host| host != home) {
             return Some(host);
         }
-        self.untried(group, home).or_else(|| self.best(group, &|host| host != home))
+        self.untried(group, home).or_else(|| self.best(group, None, &|host| host != home))
     }
 
-    /// The best of the hosts for which `counts` holds and that fit these units.
+    /// The best of the hosts for which `counts` holds and that fit these units. It holds for none of which as much as
+    /// the share `below` is taken, if that is given; which hosts are tried first must be those with the least load.
     #[must_use]
-    pub fn best(&self, group: &[UnitName], counts: &dyn Fn(&MachineId) -> bool) -> Option<MachineId> {
+    pub fn best(
+        &self,
+        group: &[UnitName],
+        below: Option<u64>,
+        counts: &dyn Fn(&MachineId) -> bool,
+    ) -> Option<MachineId> {
         let view = self.view();
         let members = view.members(group);
         let fits = |host: &MachineId| counts(host) && view.group_violation(&members, host, group).is_none();
-        let ranked = || view.candidates(&members, group);
+        let ranked = || -> Candidates<'_> {
+            let (count, hosts) = view.candidates(&members, group);
+            let Some(below) = below else { return (count, hosts) };
+            (count, Box::new(hosts.take_while(move |host| self.load(host).share < below)))
+        };
         view.preferred(group, &members, &ranked, &fits).map(|(host, _)| host)
     }
 

@@ -29,7 +29,7 @@ impl Scheduler {
     #[must_use]
     pub fn untried(&self, group: &[UnitName], home: &MachineId) -> Option<MachineId> {
         let avoided = self.avoided(group);
-        self.best(group, &|host| host != home && !avoided.contains(host))
+        self.best(group, None, &|host| host != home && !avoided.contains(host))
     }
 
     /// Units are to leave their host together in the next round, because `unit` of them has failed there.

@@ -126,6 +126,14 @@ impl<'a> Wishes<'a> {
         (Distance { spread, avoided: self.avoided(host), missed: self.missed(host).collect() }, beside)
     }
 
+    /// Whether none is left open on a host that has the only unit of the group. It is counted as a member of its set.
+    pub(super) fn are_fulfilled(&self, host: &MachineId) -> bool {
+        let least = self.spread.as_ref().and_then(|spreading| spreading.groups.keys().next().copied());
+        let (Distance { spread, avoided, missed }, _) = self.distance(host);
+        let own = usize::from(self.beside.is_some());
+        spread <= least.unwrap_or_default() && avoided <= own && !missed.contains(&true)
+    }
+
     fn because(&self, host: &MachineId) -> Because {
         let avoided = self.avoided(host);
         if self.prefers.is_empty() && self.avoids.is_empty() {

@@ -2,10 +2,12 @@
 //! them. Changes nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use tokio::time::Instant;
 
 use crate::api::server::error::Failure;
 use crate::api::server::extract::query;
@@ -22,6 +24,9 @@ use super::globs;
 /// How many moves are shown if nothing is said of it.
 const MOVES: usize = 10;
 
+/// The search ends when it has had its turn for so long: a request may take 5 s.
+const SEARCH: Duration = Duration::from_secs(3);
+
 pub(super) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<RebalanceView>, Failure> {
     let (limits, names): (Vec<_>, Vec<_>) = query(&uri)?.into_iter().partition(|(key, _)| key == "max_moves");
     let only = globs(names, "; `name` and `max_moves` are known")?;
@@ -32,17 +37,21 @@ pub(super) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result
     }?;
     // It takes a copy of the cluster, and time of a processor.
     let turn = Arc::clone(&api.planning).lock_owned().await;
+    let end = Instant::now() + SEARCH;
     let show = move |cluster: &Cluster, found: Rebalance| (view(cluster, found), turn).0;
-    let view = drains::better(&api.reader, only, limit, show).await.map_err(|error| api.failed(&error))?;
+    let view = drains::better(&api.reader, only, limit, move || Instant::now() >= end, show)
+        .await
+        .map_err(|error| api.failed(&error))?;
     Ok(Json(view))
 }
 
 fn view(cluster: &Cluster, found: Rebalance) -> RebalanceView {
-    let Rebalance { moves, all, hosts } = found;
+    let Rebalance { moves, all, ended_early, hosts } = found;
     let better = |Relocation { group, from, to, gain }: Relocation| {
         let (from, to) = (machine_ref(cluster, &from), machine_ref(cluster, &to));
         BetterHost { units: group, from, to, why: gain.to_string() }
     };
     let units = |(host, (now, then))| HostUnits { machine: machine_ref(cluster, &host), now, then };
-    RebalanceView { moves: moves.into_iter().map(better).collect(), all, hosts: hosts.into_iter().map(units).collect() }
+    let (moves, hosts) = (moves.into_iter().map(better).collect(), hosts.into_iter().map(units).collect());
+    RebalanceView { moves, all, ended_early, hosts }
 }
