@@ -35,6 +35,8 @@ pub struct Seen {
     pub stopped: bool,
     /// Whether to retry a start that failed because another unit's file was missing.
     pub retry: bool,
+    /// Whether what was carried out last is said to lack a file that isn't assigned any more.
+    pub lacks_another: bool,
 }
 
 /// An assignment that was carried out.
@@ -127,11 +129,15 @@ pub fn next(assignment: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     if seen.done.is_some_and(|done| done.rewrites == Some(assignment.generation)) {
         return Some(Step::Record);
     }
-    if seen.done.is_some_and(|done| done.generation == assignment.generation && done.target == assignment.target) {
-        return (seen.retry && assignment.target == Target::Launched).then_some(Step::Start);
+    let is_done = |done: Done| done.generation == assignment.generation && done.target == assignment.target;
+    let restarts = is_to_restart(assignment, seen);
+    match (seen.done.is_some_and(is_done), seen.lacks_another) {
+        (true, false) => return (seen.retry && assignment.target == Target::Launched).then_some(Step::Start),
+        (true, true) if !restarts => return Some(Step::Record),
+        _ => {}
     }
     match assignment.target {
-        Target::Launched if is_to_restart(assignment, seen) => stopped(seen, Step::Start),
+        Target::Launched if restarts => stopped(seen, Step::Start),
         Target::Launched => Some(Step::Start),
         // Only units that were launched by an assignment are stopped: one that another unit pulled in keeps running.
         _ if seen.done.is_some_and(|done| done.target == Target::Launched) => stopped(seen, Step::Record),

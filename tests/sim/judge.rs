@@ -890,6 +890,8 @@ impl Facts {
         }
         let planned = |cluster: &Cluster| Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() };
         let holds = |cluster: &Cluster| {
+            // Spares are members as well.
+            let cluster = &*effective(cluster);
             let Some(unit) = cluster.units.get(&set).filter(|unit| unit.replicas.is_some()) else { return true };
             let file = cluster.files.get(&unit.hash);
             let policy = file.and_then(|file| file.value.rollout.as_deref().cloned()).unwrap_or_default();

@@ -82,6 +82,7 @@ impl HostState {
         if let Some(executed) = noted {
             executed.generation = asked.unwrap_or_default();
             executed.error = Some(line(&error));
+            executed.lacks = unit.assignment.as_ref().map(|assignment| assignment.hash.clone());
             self.unsaved.executed = true;
         } else if unit.has_another_file() {
             return self.back_off(&name, &error, now);
@@ -98,7 +99,7 @@ impl HostState {
         let noted = unit.executed.as_mut().filter(|executed| generation.is_some() && executed.rewrites == generation);
         let Some(executed) = noted else { return false };
         executed.generation = generation.unwrap_or_default();
-        (executed.rewrites, executed.error) = (None, None);
+        (executed.rewrites, executed.error, executed.lacks) = (None, None, None);
         self.dirty.insert(name.clone());
         self.unsaved.executed = true;
         true

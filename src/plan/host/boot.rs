@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::name::UnitName;
+use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::systemd::{ActiveState, JobResult};
 use crate::model::unit::{Assignment, Target};
@@ -27,6 +27,9 @@ pub struct Executed {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The error was that this file couldn't be had; what was carried out before still is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<UnitHash>,
     /// The error was that a dependency's unit file doesn't exist yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missing: bool,
@@ -62,6 +65,7 @@ impl Executed {
             restart: None,
             result: None,
             error: None,
+            lacks: None,
             missing: false,
             returning: false,
             follows: BTreeSet::new(),

@@ -229,8 +229,10 @@ impl HostState {
         let executed = |unit: &Unit| unit.executed.as_ref().is_some_and(|executed| !executed.undone);
         let is_executed = self.units.get(name).is_some_and(executed);
         self.back_off(name, error, now);
-        if let Some(executed) = self.units.get_mut(name).and_then(|unit| unit.executed.as_mut()) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        if let Some(executed) = &mut unit.executed {
             executed.undone = !is_executed;
+            executed.lacks = unit.assignment.as_ref().map(|assignment| assignment.hash.clone());
         }
     }
 

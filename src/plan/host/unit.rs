@@ -243,6 +243,12 @@ impl Unit {
         down && !(ends && self.state.active == ActiveState::Inactive && !refused)
     }
 
+    /// Whether its error is about a file that isn't assigned any more.
+    fn lacks_another(&self) -> bool {
+        let lacks = self.executed.as_ref().and_then(|executed| executed.lacks.as_ref());
+        lacks.zip(self.assignment.as_ref()).is_some_and(|(lacks, assignment)| *lacks != assignment.hash)
+    }
+
     /// The input of `converge`.
     pub(super) fn seen(&self) -> Seen {
         let done = self.executed.as_ref().map(|executed| {
@@ -261,6 +267,7 @@ impl Unit {
             done,
             stopped: asked.is_some() && self.stopped_for == asked,
             retry: self.retry,
+            lacks_another: self.lacks_another(),
         }
     }
 

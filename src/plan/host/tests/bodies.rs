@@ -210,25 +210,42 @@ fn a_unit_whose_new_file_cannot_be_written_runs_on() {
     assert!(world.pass().is_some(), "it is tried again");
     assert!(world.done.is_empty(), "{:?}", world.done);
     assert_eq!(world.reports[&unit("a.service")].error.as_deref(), Some("No space left on device"));
-    // It goes back to the file that it has, and nothing is done for that either.
-    world.assign("a.service", with_file(PLAIN, 3));
-    world.settle();
-    assert_eq!((world.runs(), world.reports[&unit("a.service")].error.as_deref()), (vec!["a.service"], None));
-    world.assign("a.service", with_file(OTHER, 4));
+    // It goes back to the file that it has, as its gate says, of the same generation. Nothing is done for that either.
+    for (at, restarts) in [(3, false), (4, true)] {
+        world.assign("a.service", with_file(OTHER, at));
+        world.pass();
+        assert_eq!(world.reports[&unit("a.service")].error.as_deref(), Some("No space left on device"));
+        if restarts {
+            world.begin();
+        }
+        world.assign("a.service", with_file(PLAIN, at));
+        world.pass();
+        assert_eq!(world.reports[&unit("a.service")].error, None, "{restarts}");
+    }
+    assert_eq!(world.runs(), ["a.service"]);
+    world.done.clear();
+    // A restart that was asked for with the other file is yet to be done.
+    let restart = |text| Assignment { restart: Some(Revision(5)), ..with_file(text, 5) };
+    world.assign("a.service", restart(OTHER));
+    world.pass();
+    world.assign("a.service", restart(PLAIN));
+    assert_eq!(world.settle(), ["stop a.service", "start a.service"]);
+    assert_eq!(world.reports[&unit("a.service")].error, None);
+    world.assign("a.service", with_file(OTHER, 8));
     world.pass();
     world.full = false;
     assert_eq!(world.settle(), ["stop a.service", "install a.service", "start a.service"]);
     // Nothing is started for a file with the same body either.
     world.full = true;
-    world.assign("a.service", with_file(PLAIN, 5));
+    world.assign("a.service", with_file(PLAIN, 9));
     world.pass();
     let same = format!("{OTHER}[X-Note]\nWhy=other\n");
     world.texts.insert(hash(&same), same.clone());
-    world.assign("a.service", with_file(&same, 6));
+    world.assign("a.service", with_file(&same, 10));
     assert_eq!(world.settle(), ["install a.service"]);
     // A stop that was asked for needs no file.
     world.full = true;
-    world.assign("a.service", assignment(PLAIN, Target::Loaded, 7));
+    world.assign("a.service", assignment(PLAIN, Target::Loaded, 11));
     assert_eq!(world.settle()[0], "stop a.service");
 }
 
