@@ -130,14 +130,13 @@ pub fn next(assignment: Option<&Assignment>, seen: &Seen) -> Option<Step> {
         return Some(Step::Record);
     }
     let is_done = |done: Done| done.generation == assignment.generation && done.target == assignment.target;
-    let restarts = is_to_restart(assignment, seen);
     match (seen.done.is_some_and(is_done), seen.lacks_another) {
         (true, false) => return (seen.retry && assignment.target == Target::Launched).then_some(Step::Start),
-        (true, true) if !restarts => return Some(Step::Record),
+        (true, true) if !is_to_restart(assignment, seen) => return Some(Step::Record),
         _ => {}
     }
     match assignment.target {
-        Target::Launched if restarts => stopped(seen, Step::Start),
+        Target::Launched if is_to_restart(assignment, seen) => stopped(seen, Step::Start),
         Target::Launched => Some(Step::Start),
         // Only units that were launched by an assignment are stopped: one that another unit pulled in keeps running.
         _ if seen.done.is_some_and(|done| done.target == Target::Launched) => stopped(seen, Step::Record),

@@ -61,7 +61,8 @@ impl Look<'_> {
             let leaves = drained.get(home).and_then(|units| units.get(unit)) == Some(&Verdict::Leaves);
             if !self.cluster.is_to_return(unit, taken) {
                 self.found.insert(unit.clone(), Verdict::Stays(vec![unit.clone()]));
-            } else if !self.cluster.machines.contains_key(self.host) {
+            } else if [self.host, home].iter().any(|host| !self.cluster.machines.contains_key(*host)) {
+                // On its own host, if that is only cut off, it still runs.
                 self.found.insert(unit.clone(), Verdict::Waits(Wait::Away));
             } else if leaves || told.value.target == Target::Removed {
                 self.found.insert(unit.clone(), Verdict::Leaving);

@@ -157,6 +157,20 @@ fn a_host_that_is_away_gets_its_units_when_it_is_back() {
     assert_eq!(bench.on(1), ["a.service"]);
 }
 
+/// It may still run there: when it is started elsewhere is up to its `MoveAfterSec=`, and to the grace period.
+#[test]
+fn a_unit_does_not_return_from_a_host_that_is_away() {
+    let mut bench = drained(&[("a.service", "MoveAfterSec=1h")]);
+    let machine = bench.scheduler.cluster().machines[&id(2)].clone();
+    bench.scheduler.apply(Change::Machine(id(2), None));
+    restore(&mut bench, 1, 200, 10);
+    assert_eq!(returning(&bench, "a.service"), Some(Verdict::Waits(Wait::Away)));
+    assert_eq!(bench.step(), [""; 0]);
+    bench.scheduler.apply(Change::Machine(id(2), Some(machine)));
+    bench.settle();
+    assert_eq!(bench.on(1), ["a.service"]);
+}
+
 /// The leader has told them to leave, and they have yet to stop when the host is undrained.
 #[test]
 fn what_is_on_its_way_when_the_host_is_undrained_returns_too() {
