@@ -191,9 +191,16 @@ fn desired() -> impl Strategy<Value = Desired> {
     prop_oneof![1 => Just(Desired::Inactive), 1 => Just(Desired::Loaded), 6 => Just(Desired::Launched)]
 }
 
+/// A file. One whose units prefer something is taken more often than others: there are few of them.
+fn any_file() -> impl Strategy<Value = usize> {
+    let prefers = |text: &str| ["Spread=", "Avoids=", "MachinePrefers="].iter().any(|option| text.contains(option));
+    let preferring: Vec<usize> = (0..FILES.len()).filter(|at| prefers(FILES[*at])).collect();
+    prop_oneof![2 => 0..FILES.len(), 1 => proptest::sample::select(preferring)]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => (0..UNITS.len(), 0..FILES.len(), desired()).prop_map(|(u, f, d)| Op::Unit(u, f, d)),
+        8 => (0..UNITS.len(), any_file(), desired()).prop_map(|(u, f, d)| Op::Unit(u, f, d)),
         2 => (0..UNITS.len(), desired()).prop_map(|(u, d)| Op::Desire(u, d)),
         1 => (0..UNITS.len()).prop_map(Op::Restart),
         2 => (0..UNITS.len()).prop_map(Op::Destroy),
@@ -840,13 +847,16 @@ proptest! {
     #[test]
     fn a_new_unit_goes_to_the_best_host(
         ops in proptest::collection::vec(op(), 1..40),
-        of in 0..FILES.len(),
+        of in any_file(),
         new in prop_oneof![Just(3_usize), Just(8)],
         is_set in any::<bool>(),
+        hosts in proptest::collection::vec(0..4_usize, HOSTS),
     ) {
         const TEMPLATE: usize = 9;
         let mut world = World::new();
         ops.iter().for_each(|op| world.act(op));
+        // The more hosts there are to choose from, the sooner a wrong choice shows.
+        hosts.iter().enumerate().for_each(|(at, metadata)| world.act(&Op::Machine(at, *metadata)));
         if is_set {
             world.act(&Op::Unit(TEMPLATE, 1, Desired::Inactive));
         }
@@ -884,7 +894,7 @@ proptest! {
     #[test]
     fn a_failed_unit_goes_to_the_best_host_where_it_has_not(
         ops in proptest::collection::vec(op(), 1..40),
-        of in 0..FILES.len(),
+        of in any_file(),
         new in prop_oneof![Just(3_usize), Just(8)],
     ) {
         let mut world = World::new();
