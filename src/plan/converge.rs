@@ -129,11 +129,13 @@ pub fn next(assignment: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     if seen.done.is_some_and(|done| done.rewrites == Some(assignment.generation)) {
         return Some(Step::Record);
     }
-    let is_done = |done: Done| done.generation == assignment.generation && done.target == assignment.target;
-    match (seen.done.is_some_and(is_done), seen.lacks_another) {
-        (true, false) => return (seen.retry && assignment.target == Target::Launched).then_some(Step::Start),
-        (true, true) if !is_to_restart(assignment, seen) => return Some(Step::Record),
-        _ => {}
+    let carried_out = |done: Done| done.generation == assignment.generation && done.target == assignment.target;
+    let is_done = seen.done.is_some_and(carried_out);
+    if is_done && !seen.lacks_another {
+        return (seen.retry && assignment.target == Target::Launched).then_some(Step::Start);
+    }
+    if is_done && !is_to_restart(assignment, seen) {
+        return Some(Step::Record);
     }
     match assignment.target {
         Target::Launched if is_to_restart(assignment, seen) => stopped(seen, Step::Start),

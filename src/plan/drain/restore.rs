@@ -62,7 +62,7 @@ impl Look<'_> {
             if !self.cluster.is_to_return(unit, taken) {
                 self.found.insert(unit.clone(), Verdict::Stays(vec![unit.clone()]));
             } else if [self.host, home].iter().any(|host| !self.cluster.machines.contains_key(*host)) {
-                // On its own host, if that is only cut off, it still runs.
+                // Its own host may only be cut off, and still run it.
                 self.found.insert(unit.clone(), Verdict::Waits(Wait::Away));
             } else if leaves || told.value.target == Target::Removed {
                 self.found.insert(unit.clone(), Verdict::Leaving);
