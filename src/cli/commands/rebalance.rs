@@ -89,7 +89,7 @@ fn targets(moves: &[BetterHost]) -> BTreeMap<UnitName, MachineId> {
 fn shown(found: &RebalanceView, width: Option<usize>, colours: bool) -> String {
     if found.moves.is_empty() {
         let nothing = "nothing would be better on another host";
-        let early = "nothing was found before the search had to end: name units to look at no others";
+        let early = "the search had to end before it found anything: name units to look only at these";
         return format!("{}\n", if found.ended_early { early } else { nothing });
     }
     let mut changing: Vec<&HostUnits> = found.hosts.iter().filter(|host| host.now != host.then).collect();
@@ -186,7 +186,7 @@ mod tests {
         assert!(!shown(&view(2, 2), Some(80), false).contains("in all"));
         let early = |moves| shown(&RebalanceView { ended_early: true, ..view(moves, moves) }, Some(100), false);
         assert!(early(2).contains("\nthe search had to end, so there may be more: ask again when these have moved\n"));
-        assert_eq!(early(0), "nothing was found before the search had to end: name units to look at no others\n");
+        assert_eq!(early(0), "the search had to end before it found anything: name units to look only at these\n");
         assert_eq!(shown(&view(0, 0), Some(80), false), "nothing would be better on another host\n");
     }
 

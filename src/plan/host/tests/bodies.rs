@@ -105,8 +105,8 @@ fn the_lease_is_part_of_the_body() {
     assert_eq!(world.settle(), ["stop s.service", "install s.service", "hold the lease", "start s.service"]);
 }
 
-#[test]
-fn a_unit_that_failed_is_started_again() {
+/// `a.service` was started with the file `PLAIN`, and has failed.
+fn failed() -> World {
     let mut world = World::new();
     world.assign("a.service", with_file(PLAIN, 1));
     world.settle();
@@ -114,6 +114,12 @@ fn a_unit_that_failed_is_started_again() {
     world.troubled.insert(unit("a.service"), (ActiveState::Failed, "failed"));
     world.signal(&["a.service"]);
     world.settle();
+    world
+}
+
+#[test]
+fn a_unit_that_failed_is_started_again() {
+    let mut world = failed();
     let text = noted(&mut world, PLAIN, "changed");
     world.assign("a.service", with_file(&text, 2));
     assert_eq!(world.settle(), ["install a.service", "reset-failed a.service", "start a.service"]);
@@ -122,13 +128,7 @@ fn a_unit_that_failed_is_started_again() {
 /// What systemd counts is about the file that it has read.
 #[test]
 fn failures_are_forgotten_when_all_else_is_ready_for_the_start() {
-    let mut world = World::new();
-    world.assign("a.service", with_file(PLAIN, 1));
-    world.settle();
-    world.running.remove(&unit("a.service"));
-    world.troubled.insert(unit("a.service"), (ActiveState::Failed, "failed"));
-    world.signal(&["a.service"]);
-    world.settle();
+    let mut world = failed();
     world.assign("a.service", with_file(OTHER, 2));
     world.input(Input::PassBegins);
     let mut changes = Vec::new();
