@@ -8,6 +8,7 @@ pub(super) mod complete;
 pub(super) mod context;
 pub(super) mod cordon;
 mod counted;
+mod course;
 pub(super) mod diff;
 pub(super) mod drain;
 pub(super) mod edit;

@@ -2,7 +2,6 @@
 //! when.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::api::client::ClientError;
 use crate::api::wire::{AskHosts, DrainOptions, DrainView, DrainWhat, DrainedUnit, HostAsk, MachineList, MachineView};
 use crate::cli::args::Drain;
+use crate::cli::commands::course::{Became, PAUSE, Seen};
 use crate::cli::commands::plan;
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::interrupted;
@@ -18,9 +18,6 @@ use crate::cli::input::{hosts, names};
 use crate::cli::output::people::count;
 use crate::cli::session::Session;
 use crate::model::name::{MachineId, UnitName};
-
-/// How often it is asked how far it is.
-pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// Run `drain`.
 pub(in crate::cli) async fn drain(session: &Session, args: &Drain) -> Result<Exit, Error> {
@@ -78,36 +75,6 @@ struct Watch<'a> {
     seen: BTreeMap<(MachineId, UnitName), Seen>,
 }
 
-/// What was seen of a unit that leaves a host, or comes back to it.
-#[derive(Default)]
-pub(super) struct Seen {
-    /// Since when it goes.
-    since: Option<Instant>,
-    /// What was said last of what it waits for.
-    said: String,
-    /// Whether all is said, and whether it is where it was to go.
-    pub(super) end: Option<bool>,
-}
-
-impl Seen {
-    /// Unit `name` goes now, or `waits` for something, or neither. Returns what there is to say.
-    pub(super) fn look(&mut self, name: &UnitName, goes: bool, waits: Option<&str>) -> Option<&str> {
-        self.end = None;
-        if goes {
-            self.since.get_or_insert_with(Instant::now);
-        }
-        let now = waits.map(|why| format!("  {name}  waits: {why}")).unwrap_or_default();
-        let is_news = self.said != now && !now.is_empty();
-        self.said = now;
-        is_news.then_some(self.said.as_str())
-    }
-
-    /// ` (2.3 s)`, if it is known how long it took.
-    pub(super) fn took(&self) -> String {
-        self.since.map(|since| format!(" ({:.1} s)", since.elapsed().as_secs_f64())).unwrap_or_default()
-    }
-}
-
 impl Watch<'_> {
     async fn run(mut self) -> Result<(Exit, Vec<serde_json::Value>), Error> {
         let mut interrupts = signal(SignalKind::interrupt()).ok();
@@ -144,7 +111,7 @@ impl Watch<'_> {
                     Err(error) => return Err(error.into()),
                 };
                 is_over &= is_over_with(self.globals, &units);
-                self.tell(host, &units).await?;
+                is_over &= self.tell(host, &units).await?;
                 left.push((host.clone(), units));
             }
             if is_over {
@@ -154,8 +121,8 @@ impl Watch<'_> {
         }
     }
 
-    /// Say what has happened since the last look.
-    async fn tell(&mut self, host: &MachineView, units: &[DrainedUnit]) -> Result<(), Error> {
+    /// Say what has happened since the last look. Returns whether it is known what has become of all that have left.
+    async fn tell(&mut self, host: &MachineView, units: &[DrainedUnit]) -> Result<bool, Error> {
         for unit in units {
             let seen = self.seen.entry((host.id.clone(), unit.name.clone())).or_default();
             let waits = unit.why.as_deref().filter(|_| unit.what == DrainWhat::Waits);
@@ -166,28 +133,26 @@ impl Watch<'_> {
         let left = self.seen.iter().filter(|(key, seen)| gone(key) && seen.end.is_none());
         let left: Vec<UnitName> = left.map(|((_, name), _)| name.clone()).collect();
         if left.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let patterns: Vec<String> = left.iter().map(names::exactly).collect();
         let now = self.session.client.units(&patterns).await?.units;
+        let mut all_said = true;
         for name in left {
             let Some(seen) = self.seen.get_mut(&(host.id.clone(), name.clone())) else { continue };
             let view = now.iter().find(|unit| unit.name == name);
-            let took = seen.took();
-            let line = match view {
-                Some(view) if view.machine.is_some() => {
-                    let to = view.machine.as_ref().map(|machine| machine.name()).unwrap_or_default();
-                    format!("  {name}  moved to {to}{took}")
+            let line = match seen.became(view, Instant::now()) {
+                Some(Became::On(machine)) => format!("  {name}  moved to {}{}", machine.name(), seen.took()),
+                Some(Became::Nowhere(why)) => format!("  {name}  {why}"),
+                None => {
+                    all_said = false;
+                    continue;
                 }
-                // Its host has stopped it, and it is about to be placed.
-                Some(view) if view.waiting.is_none() && !view.global => continue,
-                Some(view) => format!("  {name}  {}", view.waiting.as_deref().unwrap_or("left")),
-                None => format!("  {name}  destroyed"),
             };
             seen.end = Some(view.is_some());
             self.session.line(&line);
         }
-        Ok(())
+        Ok(all_said)
     }
 }
 

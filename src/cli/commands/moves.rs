@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::api::client::ClientError;
 use crate::api::wire::{MachineRef, MachineView, MoveUnits, MoveWhat, MovingUnit, UnitView};
 use crate::cli::args::Move;
-use crate::cli::commands::drain::{PAUSE, Seen};
+use crate::cli::commands::course::{Became, PAUSE, Seen};
 use crate::cli::commands::{members, plan};
 use crate::cli::error::{Error, Exit, Line};
 use crate::cli::follow::interrupted;
@@ -196,7 +196,8 @@ impl Watch<'_> {
         for name in gone {
             let Some(course) = self.units.get_mut(&name) else { continue };
             let view = now.iter().find(|unit| unit.name == name);
-            let Some(end) = end(view, &course.from, course.to.as_ref()) else { continue };
+            let Some(became) = course.seen.became(view, Instant::now()) else { continue };
+            let end = end(became, &course.from, course.to.as_ref());
             let took = if end.moved { course.seen.took() } else { String::new() };
             session.line(&format!("  {name}  {}{took}", end.what));
             course.end = Some(end);
@@ -214,23 +215,18 @@ fn printed(name: &UnitName, end: End) -> Value {
     }
 }
 
-/// What has become of a unit that isn't to move any more; `None` if it is about to be placed.
-fn end(unit: Option<&UnitView>, from: &MachineId, to: Option<&MachineId>) -> Option<End> {
-    let Some(unit) = unit else { return Some(End { moved: false, machine: None, what: "destroyed".into() }) };
-    match (&unit.machine, &unit.waiting) {
-        (Some(machine), _) => {
-            let moved = to.map_or(machine.id != *from, |to| machine.id == *to);
-            let what = match moved {
-                true => format!("moved to {}", machine.name()),
-                false => {
-                    format!("is on {}: something else was asked of it, or it fitted no other host", machine.name())
-                }
-            };
-            Some(End { moved, machine: Some(machine.clone()), what })
-        }
-        (None, Some(why)) => Some(End { moved: false, machine: None, what: why.clone() }),
-        (None, None) => None,
-    }
+/// How a unit has ended that was to leave host `from` for host `to`, or for any other one.
+fn end(became: Became<'_>, from: &MachineId, to: Option<&MachineId>) -> End {
+    let machine = match became {
+        Became::On(machine) => machine,
+        Became::Nowhere(why) => return End { moved: false, machine: None, what: why.to_owned() },
+    };
+    let moved = to.map_or(machine.id != *from, |to| machine.id == *to);
+    let what = match moved {
+        true => format!("moved to {}", machine.name()),
+        false => format!("is on {}: something else was asked of it, or it fitted no other host", machine.name()),
+    };
+    End { moved, machine: Some(machine.clone()), what }
 }
 
 #[cfg(test)]

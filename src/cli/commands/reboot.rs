@@ -12,7 +12,7 @@ use crate::api::wire::{
     AskHosts, AskReboots, DrainOptions, HostAsk, MachineList, MachineView, RebootStage, RebootView,
 };
 use crate::cli::args::Reboot;
-use crate::cli::commands::drain::PAUSE;
+use crate::cli::commands::course::PAUSE;
 use crate::cli::commands::plan;
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::interrupted;

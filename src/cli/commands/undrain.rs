@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::api::client::ClientError;
-use crate::api::wire::{
-    AskHosts, DrainOptions, HostAsk, MachineView, RestoreView, ReturnWhat, ReturningUnit, UnitView,
-};
+use crate::api::wire::{AskHosts, DrainOptions, HostAsk, MachineView, RestoreView, ReturnWhat, ReturningUnit};
 use crate::cli::args::Undrain;
-use crate::cli::commands::drain::{PAUSE, Seen};
+use crate::cli::commands::course::{Became, PAUSE, Seen};
 use crate::cli::commands::{plan, rebalance};
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::interrupted;
@@ -146,27 +144,20 @@ impl Watch<'_> {
         for name in gone {
             let Some(seen) = self.seen.get_mut(&(host.id.clone(), name.clone())) else { continue };
             let view = now.iter().find(|unit| unit.name == name);
-            let Some((what, is_back)) = end(host, view) else {
-                all_said = false;
-                continue;
+            let (what, is_back) = match seen.became(view, Instant::now()) {
+                Some(Became::On(machine)) if machine.id == host.id => ("is back".into(), true),
+                Some(Became::On(machine)) => (format!("is on {}, as it was changed since", machine.name()), false),
+                Some(Became::Nowhere(why)) => (why.to_owned(), false),
+                None => {
+                    all_said = false;
+                    continue;
+                }
             };
             let took = if is_back { seen.took() } else { String::new() };
             seen.end = Some(is_back);
             self.session.line(&format!("  {name}  {what}{took}"));
         }
         Ok(all_said)
-    }
-}
-
-/// What has become of a unit that isn't to come back any more, and whether it came back; `None` if it is about to be
-/// placed.
-fn end(host: &MachineView, unit: Option<&UnitView>) -> Option<(String, bool)> {
-    let Some(unit) = unit else { return Some(("destroyed".into(), false)) };
-    match (&unit.machine, &unit.waiting) {
-        (Some(machine), _) if machine.id == host.id => Some(("is back".into(), true)),
-        (Some(machine), _) => Some((format!("is on {}, as it was changed since", machine.name()), false)),
-        (None, Some(why)) => Some((why.clone(), false)),
-        (None, None) => None,
     }
 }
 
