@@ -127,6 +127,7 @@ fn an_installation_is_complete() {
         "usr/lib/systemd/system/fleetd-sidecar.socket",
         "usr/lib/systemd/system/fleetd.service",
         "usr/lib/systemd/system/fleetd.socket",
+        "usr/lib/systemd/system-preset/50-flotilla.preset",
         "usr/lib/sysusers.d/flotilla.conf",
         "usr/lib/tmpfiles.d/flotilla.conf",
         "usr/share/bash-completion/completions/fleet-sidecar",
@@ -198,6 +199,9 @@ fn an_installation_elsewhere_and_without_root_fits_together() {
         (&["--frobnicate"][..], "no option `--frobnicate`"),
         (&["--bindir", "/nowhere"], "build it first"),
         (&["--prefix"], "needs a directory"),
+        (&["--purge"], "--purge goes with --uninstall"),
+        (&["--uninstall", "--destdir", "/nowhere"], "--uninstall takes --prefix and --purge only"),
+        (&["--uninstall", "--prefix", "/nowhere"], "nothing is installed under /nowhere"),
     ] {
         let output = install(args);
         let (_, stderr) = text(&output);
