@@ -47,8 +47,13 @@ fn the_bill_of_materials_has_every_package_with_version_licence_and_hash() {
 
     // What the programs contain, and what only tests and builds need.
     let scope = |name: &str| text(&components.iter().find(|one| one["name"] == name).unwrap()["scope"]);
-    for (name, expected) in [("tokio", "required"), ("zbus", "required"), ("tempfile", "excluded"), ("cc", "excluded")]
-    {
+    for (name, expected) in [
+        ("tokio", "required"),
+        ("zbus", "required"),
+        ("openssl-src", "required"),
+        ("tempfile", "excluded"),
+        ("cc", "excluded"),
+    ] {
         assert_eq!(scope(name), expected, "{name}");
     }
     let needs = bom["dependencies"].as_array().unwrap();

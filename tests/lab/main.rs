@@ -23,6 +23,7 @@ mod misuse;
 #[allow(dead_code, reason = "shared with tests/import.rs")]
 #[path = "../import/fleet.rs"]
 mod old_fleet;
+mod packages;
 #[path = "../support/page.rs"]
 mod page;
 mod pages;
