@@ -14,6 +14,8 @@ mod pace;
 mod pack;
 #[path = "plan/rebalance.rs"]
 mod rebalance;
+#[path = "plan/skew.rs"]
+mod skew;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -45,7 +45,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl World {
-    fn join(&mut self, at: usize, which: usize) {
+    /// A host joins, in one of three zones.
+    pub(super) fn join(&mut self, at: usize, which: usize) {
         let zone = ["a", "b", "c"][at % 3];
         let (builtin, reserved) = if which < 4 { hardware(which) } else { Default::default() };
         let metadata = [("zone".to_owned(), zone.to_owned())].into();
@@ -53,8 +54,9 @@ impl World {
         self.commit([Change::Machine(host(at), Some(machine))]);
     }
 
-    fn submit(&mut self, unit: &UnitName, which: usize) {
-        let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{}\n", TAKES[which]);
+    /// A unit that should run, with this section of its file.
+    pub(super) fn submit(&mut self, unit: &UnitName, section: &str) {
+        let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         let (hash, revision) = (file.hash(), self.store.revision.next());
         let value = Arc::new(Constraints::parse(&file).unwrap());
@@ -81,7 +83,7 @@ proptest! {
             match step {
                 Step::Unit(which) => {
                     let unit: UnitName = format!("u{}@{at}.service", at % 3).parse().unwrap();
-                    world.submit(&unit, *which);
+                    world.submit(&unit, TAKES[*which]);
                     let best = best_host(&world.store, &unit, &BTreeSet::new());
                     world.plan_and_commit(usize::MAX);
                     prop_assert_eq!(world.store.placed_on(&unit), best.as_ref(), "{}", TAKES[*which]);
