@@ -546,10 +546,10 @@ mod tests {
 
     #[test]
     fn a_request_must_end_before_the_host_is_dead() {
-        let told = read("agent_ttl=5s\netcd_request_timeout=5").unwrap_err();
+        let refusal = read("agent_ttl=5s\netcd_request_timeout=5").unwrap_err();
         assert!(
-            told.starts_with("fleet.conf:2: etcd_request_timeout=5: must be shorter than agent_ttl (5 s): "),
-            "{told}"
+            refusal.starts_with("fleet.conf:2: etcd_request_timeout=5: must be shorter than agent_ttl (5 s): "),
+            "{refusal}"
         );
         assert!(read("etcd_request_timeout=10").is_err(), "agent_ttl's default counts too");
         // Keep-alives try a second member in time, however long a request may take.

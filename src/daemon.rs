@@ -149,7 +149,7 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
     let mut daemon = Daemon { settings, store, api, clock, machine, refused: watch::Sender::new(None) };
     let (agent, engine, refusal) = (roles.agent_status(), roles.engine_status(), daemon.refused.subscribe());
     let followed = Followed { store: S::NAME, agent, engine, refusal, health, outage, watched: watched.clone(), clock };
-    let told = tokio::spawn(notify::follow(followed, stop.clone()));
+    let notifying = tokio::spawn(notify::follow(followed, stop.clone()));
     notify::ready();
 
     let ended = loop {
@@ -175,7 +175,7 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
     if ended.is_none() && tokio::time::timeout(DRAIN_TIMEOUT, served).await.is_err() {
         tracing::warn!("requests in progress didn't end within {} s; abandoning them", DRAIN_TIMEOUT.as_secs());
     }
-    told.abort();
+    notifying.abort();
     match ended {
         None => Ok(()),
         Some((name, Ok(()))) => bail!("the {name} ended by itself"),

@@ -47,11 +47,11 @@ const RECONNECT_BACKOFF: Duration = Duration::from_secs(10);
 pub async fn run(arguments: Arguments, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
     let api = Api::new(Endpoint::list(&arguments.endpoint)?, &arguments.trust)?;
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let stopping = stop.clone();
     tokio::spawn(async move {
         shutdown.await;
         notify::stopping();
-        told.cancel();
+        stopping.cancel();
     });
     match arguments.command {
         Command::Announce(options) => announce::run(api, options, stop).await,

@@ -35,7 +35,7 @@ const FORMAT: u32 = 1;
 
 /// What the list says of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::cli) struct Entry {
+pub(in crate::cli) struct ListedUnit {
     /// Its desired state.
     pub(in crate::cli) desired: Desired,
     /// The hash of its file, as `list-unit-files` shows it.
@@ -68,14 +68,14 @@ pub(in crate::cli) struct Changes {
 #[derive(Serialize, Deserialize)]
 struct List {
     format: u32,
-    units: BTreeMap<UnitName, Entry>,
+    units: BTreeMap<UnitName, ListedUnit>,
 }
 
 /// What the folder lists, if an export can be written into it: nothing if it is new or empty.
 ///
 /// # Errors
 /// One line, if it is neither, nor the folder of an export.
-pub(in crate::cli) fn listed(folder: &Path) -> Result<BTreeMap<UnitName, Entry>, String> {
+pub(in crate::cli) fn listed(folder: &Path) -> Result<BTreeMap<UnitName, ListedUnit>, String> {
     match read_list(folder)? {
         Some(list) => Ok(list),
         None if is_empty(folder)? => Ok(BTreeMap::new()),
@@ -110,7 +110,7 @@ pub(in crate::cli) fn read(folder: &Path) -> Result<BTreeMap<UnitName, Saved>, V
 }
 
 /// The text of a unit, if it is the one that was exported.
-fn read_unit(path: &Path, entry: &Entry) -> Result<String, String> {
+fn read_unit(path: &Path, entry: &ListedUnit) -> Result<String, String> {
     let bytes = fs::read(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => format!("missing, though {LIST} lists it"),
         _ => error.to_string(),
@@ -130,7 +130,7 @@ fn read_unit(path: &Path, entry: &Entry) -> Result<String, String> {
 /// One line that names the file.
 pub(in crate::cli) fn write(
     folder: &Path,
-    list: BTreeMap<UnitName, Entry>,
+    list: BTreeMap<UnitName, ListedUnit>,
     texts: &BTreeMap<UnitName, String>,
 ) -> Result<Changes, String> {
     let mut changes = Changes::default();
@@ -151,7 +151,7 @@ pub(in crate::cli) fn write(
     Ok(changes)
 }
 
-fn read_list(folder: &Path) -> Result<Option<BTreeMap<UnitName, Entry>>, String> {
+fn read_list(folder: &Path) -> Result<Option<BTreeMap<UnitName, ListedUnit>>, String> {
     #[derive(Deserialize)]
     struct Format {
         format: u32,
@@ -218,8 +218,11 @@ mod tests {
     use super::*;
 
     /// The text of a unit, and its entry.
-    fn unit(desired: Desired, text: &str) -> (Entry, String) {
-        (Entry { desired, hash: UnitFile::parse(text.as_bytes()).unwrap().hash(), replicas: Some(3) }, text.to_owned())
+    fn unit(desired: Desired, text: &str) -> (ListedUnit, String) {
+        (
+            ListedUnit { desired, hash: UnitFile::parse(text.as_bytes()).unwrap().hash(), replicas: Some(3) },
+            text.to_owned(),
+        )
     }
 
     fn write_all(folder: &Path, units: &[(&str, Desired, &str)]) -> Result<Changes, String> {
@@ -296,7 +299,7 @@ mod tests {
         ] {
             fs::write(folder.join(LIST), list).unwrap();
             assert!(wrong(folder).contains(why), "{list}");
-            assert!(listed(folder).is_err_and(|told| told.contains(why)), "{list}");
+            assert!(listed(folder).is_err_and(|refusal| refusal.contains(why)), "{list}");
         }
     }
 }

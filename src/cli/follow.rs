@@ -25,7 +25,7 @@ use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::systemd::ActiveState;
 use display::Display;
-use tracked::{Aim, Tracked};
+use tracked::{Awaited, Tracked};
 
 /// How many failed units are shown with their last journal lines, and how many lines.
 const QUOTED: usize = 3;
@@ -71,8 +71,8 @@ pub(super) async fn wait(
     limit: Limit,
 ) -> Result<Vec<Ended>, ClientError> {
     let patterns = goals.iter().map(|goal| names::exactly(&goal.name)).collect();
-    let aims = goals.into_iter().map(|goal| (goal.name.clone(), Aim::Request(goal)));
-    Ok(Waiting::new(session, patterns, aims, revision, limit).run().await?.0)
+    let awaited = goals.into_iter().map(|goal| (goal.name.clone(), Awaited::Request(goal)));
+    Ok(Waiting::new(session, patterns, awaited, revision, limit).run().await?.0)
 }
 
 /// The units that are waited for by [`wait_for`].
@@ -97,8 +97,8 @@ pub(super) async fn wait_for(
     revision: Revision,
     limit: Limit,
 ) -> Result<(Vec<Ended>, End), ClientError> {
-    let aims = chosen.named.into_iter().map(|name| (name, Aim::State(state)));
-    let mut waiting = Waiting::new(session, chosen.patterns, aims, revision, limit);
+    let awaited = chosen.named.into_iter().map(|name| (name, Awaited::State(state)));
+    let mut waiting = Waiting::new(session, chosen.patterns, awaited, revision, limit);
     waiting.together = Some(state);
     waiting.run().await
 }
@@ -137,11 +137,11 @@ impl<'a> Waiting<'a> {
     fn new(
         session: &'a Session,
         patterns: Vec<String>,
-        aims: impl Iterator<Item = (UnitName, Aim)>,
+        awaited: impl Iterator<Item = (UnitName, Awaited)>,
         revision: Revision,
         limit: Limit,
     ) -> Self {
-        let tracked: Vec<Tracked> = aims.map(|(name, aim)| Tracked::new(name, aim)).collect();
+        let tracked: Vec<Tracked> = awaited.map(|(name, awaited)| Tracked::new(name, awaited)).collect();
         let index = tracked.iter().enumerate().map(|(index, one)| (one.name.clone(), index)).collect();
         let display = Display::begin();
         Self { session, patterns, tracked, index, together: None, revision, limit, synced: false, display }
@@ -173,7 +173,7 @@ impl<'a> Waiting<'a> {
             // Cancel-safe: `Follow::next` keeps its state, and the timer is computed again.
             tokio::select! {
                 news = watch.next() => match news {
-                    Ok(News::Begun) => self.tracked.iter_mut().for_each(|one| one.told = false),
+                    Ok(News::Begun) => self.tracked.iter_mut().for_each(|one| one.reported = false),
                     Ok(News::Line(line)) => if let Some(why) = self.take(line, operation) {
                         watch.reopen(unavailable(why))?;
                     },
@@ -217,7 +217,7 @@ impl<'a> Waiting<'a> {
             WatchLine::Synced(_) => {
                 self.synced = true;
                 for one in &mut self.tracked {
-                    if !one.told {
+                    if !one.reported {
                         (one.view, one.leaving) = (None, false);
                     }
                     one.judge();
@@ -232,11 +232,11 @@ impl<'a> Waiting<'a> {
         let here = view.is_some() || leaving;
         if let (Some(state), true, false) = (self.together, here, self.index.contains_key(name) || name.is_template()) {
             self.index.insert(name.clone(), self.tracked.len());
-            self.tracked.push(Tracked::new(name.clone(), Aim::State(state)));
+            self.tracked.push(Tracked::new(name.clone(), Awaited::State(state)));
         }
         let one = self.index.get(name).and_then(|index| self.tracked.get_mut(*index));
         if let Some(one) = one.filter(|one| one.end.is_none()) {
-            (one.view, one.leaving, one.told) = (view, leaving, true);
+            (one.view, one.leaving, one.reported) = (view, leaving, true);
             one.known |= here;
             if self.synced {
                 one.judge();
@@ -282,12 +282,14 @@ impl<'a> Waiting<'a> {
                 End::Failed(explain::unplaced(&one.name, one.operation(), why, detail.as_ref()))
             }
             Progress::Done | Progress::Settling | Progress::Waiting(_) | Progress::Idle(_) => {
-                match &one.aim {
-                    Aim::Request(goal) if one.waited || goal.changed => self.session.line(&explain::done(goal, view)),
-                    Aim::State(state) if *state != AwaitedState::Settled => {
+                match &one.awaited {
+                    Awaited::Request(goal) if one.waited || goal.changed => {
+                        self.session.line(&explain::done(goal, view))
+                    }
+                    Awaited::State(state) if *state != AwaitedState::Settled => {
                         self.session.line(&explain::reached(&one.name, state.as_str(), view));
                     }
-                    Aim::Request(_) | Aim::State(_) => {}
+                    Awaited::Request(_) | Awaited::State(_) => {}
                 }
                 End::Done
             }

@@ -153,7 +153,7 @@ pub(in crate::cli) async fn follow(
     let mut watch = Watched::new(session, &name, revision);
     let mut latest = view;
     loop {
-        if let Some(exit) = story.told(session, &latest, began.elapsed()).await {
+        if let Some(exit) = story.report(session, &latest, began.elapsed()).await {
             return Ok(Followed { exit, over: latest.phase.is_over() });
         }
         tokio::select! {
@@ -348,7 +348,7 @@ struct Seen {
 
 impl Story {
     /// Say what has happened since the last view. How following ends, if it does.
-    async fn told(&mut self, session: &Session, view: &RolloutView, time: Duration) -> Option<Exit> {
+    async fn report(&mut self, session: &Session, view: &RolloutView, time: Duration) -> Option<Exit> {
         let said = self.continued(view, time);
         said.iter().for_each(|line| session.line(line));
         if let Some(quote) = self.unquoted(view).filter(|_| !session.is_json()) {
@@ -420,9 +420,9 @@ impl Story {
         }
         let ended: Vec<&RolloutHook> = view.hooks.iter().filter(|hook| hook.took.is_some()).collect();
         // It may have been tried again.
-        let told = if begins { 0 } else { self.hooks.min(ended.len()) };
+        let reported = if begins { 0 } else { self.hooks.min(ended.len()) };
         self.hooks = ended.len();
-        ended[told..].iter().map(|ended| hook(ended)).collect()
+        ended[reported..].iter().map(|ended| hook(ended)).collect()
     }
 
     fn of_member(&mut self, view: &RolloutView, member: &RolloutMember, time: Duration) -> Option<String> {
@@ -520,7 +520,7 @@ pub(in crate::cli) mod tests {
         .unwrap()
     }
 
-    fn told(views: &[RolloutView]) -> Vec<String> {
+    fn lines_of(views: &[RolloutView]) -> Vec<String> {
         let mut story = Story::default();
         let mut time = Duration::ZERO;
         let mut lines = Vec::new();
@@ -548,7 +548,7 @@ pub(in crate::cli) mod tests {
             "web@1.service on n1: ready after 0.0 s",
             "web@.service: bb runs on 2 of 2 (8 s)",
         ];
-        assert_eq!(told(&views), expected);
+        assert_eq!(lines_of(&views), expected);
         assert_eq!(end(&views[4]), Some(Exit::Ok));
         assert_eq!(views[..4].iter().filter_map(end).count(), 0);
     }
@@ -579,13 +579,13 @@ pub(in crate::cli) mod tests {
             "web-smoke.service on n2: done (0.9 s)",
             "web@.service: bb runs on 1 of 1 (6 s)",
         ];
-        assert_eq!(told(&views), expected);
+        assert_eq!(lines_of(&views), expected);
         assert_eq!((end(&views[0]), end(&views[2])), (None, None));
         assert_eq!(hook(&views[0].hooks[0]), "web-migrate.service on n2: runs");
         let why = Some("web-migrate.service failed on n2: exited 1");
         let views = [hooked("before", None, &[OLD[0]], &[(migrate, None)]), hooked("reverted", why, &[OLD[0]], &[])];
         let failed = "web@.service: bb failed: web-migrate.service failed on n2: exited 1; aa runs on 1 of 1";
-        assert_eq!(told(&views)[1], failed);
+        assert_eq!(lines_of(&views)[1], failed);
     }
 
     #[test]
@@ -605,7 +605,7 @@ pub(in crate::cli) mod tests {
             "web@1.service on n1: ready after 0.0 s",
             "web@.service: bb runs on 1 of 1 (8 s)",
         ];
-        assert_eq!(told(&views), expected);
+        assert_eq!(lines_of(&views), expected);
         assert_eq!(reached(&views[2]), "0 of 1 have bb");
     }
 
@@ -637,7 +637,7 @@ pub(in crate::cli) mod tests {
             "agent.service on n2: ready with the file before after 0.0 s",
             "agent.service: bb failed: agent.service failed on n2: core-dump; aa runs on 2 of 2",
         ];
-        assert_eq!(told(&views), expected);
+        assert_eq!(lines_of(&views), expected);
         let mut story = Story::default();
         story.continued(&views[4], Duration::ZERO);
         let Some(Quote::Journal(tail)) = story.unquoted(&views[4]) else { panic!("nobody has reported it") };
@@ -659,7 +659,7 @@ pub(in crate::cli) mod tests {
             "web@2.service on n2: ready with the file before after 2.0 s",
             "web@.service: bb failed: web@2.service on n2: failed (failed); aa runs on 2 of 2",
         ];
-        assert_eq!(told(&views), expected);
+        assert_eq!(lines_of(&views), expected);
         assert_eq!(end(&views[3]), Some(Exit::Failure));
     }
 
@@ -705,27 +705,27 @@ pub(in crate::cli) mod tests {
             "web@.service: takes the place of cc, which had reached 1 of 5",
             &format!("web@.service: {why}"),
         ];
-        assert_eq!(told(&[first.clone(), first, goes_on.clone(), goes_on]), expected);
+        assert_eq!(lines_of(&[first.clone(), first, goes_on.clone(), goes_on]), expected);
     }
 
     #[test]
     fn one_that_waits_says_what_goes_on() {
         let canary = [OLD[0], "web@2.service n2 bb ready"];
-        let lines = told(&[view("waiting", None, &canary)]);
+        let lines = lines_of(&[view("waiting", None, &canary)]);
         let waits = "web@.service: 1 of 2 has bb, and it waits for promotion; \
                      `fleetctl rollout web@.service promote` goes on";
         assert_eq!(lines, ["web@.service: rolling out bb, before it aa", waits]);
         // Somebody has just promoted it.
         let mut promoted = view("waiting", None, &canary);
         promoted.ask = serde_json::from_value(json!({ "what": "promote", "heeded": false })).unwrap();
-        assert_eq!((end(&promoted), told(&[promoted]).len()), (None, 1));
+        assert_eq!((end(&promoted), lines_of(&[promoted]).len()), (None, 1));
         let paused = view("paused", Some("web@2.service on n2: failed"), &canary);
         assert_eq!(
-            told(std::slice::from_ref(&paused))[1],
+            lines_of(std::slice::from_ref(&paused))[1],
             "web@.service: paused: web@2.service on n2: failed; `fleetctl rollout web@.service resume` goes on"
         );
         assert_eq!((end(&paused), end(&view("paused", None, &canary))), (Some(Exit::Failure), None));
-        let stuck = told(&[view("stuck", Some("web@1.service on n1: failed"), &canary)]);
+        let stuck = lines_of(&[view("stuck", Some("web@1.service on n1: failed"), &canary)]);
         assert_eq!(stuck, ["web@.service: bb failed, and aa doesn't run either: web@1.service on n1: failed"]);
     }
 }

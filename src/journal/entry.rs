@@ -20,7 +20,7 @@ const DOWN: [&str; 3] =
 
 /// A journal entry.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct JournalEntry {
     /// Its position.
     pub place: Place,
     /// The requested unit that it is about.
@@ -59,7 +59,7 @@ pub struct Place {
 #[error("can't understand what journalctl wrote: {0}")]
 pub struct NoEntry(String);
 
-impl Entry {
+impl JournalEntry {
     /// Parse `line` into its position and its entry, which includes the line if `raw`. The entry is `None` if `wanted`
     /// is false for its unit.
     ///
@@ -193,9 +193,9 @@ pub(super) mod tests {
         .to_string()
     }
 
-    fn parsed(fields: &str) -> Option<Entry> {
+    fn parsed(fields: &str) -> Option<JournalEntry> {
         let line = format!(r#"{{"__CURSOR":"s=a;i=1","__REALTIME_TIMESTAMP":"7",{fields}}}"#);
-        Entry::parse(line.as_bytes(), false, |unit| ["a.service", "b.service"].contains(&unit)).unwrap().1
+        JournalEntry::parse(line.as_bytes(), false, |unit| ["a.service", "b.service"].contains(&unit)).unwrap().1
     }
 
     #[test]
@@ -249,7 +249,7 @@ pub(super) mod tests {
             "[1]",
             r#"{"__CURSOR":"x","__REALTIME_TIMESTAMP":"y"}"#,
         ] {
-            assert!(Entry::parse(bad.as_bytes(), false, |_| true).is_err(), "{bad}");
+            assert!(JournalEntry::parse(bad.as_bytes(), false, |_| true).is_err(), "{bad}");
         }
     }
 
@@ -277,7 +277,7 @@ pub(super) mod tests {
     fn the_line_itself_has_no_control_characters() {
         let line = "\t{\"__CURSOR\":\"s=a;i=1\",\r\"__REALTIME_TIMESTAMP\":\"7\",\"_SYSTEMD_UNIT\":\"a.service\",\
             \"MESSAGE\":\"\u{9b}2J\u{7f}\"}";
-        let entry = Entry::parse(line.as_bytes(), true, |_| true).unwrap().1.unwrap();
+        let entry = JournalEntry::parse(line.as_bytes(), true, |_| true).unwrap().1.unwrap();
         let raw = entry.raw.unwrap();
         assert!(raw.ends_with(r#""MESSAGE":"\u009b2J\u007f"}"#) && !raw.contains(char::is_control), "{raw}");
         let [before, after]: [Value; 2] = [line, &raw].map(|line| serde_json::from_str(line).unwrap());

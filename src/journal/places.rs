@@ -31,7 +31,7 @@ struct Unit {
     /// The host on which it was last placed, and whether it still is.
     home: Option<(MachineRef, bool)>,
     /// Whether the current watch has reported it.
-    told: bool,
+    reported: bool,
 }
 
 /// The hosts whose journals have entries of `unit`: the one on which it is placed, those on which it runs, and those
@@ -46,7 +46,7 @@ impl Places {
     /// Record `unit` without a message.
     pub(super) fn start(&mut self, unit: &UnitView) {
         let home = unit.machine.clone().map(|machine| (machine, true));
-        self.units.insert(unit.name.clone(), Unit { on: hosts(unit), home, told: true });
+        self.units.insert(unit.name.clone(), Unit { on: hosts(unit), home, reported: true });
     }
 
     /// The number of units on a host for which `reached` is true, and the number on any host.
@@ -62,13 +62,13 @@ impl Places {
 
     /// A new watch begins.
     pub(super) fn watch(&mut self) {
-        self.units.values_mut().for_each(|unit| unit.told = false);
+        self.units.values_mut().for_each(|unit| unit.reported = false);
     }
 
     /// The watch has reported all existing units.
     pub(super) fn synced(&mut self) -> Vec<Change> {
         let gone: Vec<UnitName> =
-            self.units.iter().filter(|(_, unit)| !unit.told).map(|(name, _)| name.clone()).collect();
+            self.units.iter().filter(|(_, unit)| !unit.reported).map(|(name, _)| name.clone()).collect();
         gone.iter().flat_map(|name| self.gone(name)).collect()
     }
 
@@ -79,7 +79,7 @@ impl Places {
         }
         let known = self.units.contains_key(&view.name);
         let unit = self.units.entry(view.name.clone()).or_default();
-        unit.told = true;
+        unit.reported = true;
         let (now, name) = (hosts(view), label(view.name.as_str()));
         let mut changes = Vec::new();
         let note = match (&unit.home, &view.machine) {

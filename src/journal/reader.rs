@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::entry::{Entry, Place};
+use super::entry::{JournalEntry, Place};
 use super::query::{NOW, Query, Start};
 use crate::api::wire::MachineRef;
 use crate::clock::Clock;
@@ -57,7 +57,7 @@ pub(super) struct Span {
 #[derive(Debug)]
 pub(super) enum ReaderEvent {
     /// An entry.
-    Entry(Box<Entry>),
+    Entry(Box<JournalEntry>),
     /// The host can't be reached: since when (ms since the epoch), and why.
     Lost(u64, String),
     /// The host can be reached again.
@@ -310,7 +310,7 @@ where
             return Ok(());
         }
         let units = &self.state.units;
-        let (place, entry) = match Entry::parse(line, self.query.is_raw(), |unit| units.contains_key(unit)) {
+        let (place, entry) = match JournalEntry::parse(line, self.query.is_raw(), |unit| units.contains_key(unit)) {
             Ok(parsed) => parsed,
             Err(error) => return self.tell(ReaderEvent::Message(error.to_string())).await,
         };
@@ -334,7 +334,7 @@ where
     }
 
     /// Whether `entry` is wanted and hasn't been delivered before.
-    fn admits(&self, entry: &Entry) -> bool {
+    fn admits(&self, entry: &JournalEntry) -> bool {
         let Some(track) = self.state.units.get(&entry.unit) else { return false };
         let after = |place: &Place| !entry.place.order(place).is_lt() && entry.place.cursor != place.cursor;
         let not_read_at_open = match &self.state.phase {
@@ -350,13 +350,13 @@ where
             && end.is_none_or(|end| entry.place.realtime <= self.state.to_host_clock(end + SLACK_MS))
     }
 
-    async fn tell(&mut self, told: ReaderEvent) -> Result<(), Trouble> {
-        let at = if let ReaderEvent::Entry(entry) = &told { entry.place.realtime } else { 0 };
+    async fn tell(&mut self, event: ReaderEvent) -> Result<(), Trouble> {
+        let at = if let ReaderEvent::Entry(entry) = &event { entry.place.realtime } else { 0 };
         if let Some(listing) = &self.listing {
-            return listing.send((at, (self.host, told))).await.map_err(|_| Trouble::ReceiverGone);
+            return listing.send((at, (self.host, event))).await.map_err(|_| Trouble::ReceiverGone);
         }
         match &self.live {
-            Some(live) => live.send((self.host, told)).await.map_err(|_| Trouble::ReceiverGone),
+            Some(live) => live.send((self.host, event)).await.map_err(|_| Trouble::ReceiverGone),
             None => Err(Trouble::ReceiverGone),
         }
     }
@@ -364,13 +364,13 @@ where
     /// Report the host as lost, if the outage lasts, and wait before the next attempt.
     async fn lose(&mut self, why: &str) -> Result<(), Trouble> {
         let now = self.clock.now_ms();
-        let (since, told) = *self.state.lost.get_or_insert((now, false));
+        let (since, reported) = *self.state.lost.get_or_insert((now, false));
         let report_after = u64::try_from(REPORT_OUTAGE_AFTER.as_millis()).unwrap_or(u64::MAX);
         if now >= since + MAX_LISTING_WAIT_MS {
             // The other hosts continue without it.
             self.listing = None;
         }
-        if !told && now >= since + report_after && self.listing.is_none() {
+        if !reported && now >= since + report_after && self.listing.is_none() {
             self.state.lost = Some((since, true));
             self.tell(ReaderEvent::Lost(since, why.to_owned())).await?;
         }
@@ -425,7 +425,7 @@ mod tests {
         dir: tempfile::TempDir,
         query: &'static Query,
         wanted: watch::Sender<Wanted>,
-        told: mpsc::Receiver<(usize, ReaderEvent)>,
+        events: mpsc::Receiver<(usize, ReaderEvent)>,
         live: mpsc::Sender<(usize, ReaderEvent)>,
         reading: Option<JoinHandle<End>>,
     }
@@ -442,9 +442,9 @@ mod tests {
             let span = Span { begin: None, end: None };
             let units = units.iter().map(|unit| ((*unit).to_owned(), span)).collect();
             let (wanted, _) = watch::channel(Wanted { machine, units });
-            let (live, told) = mpsc::channel(4);
+            let (live, events) = mpsc::channel(4);
             let query = Box::leak(Box::new(query));
-            Self { dir, query, wanted, told, live, reading: None }
+            Self { dir, query, wanted, events, live, reading: None }
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -513,9 +513,9 @@ mod tests {
         }
 
         async fn next(&mut self) -> ReaderEvent {
-            let told = tokio::time::timeout(HANG, self.told.recv()).await;
-            let told = told.unwrap_or_else(|_| panic!("nothing came, and journalctl was asked {:#?}", self.asked()));
-            told.unwrap().1
+            let event = tokio::time::timeout(HANG, self.events.recv()).await;
+            let event = event.unwrap_or_else(|_| panic!("nothing came, and journalctl was asked {:#?}", self.asked()));
+            event.unwrap().1
         }
 
         /// The next entries, which must be these.
@@ -669,7 +669,7 @@ mod tests {
             host.until_asked("the last read", last_read).await;
             let asked = host.asked().len();
             tokio::time::sleep(Duration::from_millis(100)).await;
-            assert_eq!((host.asked().len(), host.told.try_recv().is_err()), (asked, true), "nobody asks it any more");
+            assert_eq!((host.asked().len(), host.events.try_recv().is_err()), (asked, true), "nobody asks it any more");
             // It comes back, and another one arrives, while nothing else is read from the host.
             let again = late + SLACK_MS + 1_000;
             host.want("a.service", Span { begin: Some(again), end: None });

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::entry::Entry;
+use super::entry::JournalEntry;
 use super::query::Format;
 
 /// Colours that are readable on dark and on light backgrounds, and aren't used for a priority.
@@ -56,7 +56,7 @@ pub fn label(unit: &str) -> &str {
 
 impl Style {
     /// Append `entry` of `host` to `text`, with its newline.
-    pub fn render(&self, host: &str, entry: &Entry, text: &mut String) {
+    pub fn render(&self, host: &str, entry: &JournalEntry, text: &mut String) {
         match self.format {
             Format::Json => self.json(host, entry, text),
             Format::Cat => lines(&entry.message).for_each(|line| {
@@ -68,7 +68,7 @@ impl Style {
         }
     }
 
-    fn json(&self, host: &str, entry: &Entry, text: &mut String) {
+    fn json(&self, host: &str, entry: &JournalEntry, text: &mut String) {
         let raw = entry.raw.as_deref().unwrap_or("{}");
         if self.alone {
             text.push_str(raw);
@@ -83,7 +83,7 @@ impl Style {
     }
 
     /// `n2 web@1  10:05:01.201  GET / 200 3 ms`. Each line of a message is complete, for `grep`.
-    fn with_host(&self, host: &str, entry: &Entry, text: &mut String) {
+    fn with_host(&self, host: &str, entry: &JournalEntry, text: &mut String) {
         let (host, unit) = (harmless(host), label(&entry.unit));
         let Widths { host: host_width, unit: unit_width } = self.widths;
         let time = self.time(entry, entry.place.realtime);
@@ -103,7 +103,7 @@ impl Style {
 
     /// `Nov 21 10:05:01 n2 nginx[12]: GET / 200 3 ms`, as `output_short` of systemd 252: without fields that aren't
     /// printable, since any service can set the identifier and the process id of its entries.
-    fn as_journalctl(&self, entry: &Entry, text: &mut String) {
+    fn as_journalctl(&self, entry: &JournalEntry, text: &mut String) {
         let start = text.len();
         text.push_str(&self.time(entry, entry.said));
         if let Some(hostname) = printable(entry.hostname.as_deref()) {
@@ -124,7 +124,7 @@ impl Style {
         }
     }
 
-    fn time(&self, entry: &Entry, at: u64) -> String {
+    fn time(&self, entry: &JournalEntry, at: u64) -> String {
         let shown = |form: &str| zoned(at, &self.zone).strftime(form).to_string();
         match self.format {
             Format::Short if self.alone => shown("%b %d %H:%M:%S"),
@@ -232,13 +232,13 @@ mod tests {
     /// 2026-11-21 10:05:01.201345 UTC.
     const AT: u64 = 1_795_255_501_201_345;
 
-    fn entry(message: &str) -> Entry {
+    fn entry(message: &str) -> JournalEntry {
         let line = serde_json::json!({
             "__CURSOR": "s=a;i=1", "__REALTIME_TIMESTAMP": AT.to_string(), "__MONOTONIC_TIMESTAMP": "5134123456",
             "_SYSTEMD_UNIT": "web@1.service", "MESSAGE": message, "_PID": "12", "SYSLOG_IDENTIFIER": "nginx",
             "_HOSTNAME": "n2", "_SOURCE_REALTIME_TIMESTAMP": (AT - 1_000_000).to_string(),
         });
-        Entry::parse(line.to_string().as_bytes(), true, |_| true).unwrap().1.unwrap()
+        JournalEntry::parse(line.to_string().as_bytes(), true, |_| true).unwrap().1.unwrap()
     }
 
     fn shown(format: Format, alone: bool, message: &str) -> String {
@@ -327,7 +327,7 @@ mod tests {
     fn no_field_can_talk_to_the_terminal() {
         let evil = "\u{1b}]0;owned\u{7}\u{9b}2J";
         let shown = |format, alone, host| {
-            let entry = Entry {
+            let entry = JournalEntry {
                 identifier: Some(evil.into()),
                 pid: Some(evil.into()),
                 hostname: Some(evil.into()),

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::cluster::{self, Seen};
-use super::entry::Entry;
+use super::entry::JournalEntry;
 use super::handover::{Begin, Handover};
 use super::merge::{Complete, HOLD, Live, Tail};
 use super::places::{Change, Places};
@@ -75,7 +75,7 @@ struct Show<'a, O> {
     style: Style,
     lines: Option<usize>,
     clock: Clock,
-    merge: Live<(usize, Box<Entry>)>,
+    merge: Live<(usize, Box<JournalEntry>)>,
     /// Text that isn't printed yet.
     text: String,
     /// Whether there was an entry.

@@ -180,10 +180,10 @@ impl Cluster {
 
     /// A unit whose record can't be decoded stays as it is: its assignment stands in for its desired state.
     pub fn preserve(&mut self, name: &UnitName) {
-        let told = self.first_assigned(name).map(|(_, told)| told.clone());
-        if let Some(told) = told.filter(|told| told.target != Target::Removed) {
-            let desired = if told.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
-            let Assignment { hash, generation, restart, .. } = told;
+        let assignment = self.first_assigned(name).map(|(_, assignment)| assignment.clone());
+        if let Some(assignment) = assignment.filter(|assignment| assignment.target != Target::Removed) {
+            let desired = if assignment.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
+            let Assignment { hash, generation, restart, .. } = assignment;
             let unit = Unit { restart, ..Unit::new(desired, hash, generation) };
             self.apply(Change::Unit(name.clone(), Some(unit)));
         }

@@ -149,11 +149,11 @@ impl Setting {
     /// # Errors
     /// What it can be.
     pub fn change(&self, settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
-        let told = |wrong| match wrong {
+        let explain = |wrong| match wrong {
             Wrong::Other => format!("`{}={}`: must be {}", self.name, value.unwrap_or_default(), self.values),
             Wrong::Because(why) => format!("`{}={}`: {why}", self.name, value.unwrap_or_default()),
         };
-        (self.put)(settings, value).map_err(told)
+        (self.put)(settings, value).map_err(explain)
     }
 
     /// What it is: what was set, or its default.
@@ -286,21 +286,21 @@ mod tests {
     fn what_a_setting_can_not_be_changes_nothing() {
         let mut settings = Settings::default();
         for bad in ["0%", "10001%", "1.5%", "100", "", "%"] {
-            let told = change(&mut settings, "overcommit-cpu", Some(bad)).unwrap_err();
+            let refusal = change(&mut settings, "overcommit-cpu", Some(bad)).unwrap_err();
             let must = "must be a percentage of what it has, from 1% to 10000%";
-            assert_eq!(told, format!("`overcommit-cpu={bad}`: {must}"));
+            assert_eq!(refusal, format!("`overcommit-cpu={bad}`: {must}"));
         }
-        let told = change(&mut settings, "placement", Some("random")).unwrap_err();
-        assert_eq!(told, "`placement=random`: must be spread or pack");
+        let refusal = change(&mut settings, "placement", Some("random")).unwrap_err();
+        assert_eq!(refusal, "`placement=random`: must be spread or pack");
         for bad in ["501", "-1", "+1", "", "many"] {
-            let told = change(&mut settings, "reboot-slots", Some(bad)).unwrap_err();
-            assert_eq!(told, format!("`reboot-slots={bad}`: must be a number, from 0 (none may) to 500"));
+            let refusal = change(&mut settings, "reboot-slots", Some(bad)).unwrap_err();
+            assert_eq!(refusal, format!("`reboot-slots={bad}`: must be a number, from 0 (none may) to 500"));
         }
-        let told = change(&mut settings, "reboot-windows", Some("Sat 25:00/1h")).unwrap_err();
-        assert_eq!(told, "`reboot-windows=Sat 25:00/1h`: hours are 00 to 23");
-        let told = change(&mut settings, "reboot-windows", Some("01:00/1h Atlantis")).unwrap_err();
+        let refusal = change(&mut settings, "reboot-windows", Some("Sat 25:00/1h")).unwrap_err();
+        assert_eq!(refusal, "`reboot-windows=Sat 25:00/1h`: hours are 00 to 23");
+        let refusal = change(&mut settings, "reboot-windows", Some("01:00/1h Atlantis")).unwrap_err();
         let unknown = "there is no time zone `Atlantis`; write one such as Europe/Berlin";
-        assert_eq!(told, format!("`reboot-windows=01:00/1h Atlantis`: {unknown}"));
+        assert_eq!(refusal, format!("`reboot-windows=01:00/1h Atlantis`: {unknown}"));
         let known = "there are overcommit-cpu, overcommit-memory, placement, reboot-slots, reboot-windows";
         assert_eq!(change(&mut settings, "x", None).unwrap_err(), format!("there is no setting `x`; {known}"));
         assert!(settings.is_empty());

@@ -327,11 +327,11 @@ pub struct UnitReport {
 impl UnitReport {
     /// The report of a host that has carried out this assignment and says nothing of systemd's states yet.
     #[must_use]
-    pub fn of(told: &Assignment) -> Self {
+    pub fn of(assignment: &Assignment) -> Self {
         Self {
-            generation: told.generation,
-            target: told.target,
-            hash: told.hash.clone(),
+            generation: assignment.generation,
+            target: assignment.target,
+            hash: assignment.hash.clone(),
             load: LoadState::default(),
             active: ActiveState::default(),
             sub: String::new(),

@@ -252,8 +252,11 @@ mod tests {
             assert_eq!(text.parse::<Windows>().unwrap_err(), why, "{text}");
         }
         for bad in ["", "Sat", "1:00/1h", "01:00", "Sat 01/1h", "Sat Sun 01:00/1h", "01:00/1h A B", "01:00/1h;", "é"] {
-            let told = bad.parse::<Windows>().unwrap_err();
-            assert!(told.ends_with("isn't [DAYS] HH:MM/LENGTH [ZONE], such as `Sat,Sun 01:00/2h`"), "{bad}: {told}");
+            let refusal = bad.parse::<Windows>().unwrap_err();
+            assert!(
+                refusal.ends_with("isn't [DAYS] HH:MM/LENGTH [ZONE], such as `Sat,Sun 01:00/2h`"),
+                "{bad}: {refusal}"
+            );
         }
     }
 

@@ -159,9 +159,9 @@ fn away(assignment: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     if seen.file.is_some() || seen.left_over {
         return stopped(seen, Step::Remove);
     }
-    let told = assignment.map(|assignment| (assignment.generation, assignment.target));
+    let assignment = assignment.map(|assignment| (assignment.generation, assignment.target));
     let done = seen.done.map(|done| (done.generation, done.target));
-    (told.is_some() && done != told).then_some(Step::Record)
+    (assignment.is_some() && done != assignment).then_some(Step::Record)
 }
 
 /// `then`, once the unit has stopped.

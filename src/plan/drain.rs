@@ -94,8 +94,9 @@ fn drained(cluster: &Cluster) -> impl Iterator<Item = (&MachineId, &Drain)> {
 
 /// Those with something left on them that isn't global.
 pub fn under_way(cluster: &Cluster) -> impl Iterator<Item = (&MachineId, &Drain)> {
-    drained(cluster)
-        .filter(|(host, _)| cluster.schedule.get(*host).into_iter().flatten().any(|(_, told)| !told.value.global))
+    drained(cluster).filter(|(host, _)| {
+        cluster.schedule.get(*host).into_iter().flatten().any(|(_, assignment)| !assignment.value.global)
+    })
 }
 
 /// The hosts to which units are to return, registered or not.
@@ -154,10 +155,10 @@ fn look_at_drains(
     for (host, drain) in drained(cluster) {
         let verdicts = found.entry(host.clone()).or_default();
         let mut movable = Vec::new();
-        for (unit, told) in cluster.schedule.get(host).into_iter().flatten() {
-            let is_there = told.value.target != Target::Removed;
+        for (unit, assignment) in cluster.schedule.get(host).into_iter().flatten() {
+            let is_there = assignment.value.target != Target::Removed;
             match is_wanted(cluster, unit) {
-                true if told.value.global => drop(verdicts.insert(unit.clone(), Verdict::Global)),
+                true if assignment.value.global => drop(verdicts.insert(unit.clone(), Verdict::Global)),
                 true if !is_there => drop(verdicts.insert(unit.clone(), Verdict::Leaving)),
                 true if cluster.placed_on(unit) == Some(host) => movable.push(unit.clone()),
                 _ => {}
@@ -228,8 +229,9 @@ impl<'a> Supposed<'a> {
         let returns = coming_back(scheduler).filter_map(|(_, unit)| Some((cluster.placed_on(unit)?, unit)));
         let returns = returns.filter(|(home, _)| cluster.asked_of(home).is_none_or(|asked| asked.drain.is_none()));
         for (host, unit) in leaves.chain(returns) {
-            let told = cluster.schedule.get(host).and_then(|there| there.get(unit)).map(|told| &told.value);
-            let moves = told.is_some_and(|told| told.target == Target::Removed && !told.global);
+            let assignment =
+                cluster.schedule.get(host).and_then(|there| there.get(unit)).map(|assignment| &assignment.value);
+            let moves = assignment.is_some_and(|assignment| assignment.target == Target::Removed && !assignment.global);
             let is_sent =
                 cluster.placements.get(unit).and_then(|known| known.value.moved()).is_some_and(|m| m.to.is_some());
             if moves

@@ -202,7 +202,7 @@ fn cordoned<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     };
     let there = cluster.schedule.get(host);
     let must_leave = if constraints.global {
-        let is_last = || !there.into_iter().flatten().any(|(_, told)| !told.value.global);
+        let is_last = || !there.into_iter().flatten().any(|(_, assignment)| !assignment.value.global);
         asked.drain.as_ref().is_some_and(|drain| drain.globals) && (stance == Stance::Arrive || is_last())
     } else {
         let anchors = |peer: &String| {

@@ -125,8 +125,8 @@ struct World {
     /// When it began. Holds on the units of hosts that are gone don't end, however long a rollout takes.
     began: u64,
     now: u64,
-    /// What hosts were told and haven't carried out.
-    told: BTreeSet<(MachineId, UnitName)>,
+    /// The assignments that hosts have yet to carry out.
+    pending: BTreeSet<(MachineId, UnitName)>,
     trace: Trace,
 }
 
@@ -141,12 +141,12 @@ impl World {
         });
         let files = cluster.files.iter().chain(sent);
         let bodies = files.map(|(hash, file)| (hash.clone(), file.value.body)).collect();
-        let told = hosts::behind(&cluster);
+        let pending = hosts::behind(&cluster);
         let rollouts = Rollouts::of(&mut cluster, unreadable, BTreeSet::new());
         let mut scheduler = Scheduler::new(cluster).with_brake(brake);
         rollouts.hold_files(&mut scheduler);
         let (drains, trace) = Default::default();
-        Self { scheduler, rollouts, drains, bodies, began: now, now, told, trace }
+        Self { scheduler, rollouts, drains, bodies, began: now, now, pending, trace }
     }
 
     fn tell(&mut self, change: Change) {
@@ -176,8 +176,8 @@ impl World {
         let again = drain::step(&mut self.scheduler, &mut self.drains, self.now);
         let plan = self.scheduler.plan(self.began);
         for decision in &plan.decisions {
-            let told = decision.assignments.iter().filter(|(_, write)| write.after.is_some());
-            self.told.extend(told.map(|(host, _)| (host.clone(), decision.unit.clone())));
+            let assigned = decision.assignments.iter().filter(|(_, write)| write.after.is_some());
+            self.pending.extend(assigned.map(|(host, _)| (host.clone(), decision.unit.clone())));
             self.trace.decided(decision);
         }
         self.trace.rolled(&writes, self.scheduler.cluster());
@@ -186,17 +186,17 @@ impl World {
 
     /// The hosts carry out what they were told, and report it. Returns whether there was anything.
     fn carry_out(&mut self) -> bool {
-        let told = std::mem::take(&mut self.told);
-        let has_any = !told.is_empty();
-        for (host, name) in told {
+        let pending = std::mem::take(&mut self.pending);
+        let has_any = !pending.is_empty();
+        for (host, name) in pending {
             let cluster = self.scheduler.cluster();
             let assignment = cluster.schedule.get(&host).and_then(|assignments| assignments.get(&name));
-            let Some(told) = assignment.filter(|_| cluster.machines.contains_key(&host)) else { continue };
-            let ends = cluster.files.get(&told.value.hash).is_some_and(|file| file.value.ends);
-            let done = hosts::carry_out(&told.value, cluster.report(&name, &host), ends, &self.bodies);
+            let Some(assignment) = assignment.filter(|_| cluster.machines.contains_key(&host)) else { continue };
+            let ends = cluster.files.get(&assignment.value.hash).is_some_and(|file| file.value.ends);
+            let done = hosts::carry_out(&assignment.value, cluster.report(&name, &host), ends, &self.bodies);
             let Some((report, deed)) = done else { continue };
             if let Some(deed) = deed {
-                self.trace.done(&name, &host, deed, told.value.global);
+                self.trace.done(&name, &host, deed, assignment.value.global);
             }
             self.trace.reported(&name);
             let report = Some(Versioned { value: report, revision: cluster.revision });

@@ -89,9 +89,10 @@ pub fn is_previewed(cluster: &Cluster, name: &UnitName, host: &MachineId) -> boo
     if rollouts.peek().is_none() {
         return false;
     }
-    let told = cluster.schedule.get(host).and_then(|assignments| assignments.get(name)).map(|told| &told.value.hash);
+    let assigned = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
+    let assigned = assigned.map(|assignment| &assignment.value.hash);
     let runs = cluster.report(name, host).map(|report| &report.hash);
-    rollouts.any(|rollout| told.into_iter().chain(runs).any(|hash| rollout.value.previews(hash)))
+    rollouts.any(|rollout| assigned.into_iter().chain(runs).any(|hash| rollout.value.previews(hash)))
 }
 
 /// Whether `name` has the gate of a hook.

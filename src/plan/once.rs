@@ -17,16 +17,17 @@ pub fn has_ended<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a Machi
     let report = cluster.report(name, host).filter(|report| report.active == ActiveState::Inactive)?;
     let unit = cluster.units.get(name).filter(|unit| unit.desired == Desired::Launched)?;
     let file = &cluster.files.get(&unit.hash)?.value;
-    let told = &cluster.schedule.get(host)?.get(name)?.value;
+    let assignment = &cluster.schedule.get(host)?.get(name)?.value;
     let asked = cluster.record_on(name, host)?.generation;
-    let is_told = told.target == Target::Launched && told.generation == asked && told.hash == unit.hash;
+    let is_assigned =
+        assignment.target == Target::Launched && assignment.generation == asked && assignment.hash == unit.hash;
     let is_about = report.target == Target::Launched
-        && report.generation >= told.generation
-        && report.hash == told.hash
+        && report.generation >= assignment.generation
+        && report.hash == assignment.hash
         && report.error.is_none();
-    let has_ended = is_told && is_about && report.job.is_none() && report.result == Some(JobResult::Done);
+    let has_ended = is_assigned && is_about && report.job.is_none() && report.result == Some(JobResult::Done);
     let runs_once = file.run_once || is_hook(cluster, name);
-    (runs_once && file.ends && has_ended).then_some((host, told.generation))
+    (runs_once && file.ends && has_ended).then_some((host, assignment.generation))
 }
 
 #[cfg(test)]
@@ -51,13 +52,13 @@ mod tests {
         let host: MachineId = "1".repeat(32).parse().unwrap();
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         let mut unit = Unit::new(Desired::Launched, file.hash(), Revision(7));
-        let mut told = Assignment::new(file.hash(), Target::Launched, Revision(7));
+        let mut assignment = Assignment::new(file.hash(), Target::Launched, Revision(7));
         let mut report: UnitReport = serde_json::from_value(serde_json::json!({
             "generation": 7, "target": "launched", "hash": file.hash(), "load": "loaded", "active": "inactive",
             "sub": "dead", "result": "done", "since": 0,
         }))
         .unwrap();
-        change(&mut unit, &mut told, &mut report);
+        change(&mut unit, &mut assignment, &mut report);
         fn read<T>(value: T) -> Versioned<T> {
             Versioned { value, revision: Revision(7) }
         }
@@ -69,7 +70,7 @@ mod tests {
             name.clone(),
             Some(read(Placement::On { host: host.clone(), since: 0, from: None, tried: None, moved: None })),
         ));
-        cluster.apply(Change::Assignment(host.clone(), name.clone(), Some(read(told))));
+        cluster.apply(Change::Assignment(host.clone(), name.clone(), Some(read(assignment))));
         cluster.apply(Change::Report(name.clone(), host.clone(), ReportKeyForm::HostFirst, Some(read(report))));
         has_ended(&cluster, &name) == Some((&host, Revision(7)))
     }
@@ -89,7 +90,7 @@ mod tests {
             ("it is loaded", |_, _, report| report.target = Target::Loaded),
             ("another file", |_, _, report| report.hash = crate::model::name::UnitHash::new("0")),
             ("it is asked for again", |unit, _, _| unit.generation = Revision(9)),
-            ("it leaves", |_, told, _| told.target = Target::Removed),
+            ("it leaves", |_, assignment, _| assignment.target = Target::Removed),
         ];
         for (case, change) in not {
             assert!(!ended(ONCE, change), "{case}");

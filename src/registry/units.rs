@@ -615,13 +615,13 @@ mod tests {
         let read = read(&[("a.service", &Arc::new(daemon.clone()), Desired::Launched)]);
         let unit = read.units[&name("a.service")].unit.as_ref().unwrap();
         for (file, generation, active, job, error, expected) in cases {
-            let told = crate::model::unit::Assignment::new(file.hash(), Target::Launched, generation);
+            let assignment = crate::model::unit::Assignment::new(file.hash(), Target::Launched, generation);
             let report = UnitReport {
                 load: "loaded".into(),
                 active: active.into(),
                 job: job.map(Into::into),
                 error: error.map(Into::into),
-                ..UnitReport::of(&told)
+                ..UnitReport::of(&assignment)
             };
             assert_eq!(is_down(unit, &report) && !is_done(file, &report), expected, "{} {report:?}", file.text());
             assert!(!is_down(unit, &UnitReport { target: Target::Loaded, ..report }));

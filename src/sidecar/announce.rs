@@ -76,7 +76,7 @@ pub(super) async fn run(api: Api, options: args::Announce, stop: CancellationTok
         preview: false,
         ready: false,
         mute: Instant::now() + GRACE,
-        told: String::new(),
+        logged: String::new(),
     };
     keeper.run(parts, options.drain, stop).await
 }
@@ -84,7 +84,7 @@ pub(super) async fn run(api: Api, options: args::Announce, stop: CancellationTok
 /// This host, retrying until fleetd knows it.
 async fn here(client: &Client, notifier: &Notifier) -> Result<MachineView> {
     let mut backoff = Backoff::new(RECONNECT_BACKOFF, &std::process::id().to_string());
-    let mut told = String::new();
+    let mut logged = String::new();
     loop {
         let why = match client.machines().await {
             Ok(list) => {
@@ -98,10 +98,10 @@ async fn here(client: &Client, notifier: &Notifier) -> Result<MachineView> {
             }
             Err(error) => brief(&error),
         };
-        if why != told {
+        if why != logged {
             tracing::warn!("{why}; retrying");
             notifier.status(format!("waiting for fleetd: {why}"));
-            told = why;
+            logged = why;
         }
         backoff.wait().await;
     }
@@ -153,7 +153,7 @@ struct Keeper {
     /// Before this time, the log doesn't mention why it isn't announced.
     mute: Instant,
     /// The reason that was logged last. If systemd ends the sidecar because it doesn't get ready, the log contains it.
-    told: String,
+    logged: String,
 }
 
 /// The lease of the announcement.
@@ -215,12 +215,12 @@ impl Keeper {
             self.notifier.status(format!("not announced: {why}"));
             if withdrawn {
                 tracing::info!("withdrawn: {why}");
-            } else if !self.ready && self.told != *why {
+            } else if !self.ready && self.logged != *why {
                 if Instant::now() < self.mute {
                     return Ok(Some(self.mute));
                 }
                 tracing::warn!("not announced yet: {why}");
-                self.told.clone_from(why);
+                self.logged.clone_from(why);
             }
             return Ok(None);
         }

@@ -53,14 +53,14 @@ struct Known {
     /// Since when the connection is broken.
     broken: Option<Instant>,
     /// The instances reported on this connection; `None` once the initial list is complete.
-    told: Option<BTreeSet<(ServiceName, InstanceName)>>,
+    listed: Option<BTreeSet<(ServiceName, InstanceName)>>,
 }
 
 impl Known {
     /// A new connection: everything is reported again. Missing instances couldn't be announced again while it was
     /// broken, so that time doesn't count.
     fn begin(&mut self, now: Instant) {
-        self.told = Some(BTreeSet::new());
+        self.listed = Some(BTreeSet::new());
         if let Some(since) = self.broken.take() {
             for until in self.doubtful.values_mut() {
                 *until += now - since;
@@ -79,8 +79,8 @@ impl Known {
             ServiceLine::Instance(view) => {
                 let name = (view.service.clone(), view.instance.clone());
                 self.doubtful.remove(&name);
-                if let Some(told) = &mut self.told {
-                    told.insert(name.clone());
+                if let Some(listed) = &mut self.listed {
+                    listed.insert(name.clone());
                 }
                 self.instances.insert(name, Arc::new(*view));
             }
@@ -90,8 +90,8 @@ impl Known {
                 self.instances.remove(&name);
             }
             ServiceLine::Synced(_) => {
-                if let Some(told) = self.told.take() {
-                    for (name, view) in self.instances.iter().filter(|(name, _)| !told.contains(name)) {
+                if let Some(listed) = self.listed.take() {
+                    for (name, view) in self.instances.iter().filter(|(name, _)| !listed.contains(name)) {
                         let until = now + Duration::from_secs(view.is.ttl.into());
                         self.doubtful.entry(name.clone()).or_insert(until);
                     }
@@ -99,7 +99,7 @@ impl Known {
             }
             ServiceLine::Error(_) => return false,
         }
-        self.told.is_none()
+        self.listed.is_none()
     }
 
     /// Remove instances that have been missing for too long; returns whether there were any.

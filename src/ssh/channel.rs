@@ -30,13 +30,13 @@ pub(super) struct Channel {
     ended: Option<oneshot::Sender<Result<Ended, String>>>,
     /// A forwarded connection, which is closed when either side has ended.
     connection: bool,
-    state: State,
+    phase: Phase,
     /// The last operation would have blocked.
     stuck: bool,
 }
 
 #[derive(PartialEq, Eq)]
-enum State {
+enum Phase {
     Open,
     Closing,
     Over,
@@ -97,7 +97,7 @@ impl Channel {
             size: None,
             ended,
             connection,
-            state: State::Open,
+            phase: Phase::Open,
             stuck: false,
         };
         Ok((this, Opened { stream, stderr, id }))
@@ -106,20 +106,20 @@ impl Channel {
     /// Transfer as much as possible; returns whether there was anything.
     pub(super) fn pass(&mut self) -> Result<bool, String> {
         self.stuck = false;
-        match self.state {
-            State::Over => return Ok(false),
-            State::Closing => {
+        match self.phase {
+            Phase::Over => return Ok(false),
+            Phase::Closing => {
                 let closed = self.channel.close();
                 if !self.waits(&closed) {
-                    self.state = State::Over;
+                    self.phase = Phase::Over;
                 }
                 return Ok(false);
             }
-            State::Open => {}
+            Phase::Open => {}
         }
         if let Some((columns, rows)) = self.size {
-            let told = self.channel.request_pty_size(columns.into(), rows.into(), None, None);
-            if !self.waits(&told) {
+            let resized = self.channel.request_pty_size(columns.into(), rows.into(), None, None);
+            if !self.waits(&resized) {
                 self.size = None;
             }
         }
@@ -162,8 +162,8 @@ impl Channel {
             }
         }
         if self.input.is_empty() && self.input_over && !self.eof_sent && !self.connection {
-            let told = self.channel.send_eof();
-            self.eof_sent = !self.waits(&told);
+            let sent = self.channel.send_eof();
+            self.eof_sent = !self.waits(&sent);
         }
         moved
     }
@@ -171,7 +171,7 @@ impl Channel {
     fn settle(&mut self) -> Result<(), String> {
         let errors_over = self.errors.as_ref().is_none_or(|(_, output)| output.bytes.is_empty());
         if self.connection && self.input_over && self.input.is_empty() {
-            self.state = State::Closing;
+            self.phase = Phase::Closing;
             return Ok(());
         }
         if !(self.channel.eof() && self.output.bytes.is_empty() && errors_over) {
@@ -183,7 +183,7 @@ impl Channel {
             drop(errors.shutdown(Shutdown::Write));
         }
         if self.connection {
-            self.state = State::Closing;
+            self.phase = Phase::Closing;
             return Ok(());
         }
         // The status follows the end of the output, and precedes the close of the channel.
@@ -196,10 +196,10 @@ impl Channel {
             Some(signal) => Ended::Signal(signal),
             None => Ended::Status(self.channel.exit_status().map_err(|error| error.message().to_owned())?),
         };
-        if let Some(told) = self.ended.take() {
-            drop(told.send(Ok(ended)));
+        if let Some(receiver) = self.ended.take() {
+            drop(receiver.send(Ok(ended)));
         }
-        self.state = State::Closing;
+        self.phase = Phase::Closing;
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl Channel {
 
     /// The sockets to poll.
     pub(super) fn waits_for(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let open = self.state == State::Open;
+        let open = self.phase == Phase::Open;
         let reads = self.input.is_empty() && !self.input_over;
         let mut near = PollFlags::empty();
         near.set(PollFlags::IN, open && reads);
@@ -223,7 +223,7 @@ impl Channel {
 
     /// Whether the channel can accept data from the connection now.
     pub(super) fn listens(&self) -> bool {
-        self.state == State::Closing
+        self.phase == Phase::Closing
             || self.output.bytes.is_empty()
             || self.errors.as_ref().is_some_and(|(_, output)| output.bytes.is_empty())
     }
@@ -232,7 +232,7 @@ impl Channel {
     pub(super) fn has_news(&self) -> bool {
         let free = !self.output.is_waiting() && !self.errors.as_ref().is_some_and(|(_, output)| output.is_waiting());
         let unseen = || self.channel.read_window().available > 0 || (self.channel.eof() && !self.eof_seen);
-        self.state == State::Open && free && unseen()
+        self.phase == Phase::Open && free && unseen()
     }
 
     /// Whether a message is half sent, so that no other can be sent.
@@ -246,17 +246,17 @@ impl Channel {
 
     /// Close the channel, since its user is gone.
     pub(super) fn close(&mut self) {
-        if self.state == State::Open {
-            self.state = State::Closing;
+        if self.phase == Phase::Open {
+            self.phase = Phase::Closing;
         }
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.state != State::Open
+        self.phase != Phase::Open
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.state == State::Over
+        self.phase == Phase::Over
     }
 
     pub(super) fn broke(&mut self, why: &str) {

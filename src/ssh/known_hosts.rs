@@ -17,11 +17,12 @@ use super::{PORT, pattern};
 /// All known hosts.
 #[derive(Debug, Default)]
 pub struct Known {
-    entries: Vec<Entry>,
+    entries: Vec<KnownKey>,
 }
 
+/// One line: a key of some hosts.
 #[derive(Debug)]
-struct Entry {
+struct KnownKey {
     at: At,
     revoked: bool,
     hosts: Hosts,
@@ -85,7 +86,7 @@ impl Known {
     #[must_use]
     pub fn kinds(&self, host: &str, port: u16) -> Vec<&str> {
         let names = names(host, port);
-        let of = |entry: &&Entry| !entry.revoked && names.iter().any(|name| entry.hosts.are(name));
+        let of = |entry: &&KnownKey| !entry.revoked && names.iter().any(|name| entry.hosts.are(name));
         self.entries.iter().filter(of).map(|entry| entry.kind.as_str()).collect()
     }
 
@@ -93,13 +94,13 @@ impl Known {
     #[must_use]
     pub fn check(&self, host: &str, port: u16, key: &[u8]) -> Verdict {
         let names = names(host, port);
-        let of = |entry: &&Entry| names.iter().any(|name| entry.hosts.are(name));
+        let of = |entry: &&KnownKey| names.iter().any(|name| entry.hosts.are(name));
         if let Some(revoked) = self.entries.iter().filter(of).find(|entry| entry.revoked && entry.key == key) {
             return Verdict::Revoked(revoked.at.clone());
         }
         // Entries with this port decide. An entry without a port confirms a key if there are no others, but doesn't
         // make other keys on other ports a change: those may be other hosts.
-        let named = |name: &str| -> Vec<&Entry> {
+        let named = |name: &str| -> Vec<&KnownKey> {
             self.entries.iter().filter(|entry| !entry.revoked && entry.hosts.are(name)).collect()
         };
         let exact = named(&name(host, port));
@@ -132,7 +133,7 @@ pub(super) fn name(host: &str, port: u16) -> String {
     if port == PORT { host.into() } else { format!("[{host}]:{port}") }
 }
 
-fn parse(line: &str, at: &At) -> Option<Entry> {
+fn parse(line: &str, at: &At) -> Option<KnownKey> {
     // Other white space is part of a word, as in OpenSSH.
     let line = line.trim_ascii();
     if line.is_empty() || line.starts_with('#') {
@@ -153,7 +154,7 @@ fn parse(line: &str, at: &At) -> Option<Entry> {
         None => Hosts::Patterns(hosts.split(',').map(str::to_owned).collect()),
     };
     let key = STANDARD.decode(key).ok()?;
-    Some(Entry { at: at.clone(), revoked: marker.is_some(), hosts, kind: kind.into(), key })
+    Some(KnownKey { at: at.clone(), revoked: marker.is_some(), hosts, kind: kind.into(), key })
 }
 
 /// The type of a key, which is the first string in it.

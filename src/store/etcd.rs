@@ -3,12 +3,12 @@
 //! Owns the mapping of the seam's requests to etcd's. What carries them out is behind [`client`]: real members in
 //! `grpc`, others in tests. It must never know what a key means, nor repeat a change that may have been carried out.
 
+mod classify;
 pub mod client;
 mod follow;
 mod grpc;
 mod identity;
 mod members;
-mod trouble;
 mod ttls;
 
 use std::path::PathBuf;

@@ -30,7 +30,7 @@ use super::{Deadlines, Details, Error, Event, ExecProbe, Outcomes, ProbeEnd, Sys
 use crate::model::name::UnitName;
 pub use counters::Counters;
 use host::Host;
-pub use log::{Entry, What};
+pub use log::{LogEntry, What};
 
 /// The version that it claims to have.
 const VERSION: &str = "257.9-1~fake1";
@@ -222,13 +222,13 @@ impl Fake {
 
     /// What has happened, oldest first.
     #[must_use]
-    pub fn log(&self) -> Vec<Entry> {
+    pub fn log(&self) -> Vec<LogEntry> {
         self.lock().log.clone()
     }
 
     /// What has happened after the first `seen` entries of the log.
     #[must_use]
-    pub fn log_after(&self, seen: usize) -> Vec<Entry> {
+    pub fn log_after(&self, seen: usize) -> Vec<LogEntry> {
         self.lock().log.get(seen..).unwrap_or_default().to_vec()
     }
 

@@ -16,7 +16,7 @@ use flotilla::model::systemd::JobKind;
 use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::plan::host::BACK_OFF;
 use flotilla::store::LeaseId;
-use flotilla::systemd::fake::{Entry, Fake, What};
+use flotilla::systemd::fake::{Fake, LogEntry, What};
 
 use super::forge;
 use super::health::Answers;
@@ -537,7 +537,7 @@ impl Machines {
 
     /// Judge the entries of the hosts' logs since the last call.
     pub(crate) fn look(&mut self, journal: &Journal, cluster: &Cluster) {
-        let mut news: Vec<(Duration, u8, usize, Entry)> = Vec::new();
+        let mut news: Vec<(Duration, u8, usize, LogEntry)> = Vec::new();
         for (host, machine) in self.all.iter_mut().enumerate() {
             let entries = machine.fake.log_after(machine.seen);
             machine.seen += entries.len();
@@ -583,7 +583,7 @@ impl Machines {
         }
     }
 
-    fn happened(&mut self, journal: &Journal, cluster: &Cluster, at: Duration, host: usize, entry: &Entry) {
+    fn happened(&mut self, journal: &Journal, cluster: &Cluster, at: Duration, host: usize, entry: &LogEntry) {
         let name = self.all[host].name.clone();
         let Some(unit) = &entry.unit else {
             journal.note(format!("{name}: {:?}", entry.what));

@@ -74,7 +74,7 @@ pub struct Follow<'a, L> {
     client: &'a Client,
     path: String,
     whom: For,
-    state: State<'a, L>,
+    connection: Connection<'a, L>,
     wait: Duration,
     /// Since when there has been no complete stream, and what was reported about it.
     lost: Option<(Instant, Option<String>)>,
@@ -82,7 +82,7 @@ pub struct Follow<'a, L> {
 }
 
 /// Kept here and not on the stack, so that a caller that stops waiting loses nothing.
-enum State<'a, L> {
+enum Connection<'a, L> {
     Pausing(Instant),
     Opening(BoxFuture<'a, Result<Watch<L>, ClientError>>),
     Open(Watch<L>),
@@ -90,8 +90,8 @@ enum State<'a, L> {
 
 impl<'a, L: Line + 'a> Follow<'a, L> {
     pub(super) fn new(client: &'a Client, path: String, whom: For) -> Self {
-        let state = State::Pausing(Instant::now());
-        Self { client, path, whom, state, wait: FIRST_WAIT, lost: None, queue: VecDeque::new() }
+        let connection = Connection::Pausing(Instant::now());
+        Self { client, path, whom, connection, wait: FIRST_WAIT, lost: None, queue: VecDeque::new() }
     }
 
     /// The next event. Cancel-safe.
@@ -103,20 +103,20 @@ impl<'a, L: Line + 'a> Follow<'a, L> {
             if let Some(news) = self.queue.pop_front() {
                 return Ok(news);
             }
-            match &mut self.state {
-                State::Pausing(until) => {
+            match &mut self.connection {
+                Connection::Pausing(until) => {
                     sleep_until(*until).await;
                     let (client, path) = (self.client, self.path.clone());
-                    self.state = State::Opening(Box::pin(async move { client.open(&path).await }));
+                    self.connection = Connection::Opening(Box::pin(async move { client.open(&path).await }));
                 }
-                State::Opening(opening) => match opening.await {
+                Connection::Opening(opening) => match opening.await {
                     Ok(watch) => {
-                        self.state = State::Open(watch);
+                        self.connection = Connection::Open(watch);
                         return Ok(News::Begun);
                     }
                     Err(error) => self.fail(error)?,
                 },
-                State::Open(watch) => match watch.next().await {
+                Connection::Open(watch) => match watch.next().await {
                     Ok(line) => {
                         if let Some(why) = line.error() {
                             let message = why.to_owned();
@@ -172,7 +172,7 @@ impl<'a, L: Line + 'a> Follow<'a, L> {
             *said = Some(text);
             self.queue.push_back(News::Lost(error));
         }
-        self.state = State::Pausing(now + self.wait);
+        self.connection = Connection::Pausing(now + self.wait);
         self.wait = (2 * self.wait).min(LONGEST_WAIT);
         Ok(())
     }
@@ -239,7 +239,7 @@ mod tests {
                 follow.note(&WatchLine::Synced(Revision(1)));
             }
             follow.fail(refused(503, "a")).unwrap();
-            let State::Pausing(until) = follow.state else { panic!("it pauses after a failure") };
+            let Connection::Pausing(until) = follow.connection else { panic!("it pauses after a failure") };
             waits.push((until - Instant::now()).as_millis());
         }
         assert_eq!(waits, [100, 200, 400, 800, 1600, 2000, 2000, 100]);

@@ -266,10 +266,10 @@ mod tests {
     #[test]
     fn a_few_of_the_units_are_named_that_are_still_to_leave() {
         let units = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<UnitName>>();
-        let told = leaving(&units(&["a.service"]));
-        assert_eq!(told, "1 unit still to leave: a.service");
-        let told = leaving(&units(&["a.service", "b.service", "c.service", "d.service"]));
-        assert_eq!(told, "4 units still to leave: a.service, b.service, c.service, …");
+        let text = leaving(&units(&["a.service"]));
+        assert_eq!(text, "1 unit still to leave: a.service");
+        let text = leaving(&units(&["a.service", "b.service", "c.service", "d.service"]));
+        assert_eq!(text, "4 units still to leave: a.service, b.service, c.service, …");
         assert_eq!(leaving(&[]), "the units of this host have left, which is being verified");
     }
 }

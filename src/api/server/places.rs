@@ -61,11 +61,11 @@ impl Kind {
 pub(super) struct Places {
     limits: Limits,
     bodies: Arc<Semaphore>,
-    state: Mutex<State>,
+    state: Mutex<Occupied>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Occupied {
     open: usize,
     taken: BTreeMap<Kind, usize>,
     /// Connections that can be closed, oldest in this state first.
@@ -102,12 +102,12 @@ impl Places {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Occupied> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Occupied {
     fn offer(&mut self, closed: &CancellationToken) -> u64 {
         self.next += 1;
         self.yielding.insert(self.next, closed.clone());

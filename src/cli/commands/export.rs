@@ -12,7 +12,7 @@ use crate::api::client::ClientError;
 use crate::api::wire::UnitView;
 use crate::cli::args::Export;
 use crate::cli::error::{Error, Exit};
-use crate::cli::folder::{self, Changes, Entry};
+use crate::cli::folder::{self, Changes, ListedUnit};
 use crate::cli::output::people::count;
 use crate::cli::session::Session;
 use crate::model::name::UnitName;
@@ -77,7 +77,7 @@ fn units(number: usize) -> String {
 async fn texts(
     session: &Session,
     units: &[UnitView],
-) -> Result<(BTreeMap<UnitName, Entry>, BTreeMap<UnitName, String>), Error> {
+) -> Result<(BTreeMap<UnitName, ListedUnit>, BTreeMap<UnitName, String>), Error> {
     let (mut list, mut texts) = (BTreeMap::new(), BTreeMap::new());
     let mut shown = Instant::now();
     for (read, unit) in units.iter().enumerate() {
@@ -88,7 +88,7 @@ async fn texts(
         match session.client.unit(&unit.name).await {
             Ok(detail) => {
                 let UnitView { name, desired, hash, replicas, .. } = detail.unit;
-                list.insert(name.clone(), Entry { desired, hash, replicas });
+                list.insert(name.clone(), ListedUnit { desired, hash, replicas });
                 texts.insert(name, detail.text);
             }
             Err(ClientError::Api(detail)) if detail.code == 404 => {}

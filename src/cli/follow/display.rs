@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::End;
-use super::tracked::{Aim, Tracked};
+use super::tracked::{Awaited, Tracked};
 use crate::api::wire::Progress;
 use crate::cli::limit::{Limit, Time};
 use crate::cli::output::people::{count, seconds};
@@ -92,7 +92,7 @@ impl Display {
 
 /// The units that aren't done, the troubled first.
 fn going(tracked: &[Tracked]) -> Vec<&Tracked> {
-    let done = |one: &&Tracked| matches!((&one.aim, &one.progress), (Aim::State(_), Progress::Done));
+    let done = |one: &&Tracked| matches!((&one.awaited, &one.progress), (Awaited::State(_), Progress::Done));
     let mut open: Vec<&Tracked> = tracked.iter().filter(|one| one.is_open() && !done(one)).collect();
     open.sort_by_key(|one| !one.is_troubled());
     open
@@ -111,11 +111,11 @@ fn progress(tracked: &[Tracked], seconds: u64) -> (Vec<String>, String) {
 /// `not active after 60 s:` and a line for each unit.
 fn timed_out(open: &[&Tracked], limit: Limit) -> Vec<String> {
     let time = if let Time::Whole { time, .. } = limit.time { seconds(time) } else { String::new() };
-    let head = match open.first().map(|one| &one.aim) {
-        Some(Aim::Request(goal)) => {
+    let head = match open.first().map(|one| &one.awaited) {
+        Some(Awaited::Request(goal)) => {
             format!("not done after {time}; nothing is undone, and the cluster continues to {}:", goal.operation.verb())
         }
-        Some(Aim::State(state)) => format!("not {} after {time}:", state.as_str()),
+        Some(Awaited::State(state)) => format!("not {} after {time}:", state.as_str()),
         // Nothing was received yet.
         None => format!("no answer within {time}"),
     };
@@ -127,11 +127,11 @@ fn timed_out(open: &[&Tracked], limit: Limit) -> Vec<String> {
 fn interrupted(open: &[&Tracked]) -> String {
     let names: Vec<&str> = open.iter().take(NAMED).map(|one| one.name.as_str()).collect();
     let what = if open.len() > NAMED { count(open.len(), "unit") } else { names.join(" ") };
-    match open.first().map(|one| &one.aim) {
-        Some(Aim::Request(goal)) => {
+    match open.first().map(|one| &one.awaited) {
+        Some(Awaited::Request(goal)) => {
             format!("no longer waiting; the cluster continues to {} {what}", goal.operation.verb())
         }
-        Some(Aim::State(state)) => format!("no longer waiting for {what} to be {}", state.as_str()),
+        Some(Awaited::State(state)) => format!("no longer waiting for {what} to be {}", state.as_str()),
         None => "no longer waiting".into(),
     }
 }
@@ -147,7 +147,7 @@ mod tests {
         let name: crate::model::name::UnitName = name.parse().unwrap();
         let (operation, until) = (Operation::Start, Until::Ready);
         let goal = Goal { name: name.clone(), operation, generation: Revision(7), changed: true, until };
-        Tracked { progress, ..Tracked::new(name, Aim::Request(goal)) }
+        Tracked { progress, ..Tracked::new(name, Awaited::Request(goal)) }
     }
 
     fn several() -> Vec<Tracked> {
@@ -184,7 +184,8 @@ mod tests {
         let many: Vec<Tracked> =
             (0..220).map(|n| tracked(&format!("b@{n}.service"), Progress::Idle("i".into()))).collect();
         assert_eq!(interrupted(&going(&many)), "no longer waiting; the cluster continues to start 220 units");
-        let state = |progress| Tracked { aim: Aim::State(AwaitedState::Active), ..tracked("a.service", progress) };
+        let state =
+            |progress| Tracked { awaited: Awaited::State(AwaitedState::Active), ..tracked("a.service", progress) };
         let states = [state(Progress::Waiting("on its way".into())), state(Progress::Done)];
         assert_eq!(timed_out(&going(&states), limit), ["not active after 90 s:", "  a.service: on its way"]);
         assert_eq!(interrupted(&going(&states)), "no longer waiting for a.service to be active");

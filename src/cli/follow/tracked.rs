@@ -17,7 +17,7 @@ const SETTLE: Duration = Duration::from_millis(250);
 
 /// What is waited for.
 #[derive(Debug)]
-pub(super) enum Aim {
+pub(super) enum Awaited {
     /// A request of this command.
     Request(Goal),
     /// A state, no matter who brings it about.
@@ -30,13 +30,13 @@ pub(super) struct Tracked {
     /// The unit.
     pub(super) name: UnitName,
     /// What is waited for.
-    pub(super) aim: Aim,
+    pub(super) awaited: Awaited,
     /// The unit as last observed.
     pub(super) view: Option<UnitView>,
     /// It was destroyed and still has to be removed from its host.
     pub(super) leaving: bool,
     /// Whether the current watch has reported it.
-    pub(super) told: bool,
+    pub(super) reported: bool,
     /// Whether any watch has reported it.
     pub(super) known: bool,
     /// Whether the progress has been anything but done.
@@ -51,14 +51,14 @@ pub(super) struct Tracked {
 
 impl Tracked {
     /// Before anything was observed.
-    pub(super) fn new(name: UnitName, aim: Aim) -> Self {
+    pub(super) fn new(name: UnitName, awaited: Awaited) -> Self {
         let progress = Progress::Waiting("asking".into());
         Self {
             name,
-            aim,
+            awaited,
             view: None,
             leaving: false,
-            told: false,
+            reported: false,
             known: false,
             waited: false,
             progress,
@@ -75,9 +75,9 @@ impl Tracked {
             None if self.known => Observed::Gone,
             None => Observed::Unknown,
         };
-        let mut progress = match &self.aim {
-            Aim::Request(goal) => progress(goal, observed),
-            Aim::State(state) => reached(*state, observed),
+        let mut progress = match &self.awaited {
+            Awaited::Request(goal) => progress(goal, observed),
+            Awaited::State(state) => reached(*state, observed),
         };
         if progress == Progress::Done && self.waited && self.comes_up() {
             progress = Progress::Settling;
@@ -91,23 +91,23 @@ impl Tracked {
 
     /// Whether it is to run in the end, and may fail right after it seemed to.
     fn comes_up(&self) -> bool {
-        match &self.aim {
-            Aim::Request(goal) => matches!(goal.operation, Operation::Start | Operation::Restart),
-            Aim::State(state) => matches!(state, AwaitedState::Active | AwaitedState::Ready),
+        match &self.awaited {
+            Awaited::Request(goal) => matches!(goal.operation, Operation::Start | Operation::Restart),
+            Awaited::State(state) => matches!(state, AwaitedState::Active | AwaitedState::Ready),
         }
     }
 
     /// The operation whose progress is asked for.
     pub(super) fn operation(&self) -> Option<Operation> {
-        match &self.aim {
-            Aim::Request(goal) => Some(goal.operation),
-            Aim::State(_) => None,
+        match &self.awaited {
+            Awaited::Request(goal) => Some(goal.operation),
+            Awaited::State(_) => None,
         }
     }
 
     /// Whether the request changed nothing, since the same was requested before.
     pub(super) fn was_asked_for_before(&self) -> bool {
-        matches!(&self.aim, Aim::Request(goal) if !goal.changed)
+        matches!(&self.awaited, Awaited::Request(goal) if !goal.changed)
     }
 
     /// Whether it is still waited for.
@@ -117,13 +117,15 @@ impl Tracked {
 
     /// When the progress takes effect; `None` if it never does by itself.
     pub(super) fn due(&self) -> Option<Instant> {
-        match (&self.progress, &self.aim) {
+        match (&self.progress, &self.awaited) {
             (Progress::Waiting(_) | Progress::Idle(_), _) => None,
             // It may still get there without a request.
-            (Progress::Failing(_) | Progress::Unplaced(_), Aim::State(state)) if *state != AwaitedState::Settled => {
+            (Progress::Failing(_) | Progress::Unplaced(_), Awaited::State(state))
+                if *state != AwaitedState::Settled =>
+            {
                 None
             }
-            (Progress::Failed(_), Aim::State(_)) | (Progress::Failing(_) | Progress::Unplaced(_), _) => {
+            (Progress::Failed(_), Awaited::State(_)) | (Progress::Failing(_) | Progress::Unplaced(_), _) => {
                 Some(self.since + GRACE)
             }
             (Progress::Settling, _) => Some(self.since + SETTLE),
@@ -173,7 +175,7 @@ mod tests {
     use crate::model::unit::Desired;
 
     fn tracked(state: AwaitedState, progress: Progress) -> Tracked {
-        let mut one = Tracked::new("a.service".parse().unwrap(), Aim::State(state));
+        let mut one = Tracked::new("a.service".parse().unwrap(), Awaited::State(state));
         let view = unit("a.service", Desired::Launched, &["n1 activating start"]);
         one.view = Some(UnitView { progress: Some(progress), ..view });
         one.judge();

@@ -53,14 +53,14 @@ pub(in crate::cli) fn names(view: &RolloutView) -> (String, String) {
 /// `bb, before it aa; log@.service dd, before it cc`.
 pub(super) fn all(view: &RolloutView) -> String {
     let (new, before) = names(view);
-    let told = format!("{new}, before it {before}");
+    let set = format!("{new}, before it {before}");
     let first = view.target == view.from;
     let riders = view.riders.iter().filter(|rider| rider.target != rider.from).skip(usize::from(first));
     let rider = |name: &UnitName, target: &UnitHash, from: &UnitHash| {
         format!("; {name} {}, before it {}", target.short(), from.short())
     };
     let riders: String = riders.map(|it| rider(&it.name, &it.target, &it.from)).collect();
-    told + &riders
+    set + &riders
 }
 
 #[cfg(test)]
@@ -81,13 +81,13 @@ mod tests {
             RolloutView { target: UnitHash::new(target), riders: serde_json::from_value(riders).unwrap(), ..view }
         };
         let (log, kept) = (("log@.service", "dd", "cc"), ("pull@.service", "ee", "ee"));
-        for (view, new, told) in [
+        for (view, new, expected) in [
             (with("bb", &[]), "bb", "bb, before it aa"),
             (with("bb", &[kept]), "bb", "bb, before it aa"),
             (with("bb", &[log, kept]), "bb", "bb, before it aa; log@.service dd, before it cc"),
             (with("aa", &[kept, log]), "log@.service dd", "log@.service dd, before it log@.service cc"),
         ] {
-            assert_eq!((names(&view).0.as_str(), all(&view).as_str()), (new, told));
+            assert_eq!((names(&view).0.as_str(), all(&view).as_str()), (new, expected));
         }
     }
 

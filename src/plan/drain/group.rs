@@ -16,8 +16,8 @@ pub fn group_of(cluster: &Cluster, home: &MachineId, unit: &UnitName) -> Vec<Uni
 /// The units that are placed on `home` and aren't leaving it.
 #[must_use]
 pub fn lives(cluster: &Cluster, home: &MachineId) -> Vec<UnitName> {
-    let there = cluster.schedule.get(home).into_iter().flatten().filter(|(unit, told)| {
-        let is_there = told.value.target != Target::Removed && !told.value.global;
+    let there = cluster.schedule.get(home).into_iter().flatten().filter(|(unit, assignment)| {
+        let is_there = assignment.value.target != Target::Removed && !assignment.value.global;
         is_there && cluster.placed_on(unit) == Some(home)
     });
     there.map(|(unit, _)| unit.clone()).collect()

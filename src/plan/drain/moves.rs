@@ -45,10 +45,12 @@ pub(super) fn look(
     }
     for (unit, asked) in scheduler.asked_to_move() {
         let home = &asked.from;
-        let told = cluster.schedule.get(home).and_then(|there| there.get(unit));
-        let Some(told) = told.filter(|_| is_wanted(cluster, unit) && !found.contains_key(unit)) else { continue };
+        let assignment = cluster.schedule.get(home).and_then(|there| there.get(unit));
+        let Some(assignment) = assignment.filter(|_| is_wanted(cluster, unit) && !found.contains_key(unit)) else {
+            continue;
+        };
         let leaves = drained.get(home).and_then(|units| units.get(unit)) == Some(&Verdict::Leaves);
-        if leaves || told.value.target == Target::Removed {
+        if leaves || assignment.value.target == Target::Removed {
             found.insert(unit.clone(), Moving { verdict: Verdict::Leaving, to: None, home: home.clone() });
             continue;
         }

@@ -56,15 +56,15 @@ impl Look<'_> {
             let is_asked = taken.drain == self.restore.drain && is_wanted(self.cluster, unit);
             let generation = self.cluster.units.get(unit).map(|unit| unit.generation);
             let Some(home) = self.cluster.placed_on(unit).filter(|_| is_asked) else { continue };
-            let told = self.cluster.schedule.get(home).and_then(|there| there.get(unit));
-            let Some(told) = told.filter(|_| generation == Some(taken.generation)) else { continue };
+            let assignment = self.cluster.schedule.get(home).and_then(|there| there.get(unit));
+            let Some(assignment) = assignment.filter(|_| generation == Some(taken.generation)) else { continue };
             let leaves = drained.get(home).and_then(|units| units.get(unit)) == Some(&Verdict::Leaves);
             if !self.cluster.is_to_return(unit, taken) {
                 self.found.insert(unit.clone(), Verdict::Stays(vec![unit.clone()]));
             } else if [self.host, home].iter().any(|host| !self.cluster.machines.contains_key(*host)) {
                 // Its own host may only be cut off, and still run it.
                 self.found.insert(unit.clone(), Verdict::Waits(Wait::Away));
-            } else if leaves || told.value.target == Target::Removed {
+            } else if leaves || assignment.value.target == Target::Removed {
                 self.found.insert(unit.clone(), Verdict::Leaving);
             } else {
                 by_home.entry(home.clone()).or_default().push(unit.clone());

@@ -103,12 +103,12 @@ impl Bench {
     pub(in crate::plan) fn carry_out(&mut self, active: &str) {
         let schedule = self.scheduler.cluster().schedule.clone();
         for (host, there) in schedule {
-            for (unit, told) in there {
+            for (unit, assignment) in there {
                 let known = self.scheduler.cluster().report(&unit, &host).map(|report| report.generation);
-                if known == Some(told.value.generation) {
+                if known == Some(assignment.value.generation) {
                     continue;
                 }
-                let value = UnitReport { active: active.into(), ..UnitReport::of(&told.value) };
+                let value = UnitReport { active: active.into(), ..UnitReport::of(&assignment.value) };
                 let report = Some(Versioned { value, revision: Revision::default() });
                 self.scheduler.apply(Change::Report(unit, host.clone(), ReportKeyForm::HostFirst, report));
             }

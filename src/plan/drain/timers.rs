@@ -85,20 +85,23 @@ impl Timers {
         let known = self.moving.values().map(|moved| moved.cause.clone());
         let is_sent = |unit: &UnitName| scheduler.on_their_way().any(|(sent, _)| sent == unit);
         // Those that an earlier leader has told to leave.
-        let told = under_way(cluster).flat_map(|(host, _)| {
-            let leaving = cluster.schedule.get(host).into_iter().flatten().filter(|(unit, told)| {
-                told.value.target == Target::Removed && !told.value.global && !self.moving.contains_key(*unit)
+        let sent_earlier = under_way(cluster).flat_map(|(host, _)| {
+            let leaving = cluster.schedule.get(host).into_iter().flatten().filter(|(unit, assignment)| {
+                assignment.value.target == Target::Removed
+                    && !assignment.value.global
+                    && !self.moving.contains_key(*unit)
             });
             leaving.filter(|(unit, _)| !is_sent(unit)).map(|_| Cause::Host(host.clone()))
         });
         let back = coming_back(scheduler).filter(|(_, unit)| {
             let home = cluster.placed_on(unit).and_then(|home| cluster.schedule.get(home));
-            let told = home.and_then(|there| there.get(*unit));
-            told.is_some_and(|told| told.value.target == Target::Removed) && !self.moving.contains_key(*unit)
+            let assignment = home.and_then(|there| there.get(*unit));
+            assignment.is_some_and(|assignment| assignment.value.target == Target::Removed)
+                && !self.moving.contains_key(*unit)
         });
         let sent = scheduler.on_their_way().filter(|(unit, _)| !self.moving.contains_key(*unit));
         known
-            .chain(told)
+            .chain(sent_earlier)
             .chain(back.map(|(host, _)| Cause::Host(host.clone())))
             .chain(sent.map(|_| Cause::Asked))
             .for_each(|cause| *moving.entry(cause).or_default() += 1);

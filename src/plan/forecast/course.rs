@@ -219,21 +219,21 @@ fn ready(cluster: &Cluster, name: &UnitName) -> usize {
     if name.is_template() {
         return Ready::default().count(cluster, name);
     }
-    let hosts = launched_on(cluster, name).filter(|told| is_ready(cluster, *told, name)).count();
-    hosts + usize::from(launched(cluster, name).is_some_and(|told| is_ready(cluster, told, name)))
+    let hosts = launched_on(cluster, name).filter(|assignment| is_ready(cluster, *assignment, name)).count();
+    hosts + usize::from(launched(cluster, name).is_some_and(|assignment| is_ready(cluster, assignment, name)))
 }
 
 /// Whether a unit is healthy on a host with what that was told.
-fn is_ready(cluster: &Cluster, (host, told): (&MachineId, &Assignment), unit: &UnitName) -> bool {
-    let ends = cluster.files.get(&told.hash).is_some_and(|file| file.value.ends);
+fn is_ready(cluster: &Cluster, (host, assignment): (&MachineId, &Assignment), unit: &UnitName) -> bool {
+    let ends = cluster.files.get(&assignment.hash).is_some_and(|file| file.value.ends);
     let report = cluster.report(unit, host).filter(|_| cluster.machines.contains_key(host));
-    report.is_some_and(|report| report.generation >= told.generation && report.is_healthy(ends))
+    report.is_some_and(|report| report.generation >= assignment.generation && report.is_healthy(ends))
 }
 
 /// Whether a member of a set is healthy, and the units that ride with it, as far as these are launched. The templates
 /// are those of the set and its riders.
 fn is_whole(cluster: &Cluster, templates: &[UnitName], member: &UnitName) -> bool {
-    let serves = |unit: &UnitName| launched(cluster, unit).map(|told| is_ready(cluster, told, unit));
+    let serves = |unit: &UnitName| launched(cluster, unit).map(|assignment| is_ready(cluster, assignment, unit));
     let riders = templates[1..].iter().filter_map(|rider| rider.numbered(member.number()?).ok());
     let mut with_it = riders.map(|unit| serves(&unit).unwrap_or(true));
     cluster.units.contains_key(member) && serves(member) == Some(true) && with_it.all(|serves| serves)

@@ -30,20 +30,21 @@ pub(in crate::plan) enum Deed {
 /// haven't become healthy yet, and these count too.
 pub(super) fn behind(cluster: &Cluster) -> BTreeSet<(MachineId, UnitName)> {
     let is_rolling = cluster.rollouts.values().any(|rollout| !rollout.value.phase.is_over());
-    let is_behind = |host: &MachineId, name: &UnitName, told: &Assignment| match cluster.report(name, host) {
-        Some(report) => !has_done(report, told) || (is_rolling && is_pending(report)),
+    let is_behind = |host: &MachineId, name: &UnitName, assignment: &Assignment| match cluster.report(name, host) {
+        Some(report) => !has_done(report, assignment) || (is_rolling && is_pending(report)),
         None => true,
     };
     let alive = cluster.schedule.iter().filter(|(host, _)| cluster.machines.contains_key(*host));
-    let all =
-        alive.flat_map(|(host, assignments)| assignments.iter().map(move |(name, told)| (host, name, &told.value)));
-    all.filter(|(host, name, told)| is_behind(host, name, told))
+    let all = alive.flat_map(|(host, assignments)| {
+        assignments.iter().map(move |(name, assignment)| (host, name, &assignment.value))
+    });
+    all.filter(|(host, name, assignment)| is_behind(host, name, assignment))
         .map(|(host, name, _)| (host.clone(), name.clone()))
         .collect()
 }
 
-fn has_done(report: &UnitReport, told: &Assignment) -> bool {
-    report.generation >= told.generation && report.target == told.target && report.hash == told.hash
+fn has_done(report: &UnitReport, assignment: &Assignment) -> bool {
+    report.generation >= assignment.generation && report.target == assignment.target && report.hash == assignment.hash
 }
 
 fn is_pending(report: &UnitReport) -> bool {
@@ -53,25 +54,25 @@ fn is_pending(report: &UnitReport) -> bool {
 /// What a host reports once it has carried out `told`, of a unit that `ends` by itself or doesn't, and what it has done
 /// for it. `None` if it has carried it out already.
 pub(in crate::plan) fn carry_out(
-    told: &Assignment,
+    assignment: &Assignment,
     known: Option<&UnitReport>,
     ends: bool,
     bodies: &BTreeMap<UnitHash, BodyHash>,
 ) -> Option<(UnitReport, Option<Deed>)> {
-    if known.is_some_and(|known| has_done(known, told) && !is_pending(known)) {
+    if known.is_some_and(|known| has_done(known, assignment) && !is_pending(known)) {
         return None;
     }
     let known = known.filter(|known| known.target != Target::Removed);
     let is_up = known.is_some_and(|known| !known.active.has_stopped());
-    let deed = match (told.target, known) {
+    let deed = match (assignment.target, known) {
         (Target::Removed, None) => None,
         (Target::Removed, Some(_)) => Some(Deed::Leaves(is_up)),
         (target, None) => Some(Deed::Arrives(target == Target::Launched)),
         (Target::Loaded, Some(_)) if is_up => Some(Deed::Stops),
-        (Target::Loaded, Some(known)) => (known.hash != told.hash).then_some(Deed::Writes),
-        (Target::Launched, Some(known)) => launched(told, known, is_up, ends, bodies),
+        (Target::Loaded, Some(known)) => (known.hash != assignment.hash).then_some(Deed::Writes),
+        (Target::Launched, Some(known)) => launched(assignment, known, is_up, ends, bodies),
     };
-    let is_launched = told.target == Target::Launched;
+    let is_launched = assignment.target == Target::Launched;
     let is_up = is_launched && !ends;
     let report = UnitReport {
         load: "loaded".into(),
@@ -79,31 +80,32 @@ pub(in crate::plan) fn carry_out(
         sub: if is_up { "running" } else { "dead" }.into(),
         result: is_launched.then(|| "done".into()),
         ready: is_up.then_some(true),
-        ..UnitReport::of(told)
+        ..UnitReport::of(assignment)
     };
     Some((report, deed))
 }
 
 /// What becomes of a unit that a host has and must start.
 fn launched(
-    told: &Assignment,
+    assignment: &Assignment,
     known: &UnitReport,
     is_up: bool,
     ends: bool,
     bodies: &BTreeMap<UnitHash, BodyHash>,
 ) -> Option<Deed> {
     let body = |hash: &UnitHash| bodies.get(hash);
-    let same_body = known.hash == told.hash || body(&known.hash).is_some_and(|one| Some(one) == body(&told.hash));
-    let restart = told.restart.is_some_and(|restart| restart > known.generation);
+    let same_body =
+        known.hash == assignment.hash || body(&known.hash).is_some_and(|one| Some(one) == body(&assignment.hash));
+    let restart = assignment.restart.is_some_and(|restart| restart > known.generation);
     let has_ended = known.active == ActiveState::Inactive && known.result == Some(JobResult::Done);
     let is_over = ends && known.target == Target::Launched && has_ended;
     match (is_up, same_body && !restart) {
         (true, false) => Some(Deed::Restarts),
         (false, false) => Some(Deed::Starts),
-        (false, true) if known.generation < told.generation && (known.hash == told.hash || !is_over) => {
+        (false, true) if known.generation < assignment.generation && (known.hash == assignment.hash || !is_over) => {
             Some(Deed::Starts)
         }
-        (_, true) => (known.hash != told.hash).then_some(Deed::Writes),
+        (_, true) => (known.hash != assignment.hash).then_some(Deed::Writes),
     }
 }
 
@@ -126,40 +128,50 @@ mod tests {
         let files = [file("a", ""), file("a", "[X-Fleet]\nMachineMetadata=zone=a"), file("b", "")];
         let bodies = files.iter().cloned().collect();
         let hash = |at: usize| files[at].0.clone();
-        let told = |target: Target, at: usize, generation: u64| Assignment::new(hash(at), target, Revision(generation));
+        let assignment =
+            |target: Target, at: usize, generation: u64| Assignment::new(hash(at), target, Revision(generation));
         let (gone, loaded, launched) = (Target::Removed, Target::Loaded, Target::Launched);
         let restart = |generation: u64, restart: u64| Assignment {
             restart: Some(Revision(restart)),
-            ..told(launched, 0, generation)
+            ..assignment(launched, 0, generation)
         };
         let known = |target: Target, active: &str| {
-            let (report, _) = carry_out(&told(target, 0, 3), None, false, &bodies).unwrap();
+            let (report, _) = carry_out(&assignment(target, 0, 3), None, false, &bodies).unwrap();
             Some(UnitReport { active: active.into(), ..report })
         };
         let over = known(launched, "inactive");
-        for (case, told, known, ends, expected) in [
-            ("it is new", told(launched, 0, 5), None, false, Some(Deed::Arrives(true))),
-            ("it is new", told(loaded, 0, 5), None, false, Some(Deed::Arrives(false))),
-            ("it was removed", told(launched, 0, 5), known(gone, "inactive"), false, Some(Deed::Arrives(true))),
-            ("nothing is left to remove", told(gone, 0, 5), None, false, None),
-            ("it runs", told(gone, 0, 5), known(launched, "active"), false, Some(Deed::Leaves(true))),
-            ("it doesn't run", told(gone, 0, 5), known(loaded, "inactive"), false, Some(Deed::Leaves(false))),
-            ("it runs", told(loaded, 0, 5), known(launched, "active"), false, Some(Deed::Stops)),
-            ("it doesn't run", told(loaded, 2, 5), known(loaded, "inactive"), false, Some(Deed::Writes)),
-            ("it is loaded", told(launched, 0, 5), known(loaded, "inactive"), false, Some(Deed::Starts)),
-            ("it failed", told(launched, 0, 5), known(launched, "failed"), false, Some(Deed::Starts)),
-            ("it runs already", told(launched, 0, 5), known(launched, "active"), false, None),
-            ("systemd would read the same", told(launched, 1, 5), known(launched, "active"), false, Some(Deed::Writes)),
-            ("another file", told(launched, 2, 5), known(launched, "active"), false, Some(Deed::Restarts)),
-            ("another file", told(launched, 2, 5), known(launched, "failed"), false, Some(Deed::Starts)),
+        for (case, assignment, known, ends, expected) in [
+            ("it is new", assignment(launched, 0, 5), None, false, Some(Deed::Arrives(true))),
+            ("it is new", assignment(loaded, 0, 5), None, false, Some(Deed::Arrives(false))),
+            ("it was removed", assignment(launched, 0, 5), known(gone, "inactive"), false, Some(Deed::Arrives(true))),
+            ("nothing is left to remove", assignment(gone, 0, 5), None, false, None),
+            ("it runs", assignment(gone, 0, 5), known(launched, "active"), false, Some(Deed::Leaves(true))),
+            ("it doesn't run", assignment(gone, 0, 5), known(loaded, "inactive"), false, Some(Deed::Leaves(false))),
+            ("it runs", assignment(loaded, 0, 5), known(launched, "active"), false, Some(Deed::Stops)),
+            ("it doesn't run", assignment(loaded, 2, 5), known(loaded, "inactive"), false, Some(Deed::Writes)),
+            ("it is loaded", assignment(launched, 0, 5), known(loaded, "inactive"), false, Some(Deed::Starts)),
+            ("it failed", assignment(launched, 0, 5), known(launched, "failed"), false, Some(Deed::Starts)),
+            ("it runs already", assignment(launched, 0, 5), known(launched, "active"), false, None),
+            (
+                "systemd would read the same",
+                assignment(launched, 1, 5),
+                known(launched, "active"),
+                false,
+                Some(Deed::Writes),
+            ),
+            ("another file", assignment(launched, 2, 5), known(launched, "active"), false, Some(Deed::Restarts)),
+            ("another file", assignment(launched, 2, 5), known(launched, "failed"), false, Some(Deed::Starts)),
             ("a restart", restart(5, 5), known(launched, "active"), false, Some(Deed::Restarts)),
             ("a restart that it has done", restart(5, 3), known(launched, "active"), false, None),
-            ("it is over", told(launched, 1, 5), over.clone(), true, Some(Deed::Writes)),
-            ("it is over, and is asked for again", told(launched, 0, 5), over, true, Some(Deed::Starts)),
+            ("it is over", assignment(launched, 1, 5), over.clone(), true, Some(Deed::Writes)),
+            ("it is over, and is asked for again", assignment(launched, 0, 5), over, true, Some(Deed::Starts)),
         ] {
-            let (report, deed) = carry_out(&told, known.as_ref(), ends, &bodies).unwrap();
+            let (report, deed) = carry_out(&assignment, known.as_ref(), ends, &bodies).unwrap();
             assert_eq!(deed, expected, "{case}");
-            assert!(has_done(&report, &told) && carry_out(&told, Some(&report), ends, &bodies).is_none(), "{case}");
+            assert!(
+                has_done(&report, &assignment) && carry_out(&assignment, Some(&report), ends, &bodies).is_none(),
+                "{case}"
+            );
         }
     }
 }

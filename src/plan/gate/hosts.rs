@@ -16,20 +16,21 @@ pub fn launched_on<'a>(
     cluster: &'a Cluster,
     name: &'a UnitName,
 ) -> impl Iterator<Item = (&'a MachineId, &'a Assignment)> {
-    told_on(cluster, name).filter(|(_, told)| told.target == Target::Launched)
+    assigned_on(cluster, name).filter(|(_, assignment)| assignment.target == Target::Launched)
 }
 
 /// Whether a global unit is launched on `host`, alive or not.
 #[must_use]
 pub fn is_launched_on(cluster: &Cluster, name: &UnitName, host: &MachineId) -> bool {
-    let told = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
-    told.is_some_and(|told| told.value.global && told.value.target == Target::Launched)
+    let assignment = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
+    assignment.is_some_and(|assignment| assignment.value.global && assignment.value.target == Target::Launched)
 }
 
 /// The hosts to which a global unit is assigned, alive or not, and what they are told.
-fn told_on<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item = (&'a MachineId, &'a Assignment)> {
-    let told = cluster.schedule.iter().filter_map(|(host, assignments)| Some((host, &assignments.get(name)?.value)));
-    told.filter(|(_, told)| told.global)
+fn assigned_on<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item = (&'a MachineId, &'a Assignment)> {
+    let assigned =
+        cluster.schedule.iter().filter_map(|(host, assignments)| Some((host, &assignments.get(name)?.value)));
+    assigned.filter(|(_, assignment)| assignment.global)
 }
 
 /// A new gate for a global unit with this record, if some of its hosts would have to stop it for that file. Each of
@@ -39,7 +40,7 @@ fn told_on<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item =
 /// carried out a greater generation than that of the others.
 pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
     let runs: BTreeMap<&MachineId, HeldFile> =
-        launched_on(cluster, name).map(|(host, told)| (host, file_of(told))).collect();
+        launched_on(cluster, name).map(|(host, assignment)| (host, file_of(assignment))).collect();
     if runs.values().any(|file| excludes_others(cluster, &file.hash, &record.hash)) {
         return None;
     }
@@ -64,7 +65,7 @@ pub(super) fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Optio
         (is_through || *runs != file).then(|| ((*host).clone(), (!is_through).then(|| runs.clone())))
     };
     let asked = HeldFile { generation: record.generation, restart: record.restart, ..file.clone() };
-    let stopped = told_on(cluster, name).filter(|(_, told)| told.target == Target::Loaded);
+    let stopped = assigned_on(cluster, name).filter(|(_, assignment)| assignment.target == Target::Loaded);
     let stopped = stopped.filter(|_| file.hash != record.hash).map(|(host, _)| (host.clone(), Some(asked.clone())));
     // As above, for a host that comes back.
     let absent =
@@ -91,8 +92,8 @@ fn excludes_others(cluster: &Cluster, one: &UnitHash, other: &UnitHash) -> bool 
 }
 
 /// What a unit runs that is told this.
-pub(super) fn file_of(told: &Assignment) -> HeldFile {
-    let Assignment { hash, text, generation, restart, .. } = told;
+pub(super) fn file_of(assignment: &Assignment) -> HeldFile {
+    let Assignment { hash, text, generation, restart, .. } = assignment;
     HeldFile { hash: hash.clone(), text: text.clone(), generation: *generation, restart: *restart }
 }
 
@@ -105,8 +106,8 @@ fn most_common<'a>(files: impl Iterator<Item = &'a HeldFile>) -> Option<HeldFile
 /// The gate after a leader that didn't know it has let hosts through to the file of `record`.
 #[must_use]
 pub fn caught_up(cluster: &Cluster, name: &UnitName, record: &Unit, gate: &Gate) -> Gate {
-    let is_passed = |(host, told): &(&MachineId, &Assignment)| {
-        told.hash == record.hash && told.generation >= gate.asked && gate.held_on(host).is_some()
+    let is_passed = |(host, assignment): &(&MachineId, &Assignment)| {
+        assignment.hash == record.hash && assignment.generation >= gate.asked && gate.held_on(host).is_some()
     };
     with(gate, launched_on(cluster, name).filter(is_passed).map(|(host, _)| (host.clone(), None)))
 }
@@ -186,10 +187,10 @@ mod tests {
             cluster.machines.insert(host(at), Machine::new(host(at), format!("n{at}")));
         }
         for at in 1..=2 {
-            let told = Assignment::new(UnitHash::new("old"), Target::Launched, Revision(3));
-            let value = Assignment { global: true, ..told };
-            let told = Versioned { value, revision: Revision(3) };
-            cluster.schedule.insert(host(at), BTreeMap::from([(name(), told)]));
+            let assignment = Assignment::new(UnitHash::new("old"), Target::Launched, Revision(3));
+            let value = Assignment { global: true, ..assignment };
+            let assignment = Versioned { value, revision: Revision(3) };
+            cluster.schedule.insert(host(at), BTreeMap::from([(name(), assignment)]));
         }
         cluster
     }
@@ -280,8 +281,8 @@ mod tests {
         let record = Unit::new(crate::model::unit::Desired::Launched, UnitHash::new("new"), Revision(9));
         let gate = needed(&cluster, &name(), &record).unwrap();
         cluster.gates.insert(name(), Versioned { value: gate, revision: Revision(9) });
-        for told in cluster.schedule.values_mut().flat_map(|all| all.values_mut()) {
-            told.value.generation = Revision(10);
+        for assignment in cluster.schedule.values_mut().flat_map(|all| all.values_mut()) {
+            assignment.value.generation = Revision(10);
         }
         cluster.schedule.remove(&host(2));
         let newer = Unit { hash: UnitHash::new("newer"), generation: Revision(12), ..record };

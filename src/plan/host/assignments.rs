@@ -160,8 +160,10 @@ impl HostState {
             let Some(executed) = &mut unit.executed else { continue };
             executed.rewrites = None;
             match &unit.assignment {
-                Some(told) if told.target == executed.target && told.generation < executed.generation => {
-                    (executed.generation, executed.restart) = (told.generation, told.restart);
+                Some(assignment)
+                    if assignment.target == executed.target && assignment.generation < executed.generation =>
+                {
+                    (executed.generation, executed.restart) = (assignment.generation, assignment.restart);
                 }
                 _ => executed.generation = executed.generation.min(newest),
             }

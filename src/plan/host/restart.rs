@@ -42,7 +42,8 @@ impl HostState {
 
     /// Whether a unit is to be stopped and stays on this host.
     fn stays_loaded(&self, name: &UnitName) -> bool {
-        let loaded = |unit: &Unit| unit.assignment.as_ref().is_some_and(|told| told.target == Target::Loaded);
+        let loaded =
+            |unit: &Unit| unit.assignment.as_ref().is_some_and(|assignment| assignment.target == Target::Loaded);
         self.stays_down(name) && self.units.get(name).is_some_and(loaded)
     }
 

@@ -17,8 +17,8 @@ use super::{Look, Member, MemberState};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timers {
     members: BTreeMap<MemberName, Known>,
-    /// What was told of members since the last look; `None` is no member any more.
-    told: BTreeMap<MemberName, Option<Member>>,
+    /// The members that were reported since the last look; `None` is no member any more.
+    reported: BTreeMap<MemberName, Option<Member>>,
     summary: Summary,
     dues: Dues,
     clocks: Clocks,
@@ -50,17 +50,17 @@ struct Known {
 impl Timers {
     /// A member is like this, or is new. To be called for every change of one.
     pub fn tell(&mut self, member: Member) {
-        self.told.insert(member.name.clone(), Some(member));
+        self.reported.insert(member.name.clone(), Some(member));
     }
 
     /// There is no such member any more.
     pub fn forget(&mut self, name: &MemberName) {
-        self.told.insert(name.clone(), None);
+        self.reported.insert(name.clone(), None);
     }
 
     /// These are all members, as they are.
     pub fn tell_all(&mut self, members: impl IntoIterator<Item = Member>) {
-        self.told = self.members.keys().map(|name| (name.clone(), None)).collect();
+        self.reported = self.members.keys().map(|name| (name.clone(), None)).collect();
         members.into_iter().for_each(|member| self.tell(member));
     }
 
@@ -85,14 +85,14 @@ impl Timers {
     /// What other members are told of in `other`, as a sentence.
     #[must_use]
     pub fn differs_from(&self, other: &Self) -> Option<String> {
-        (self.as_told() != other.as_told()).then(|| "members aren't as a look at all would find them".into())
+        (self.as_reported() != other.as_reported()).then(|| "members aren't as a look at all would find them".into())
     }
 
-    /// The members as they were told.
-    fn as_told(&self) -> BTreeMap<&MemberName, Member> {
-        let known = self.members.iter().map(|(name, known)| (name, known.as_told()));
+    /// The members as they were reported.
+    fn as_reported(&self) -> BTreeMap<&MemberName, Member> {
+        let known = self.members.iter().map(|(name, known)| (name, known.as_reported()));
         let mut all: BTreeMap<&MemberName, Member> = known.collect();
-        for (name, member) in &self.told {
+        for (name, member) in &self.reported {
             match member {
                 Some(member) => drop(all.insert(name, member.clone())),
                 None => drop(all.remove(name)),
@@ -130,7 +130,7 @@ impl Timers {
     pub(super) fn observe(&mut self, look: &Look<'_>, now: u64) {
         self.pass(look.rollout.phase, now);
         let policy = (look.policy.healthy, look.policy.deadline);
-        for (name, member) in std::mem::take(&mut self.told) {
+        for (name, member) in std::mem::take(&mut self.reported) {
             self.change(&name, member, policy);
         }
         if self.policy != Some(policy) {
@@ -244,7 +244,7 @@ impl Timers {
 
 impl Known {
     /// The member as it was told.
-    fn as_told(&self) -> Member {
+    fn as_reported(&self) -> Member {
         let state = if self.is_incomplete { MemberState::Healthy } else { self.member.state.clone() };
         Member { state, ..self.member.clone() }
     }

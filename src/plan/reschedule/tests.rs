@@ -84,20 +84,20 @@ impl Bench {
         lines.filter(|line| !line.contains("placed on") && !line.contains("moves from")).collect()
     }
 
-    fn report(&mut self, unit: &UnitName, host: &MachineId, told: &Assignment, active: &str) {
+    fn report(&mut self, unit: &UnitName, host: &MachineId, assignment: &Assignment, active: &str) {
         let since = self.now * 1000;
-        let value = UnitReport { active: active.into(), since, ..UnitReport::of(told) };
+        let value = UnitReport { active: active.into(), since, ..UnitReport::of(assignment) };
         let report = Some(Versioned { value, revision: Revision::default() });
         self.apply(Change::Report(unit.clone(), host.clone(), ReportKeyForm::HostFirst, report));
     }
 
     fn carry_out(&mut self) {
         for (host, there) in self.scheduler.cluster().schedule.clone() {
-            for (unit, told) in there {
+            for (unit, assignment) in there {
                 let known = self.scheduler.cluster().report(&unit, &host).map(|report| report.generation);
                 let fails = self.bad.get(&unit).is_some_and(|bad| bad.contains(&host));
-                if known != Some(told.value.generation) {
-                    self.report(&unit, &host, &told.value, if fails { "failed" } else { "active" });
+                if known != Some(assignment.value.generation) {
+                    self.report(&unit, &host, &assignment.value, if fails { "failed" } else { "active" });
                 }
             }
         }
@@ -165,8 +165,8 @@ fn it_moves_with_a_growing_delay_until_it_has_failed_on_three_hosts() {
     let recovered = "1590: a.service has been well on n3 (00000003) for a while: its failures are forgotten";
     assert_eq!(bench.pass(700), [recovered]);
     bench.settled();
-    let told = bench.scheduler.cluster().schedule[&id(3)][&name("a.service")].value.clone();
-    bench.report(&name("a.service"), &id(3), &told, "failed");
+    let assignment = bench.scheduler.cluster().schedule[&id(3)][&name("a.service")].value.clone();
+    bench.report(&name("a.service"), &id(3), &assignment, "failed");
     bench.settle();
     assert_eq!(bench.outlook("a.service"), Some((vec!["n3"], bench.now + 30, false)));
     assert_eq!(bench.pass(30).len(), 1);
@@ -259,8 +259,8 @@ fn a_group_moves_for_its_leaders_sake_only() {
     ];
     assert_eq!(bench.pass(30), moved);
     assert_eq!((bench.home("db.service"), bench.home("app.service")), ("n2".into(), "n2".into()));
-    let told = bench.scheduler.cluster().schedule[&id(2)][&name("app.service")].value.clone();
-    bench.report(&name("app.service"), &id(2), &told, "failed");
+    let assignment = bench.scheduler.cluster().schedule[&id(2)][&name("app.service")].value.clone();
+    bench.report(&name("app.service"), &id(2), &assignment, "failed");
     assert_eq!(bench.pass(500), [""; 0]);
     bench.settled();
 }

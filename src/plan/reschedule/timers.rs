@@ -38,7 +38,7 @@ pub(super) struct Seen {
     /// The host that it is on.
     pub(super) host: MachineId,
     /// The generation of its assignment, and since when its host has reported its state.
-    told: (Revision, Option<u64>),
+    version: (Revision, Option<u64>),
     /// When the leader saw it so first, in ms since the epoch.
     since: u64,
 }
@@ -105,10 +105,10 @@ impl Timers {
         self.seen.values_mut().for_each(|seen| seen.since = seen.since.saturating_sub(back));
         for name in std::mem::take(&mut self.changed) {
             let known = self.seen.remove(&name);
-            let Some((standing, host, told)) = standing(cluster, &name) else { continue };
-            let is_same = |seen: &Seen| (seen.standing, &seen.host, seen.told) == (standing, &host, told);
+            let Some((standing, host, version)) = standing(cluster, &name) else { continue };
+            let is_same = |seen: &Seen| (seen.standing, &seen.host, seen.version) == (standing, &host, version);
             let since = known.filter(is_same).map_or(now, |seen| seen.since);
-            self.seen.insert(name, Seen { standing, host, told, since });
+            self.seen.insert(name, Seen { standing, host, version, since });
         }
     }
 
@@ -165,19 +165,21 @@ fn standing(cluster: &Cluster, name: &UnitName) -> Option<(Standing, MachineId, 
     let file = cluster.files.get(&unit.hash)?;
     file.value.reschedule()?;
     let host = cluster.placed_on(name).filter(|host| cluster.machines.contains_key(*host))?;
-    let told = &cluster.schedule.get(host)?.get(name)?.value;
+    let assignment = &cluster.schedule.get(host)?.get(name)?.value;
     let was_tried = cluster.tried(name).is_some_and(|tried| !tried.hosts.is_empty());
     let is_about = |report: &&UnitReport| {
-        report.target == Target::Launched && report.generation >= told.generation && report.hash == told.hash
+        report.target == Target::Launched
+            && report.generation >= assignment.generation
+            && report.hash == assignment.hash
     };
     let report = cluster.report(name, host).filter(is_about);
     let standing = match report {
-        _ if told.target == Target::Removed => Standing::Leaving,
-        Some(report) if told.hash == unit.hash && has_failed(report) => Standing::Failed,
+        _ if assignment.target == Target::Removed => Standing::Leaving,
+        Some(report) if assignment.hash == unit.hash && has_failed(report) => Standing::Failed,
         Some(report) if report.is_healthy(file.value.ends) => Standing::Well,
         _ => Standing::Arriving,
     };
     let follows = standing == Standing::Failed || was_tried;
-    (follows && told.target != Target::Loaded)
-        .then(|| (standing, host.clone(), (told.generation, report.map(|report| report.since))))
+    (follows && assignment.target != Target::Loaded)
+        .then(|| (standing, host.clone(), (assignment.generation, report.map(|report| report.since))))
 }

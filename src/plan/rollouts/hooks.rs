@@ -125,12 +125,16 @@ impl Rollouts {
 
 /// Whether a host that is there has yet to remove a unit.
 fn is_somewhere(cluster: &Cluster, unit: &UnitName) -> bool {
-    cluster.schedule.iter().any(|(host, told)| told.contains_key(unit) && cluster.machines.contains_key(host))
+    cluster
+        .schedule
+        .iter()
+        .any(|(host, assignments)| assignments.contains_key(unit) && cluster.machines.contains_key(host))
 }
 
 /// The generations of all assignments of a unit, and of its last run.
 fn runs_of<'a>(cluster: &'a Cluster, unit: &'a UnitName) -> impl Iterator<Item = Revision> + 'a {
-    let assigned = cluster.schedule.values().filter_map(|host| host.get(unit)).map(|told| told.value.generation);
+    let assigned =
+        cluster.schedule.values().filter_map(|host| host.get(unit)).map(|assignment| assignment.value.generation);
     let done = cluster.placements.get(unit).and_then(|placement| placement.value.done());
     assigned.chain(done.map(|done| done.generation))
 }

@@ -45,9 +45,9 @@ impl Rollouts {
     ) {
         let cluster = scheduler.cluster();
         let back = |host: &MachineId| {
-            let told = cluster.schedule.get(host).and_then(|slice| slice.get(name));
-            let told = told.map(|told| told.value.generation);
-            before.held(next_generation(cluster, Some(subject), told), subject.restart)
+            let assignment = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
+            let had = assignment.map(|assignment| assignment.value.generation);
+            before.held(next_generation(cluster, Some(subject), had), subject.restart)
         };
         let back = hosts.into_iter().map(|host| (host.clone(), Some(back(host))));
         self.change_hosts(scheduler, name, back.collect(), GateEvent::TakenBack);

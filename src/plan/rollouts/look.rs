@@ -280,12 +280,13 @@ fn rider_files(cluster: &Cluster, groups: &[&Group], known: Option<&Rollout>, ri
 fn overtaken(cluster: &Cluster, known: &Rollout, members: &[&Group]) -> Option<Overtaken> {
     let has_it = |group: &&&Group| match &group.name.host {
         Some(host) => {
-            let told = cluster.schedule.get(host).and_then(|slice| slice.get(&group.name.unit));
-            told.is_some_and(|told| told.value.hash == known.target)
+            let assignment = cluster.schedule.get(host).and_then(|assignments| assignments.get(&group.name.unit));
+            assignment.is_some_and(|assignment| assignment.value.hash == known.target)
         }
         None => {
-            let has =
-                |unit: &UnitName| launched(cluster, unit).is_some_and(|(_, told)| told.hash == *known.target_of(unit));
+            let has = |unit: &UnitName| {
+                launched(cluster, unit).is_some_and(|(_, assignment)| assignment.hash == *known.target_of(unit))
+            };
             group.units.iter().all(has)
         }
     };

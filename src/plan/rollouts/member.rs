@@ -90,16 +90,17 @@ fn leaves(cluster: &Cluster, name: &UnitName) -> bool {
     let hosts =
         cluster.placed_on(name).into_iter().chain(cluster.states.get(name).into_iter().flat_map(BTreeMap::keys));
     hosts.filter(|host| cluster.machines.contains_key(*host)).any(|host| {
-        let told = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
-        told.is_some_and(|told| told.value.target == Target::Removed)
+        let assignment = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
+        assignment.is_some_and(|assignment| assignment.value.target == Target::Removed)
     })
 }
 
 fn state(cluster: &Cluster, name: &UnitName, unit: &Unit, host: &MachineId) -> MemberState {
-    let told = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
-    let is_told = told.is_some_and(|told| told.value.hash == unit.hash && told.value.generation == unit.generation);
+    let assignment = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
+    let is_assigned = assignment
+        .is_some_and(|assignment| assignment.value.hash == unit.hash && assignment.value.generation == unit.generation);
     let report = cluster.report(name, host);
-    let Some(report) = report.filter(|report| is_told && is_about(report, unit)) else {
+    let Some(report) = report.filter(|report| is_assigned && is_about(report, unit)) else {
         return MemberState::Assigned(report.and_then(|report| report.error.clone()));
     };
     let ends = cluster.files.get(&unit.hash).is_some_and(|file| file.value.ends);

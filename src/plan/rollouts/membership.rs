@@ -50,7 +50,7 @@ pub(super) struct Membership {
     /// The hashes of the files that members had when they were told.
     hashes: BTreeSet<UnitHash>,
     /// The spares and members that `timers` know, by their slots.
-    told: BTreeMap<Slot, Vec<MemberName>>,
+    known: BTreeMap<Slot, Vec<MemberName>>,
     /// What was seen of them.
     pub(super) timers: Timers,
     /// How many members were looked up since the beginning, each as often as it was.
@@ -102,7 +102,7 @@ impl Membership {
     /// Another rollout begins: nothing that was seen of members counts any longer.
     pub(super) fn begin_again(&mut self) {
         self.timers = Timers::default();
-        self.news.extend(std::mem::take(&mut self.told).into_keys());
+        self.news.extend(std::mem::take(&mut self.known).into_keys());
         self.files = None;
     }
 
@@ -152,7 +152,7 @@ impl Membership {
 
     /// With these templates, find all of them.
     fn begin_with(&mut self, templates: Vec<(UnitName, UnitHash)>, cluster: &Cluster, subject: &Unit) {
-        self.touched = std::mem::take(&mut self.members).into_keys().chain(self.told.keys().cloned()).collect();
+        self.touched = std::mem::take(&mut self.members).into_keys().chain(self.known.keys().cloned()).collect();
         self.awaited = vec![0; templates.len()];
         self.templates = templates;
         let name = &self.templates[0].0;
@@ -225,7 +225,7 @@ impl Membership {
         let files = (&rollout.target, &rollout.from, &rollout.riders);
         if self.files.as_ref().map(|(target, from, riders)| (target, from, riders)) != Some(files) {
             self.files = Some((rollout.target.clone(), rollout.from.clone(), rollout.riders.clone()));
-            self.news.extend(self.members.keys().chain(self.told.keys()).cloned());
+            self.news.extend(self.members.keys().chain(self.known.keys()).cloned());
         }
         for slot in std::mem::take(&mut self.news) {
             let (spare, member) = (self.spare(cluster, &name, rollout, &slot), self.members.get(&slot));
@@ -243,7 +243,8 @@ impl Membership {
                     }
                 }
             }
-            let before = if names.is_empty() { self.told.remove(&slot) } else { self.told.insert(slot, names.clone()) };
+            let before =
+                if names.is_empty() { self.known.remove(&slot) } else { self.known.insert(slot, names.clone()) };
             let gone = before.into_iter().flatten().filter(|name| !names.contains(name));
             gone.for_each(|name| self.timers.forget(&name));
         }

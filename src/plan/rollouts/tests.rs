@@ -167,20 +167,22 @@ impl Bench {
             .schedule
             .iter()
             .filter(|(host, _)| self.store.machines.contains_key(*host))
-            .flat_map(|(host, slice)| slice.iter().map(|(name, told)| (host.clone(), name.clone(), told.value.clone())))
+            .flat_map(|(host, assignments)| {
+                assignments.iter().map(|(name, assignment)| (host.clone(), name.clone(), assignment.value.clone()))
+            })
             .collect();
-        for (host, name, told) in all {
-            let ends = self.store.files.get(&told.hash).is_some_and(|file| file.value.ends);
-            let active = match told.target {
-                Target::Launched if ends && self.busy.contains(&told.hash) => "activating",
-                Target::Launched if ends && !self.bad.contains(&told.hash) => "inactive",
-                Target::Launched if self.bad.contains(&told.hash) => "failed",
+        for (host, name, assignment) in all {
+            let ends = self.store.files.get(&assignment.hash).is_some_and(|file| file.value.ends);
+            let active = match assignment.target {
+                Target::Launched if ends && self.busy.contains(&assignment.hash) => "activating",
+                Target::Launched if ends && !self.bad.contains(&assignment.hash) => "inactive",
+                Target::Launched if self.bad.contains(&assignment.hash) => "failed",
                 Target::Launched => "active",
                 _ => "inactive",
             };
             let mut report: UnitReport = serde_json::from_value(serde_json::json!({
-                "generation": told.generation, "target": told.target, "hash": told.hash, "load": "loaded",
-                "active": active, "sub": "dead", "since": 0,
+                "generation": assignment.generation, "target": assignment.target, "hash": assignment.hash,
+                "load": "loaded", "active": active, "sub": "dead", "since": 0,
             }))
             .unwrap();
             let lines = if self.is_unread { vec![] } else { vec!["web[7]: no such table".into()] };
@@ -188,7 +190,10 @@ impl Bench {
             report.result = (ends && active == "inactive").then(|| "done".into());
             report.failure = (active == "failed").then(|| Box::new(failure()));
             let known = self.store.report(&name, &host);
-            if ends && told.target == Target::Launched && known.is_none_or(|it| it.generation < told.generation) {
+            if ends
+                && assignment.target == Target::Launched
+                && known.is_none_or(|it| it.generation < assignment.generation)
+            {
                 self.starts.push(name.clone());
             }
             if known != Some(&report) {
@@ -350,11 +355,11 @@ fn another_leader_renews_the_gates_of_units_that_were_asked_for_a_newer_file() {
     let (old, newer, newest) = (web("a"), web("b"), web("c"));
     bench.ask_set(&old);
     bench.pass(2);
-    let told = |bench: &Bench| {
+    let assigned = |bench: &Bench| {
         let all = bench.store.schedule.values().flat_map(BTreeMap::iter);
-        all.map(|(name, told)| (name.clone(), told.value.clone())).collect::<BTreeMap<_, _>>()
+        all.map(|(name, assignment)| (name.clone(), assignment.value.clone())).collect::<BTreeMap<_, _>>()
     };
-    let before = told(&bench);
+    let before = assigned(&bench);
     bench.ask_set(&newer);
     bench.decide();
     bench.ask_set(&newest);
@@ -363,7 +368,7 @@ fn another_leader_renews_the_gates_of_units_that_were_asked_for_a_newer_file() {
     for member in ["web@1.service", "web@2.service"].map(name) {
         let (gate, record) = (&bench.store.gates[&member].value, &bench.store.units[&member]);
         assert_eq!((&gate.target, gate.asked), (&newest.hash(), record.generation), "{member}");
-        assert_eq!(told(&bench)[&member], before[&member], "nothing was done there yet");
+        assert_eq!(assigned(&bench)[&member], before[&member], "nothing was done there yet");
     }
 }
 

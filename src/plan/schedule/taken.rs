@@ -82,10 +82,10 @@ impl Round<'_> {
         }
         let asked = cluster.asked_of(host)?;
         // It may have been told to leave before the host was undrained.
-        let told = self.scheduler.assignment(host, unit)?;
+        let assignment = self.scheduler.assignment(host, unit)?;
         let restore = asked.restore.as_ref();
-        let has_left = restore.is_some_and(|restore| told.value.generation <= restore.generation);
-        let is_taken = asked.drain.is_some() || (told.value.target == Target::Removed && has_left);
+        let has_left = restore.is_some_and(|restore| assignment.value.generation <= restore.generation);
+        let is_taken = asked.drain.is_some() || (assignment.value.target == Target::Removed && has_left);
         let drain = asked.drain_began().filter(|_| is_taken)?;
         Some(Box::new(Taken { host: host.clone(), drain, generation, stays: None }))
     }

@@ -90,9 +90,9 @@ impl Round<'_> {
             (Some(Retry::Forget), known) => known.and_then(forgotten),
             (Some(Retry::Move), known) => self.failed_on(unit, host, known),
             (Some(Retry::Start), known) => self.failed_on(unit, host, known).and_then(|failed| {
-                let told = self.scheduler.assignment(host, unit)?;
-                let again = cluster.revision.max(told.value.generation.next());
-                (told.value.target == Target::Launched).then_some(Tried { again: Some(again), ..failed })
+                let assignment = self.scheduler.assignment(host, unit)?;
+                let again = cluster.revision.max(assignment.value.generation.next());
+                (assignment.value.target == Target::Launched).then_some(Tried { again: Some(again), ..failed })
             }),
         };
         let why = match (retry, &next) {

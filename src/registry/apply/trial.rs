@@ -1,7 +1,7 @@
 //! What a batch, or something that is asked of rollouts, would change, and the whole cluster that it would change, at
 //! one revision. Writes nothing; decides nothing that a batch which is carried out doesn't.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::author::Author;
@@ -193,12 +193,12 @@ fn anonymous(unit: &mut Unit) {
 /// The files whose contents decide something, or whose bodies tell what is restarted.
 fn files(cluster: &Cluster) -> BTreeSet<UnitHash> {
     let units = cluster.units.values().map(|unit| &unit.hash);
-    let told = cluster.schedule.values().flat_map(|slice| slice.values().map(|told| &told.value.hash));
+    let assigned = cluster.schedule.values().flat_map(BTreeMap::values).map(|assignment| &assignment.value.hash);
     let reported = cluster.states.values().flat_map(|reports| reports.values().map(|report| &report.value.hash));
     let gates = cluster.gates.values().flat_map(|gate| gate.value.files().chain([&gate.value.target]));
     let rollouts = cluster.rollouts.values().flat_map(|known| {
         let riders = known.value.riders.values().flat_map(|rider| [&rider.target, &rider.from.hash]);
         [&known.value.target, &known.value.from.hash].into_iter().chain(riders)
     });
-    units.chain(told).chain(reported).chain(gates).chain(rollouts).cloned().collect()
+    units.chain(assigned).chain(reported).chain(gates).chain(rollouts).cloned().collect()
 }

@@ -148,13 +148,13 @@ async fn abandoned(mut watchers: watch::Receiver<usize>, linger: Duration) {
 
 #[derive(Debug, Default)]
 struct Picture {
-    state: Mutex<State>,
+    state: Mutex<PictureState>,
     /// The number of watchers.
     watchers: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PictureState {
     /// Copied for a change only while somebody else has it.
     cluster: Arc<Cluster>,
     /// Whether the cluster has been read.
@@ -178,7 +178,7 @@ struct Watching {
     wakeup: Arc<Notify>,
 }
 
-impl State {
+impl PictureState {
     fn take(&mut self, update: Update) {
         if self.end.is_some() {
             return;

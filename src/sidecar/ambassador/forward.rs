@@ -29,23 +29,23 @@ const BUFFER: usize = 32 * 1024;
 /// A silent peer is given up after `idle` and three probes `between` each other; or, after data was sent, when
 /// [`MAX_UNANSWERED`] attempts were made and nothing was acknowledged for `unheard`.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+struct Keepalive {
     idle: Duration,
     between: Duration,
     unheard: Duration,
 }
 
 /// While it is announced.
-const ANNOUNCED: Patience =
-    Patience { idle: Duration::from_secs(10), between: Duration::from_secs(3), unheard: Duration::from_secs(10) };
+const ANNOUNCED: Keepalive =
+    Keepalive { idle: Duration::from_secs(10), between: Duration::from_secs(3), unheard: Duration::from_secs(10) };
 
 /// When it isn't announced any more: it may be finishing its work after a stop, or its host may be dead.
-const GONE: Patience =
-    Patience { idle: Duration::from_secs(1), between: Duration::from_secs(1), unheard: Duration::from_secs(3) };
+const GONE: Keepalive =
+    Keepalive { idle: Duration::from_secs(1), between: Duration::from_secs(1), unheard: Duration::from_secs(3) };
 
 /// For clients, which may be far away: their work can't be taken over by another backend, but they occupy a connection.
-const CLIENT: Patience =
-    Patience { idle: Duration::from_secs(60), between: Duration::from_secs(10), unheard: Duration::from_secs(60) };
+const CLIENT: Keepalive =
+    Keepalive { idle: Duration::from_secs(60), between: Duration::from_secs(10), unheard: Duration::from_secs(60) };
 
 /// How many attempts must fail before a peer is given up: one packet may be lost. This matters for the kernel's probes
 /// of a closed window, which become less frequent, up to two minutes apart.
@@ -57,7 +57,7 @@ thread_local! {
 
 /// Enable keep-alive probes for an idle client: its host may have lost power.
 pub(super) fn keep_alive(client: &TcpStream) {
-    let _ = be_patient(client, CLIENT);
+    let _ = set_keepalive(client, CLIENT);
 }
 
 /// Forward until both sides have ended, or one has failed. `gone` is cancelled when the server isn't announced any
@@ -71,7 +71,7 @@ pub(super) async fn forward(
     gone: &CancellationToken,
 ) -> io::Result<()> {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let _ = be_patient(server, ANNOUNCED);
+    let _ = set_keepalive(server, ANNOUNCED);
     let done = copy(client, server, gone).await;
     if done.is_err() {
         let _ = (client.set_zero_linger(), server.set_zero_linger());
@@ -84,12 +84,12 @@ async fn copy(client: &mut TcpStream, server: &mut TcpStream, gone: &Cancellatio
     let (mut from_server, mut to_server) = server.split();
     let (mut there, mut back) = (Pump::default(), Pump::default());
     let mut gone = pin!(gone.cancelled());
-    let (mut hastened, mut patience) = (false, ANNOUNCED);
+    let (mut hastened, mut keepalive) = (false, ANNOUNCED);
     let mut round = Round { at: pin!(sleep(Duration::ZERO)), is_due: false };
     poll_fn(|cx| {
         if !hastened && gone.as_mut().poll(cx).is_ready() {
-            (hastened, patience) = (true, GONE);
-            let _ = be_patient(from_server.as_ref(), patience);
+            (hastened, keepalive) = (true, GONE);
+            let _ = set_keepalive(from_server.as_ref(), keepalive);
             round.is_due = false;
         }
         let ready =
@@ -97,8 +97,8 @@ async fn copy(client: &mut TcpStream, server: &mut TcpStream, gone: &Cancellatio
         if ready.0.is_ready() && ready.1.is_ready() {
             return Poll::Ready(Ok(()));
         }
-        while (there.sent.is_some() || back.sent.is_some()) && round.poll(cx, patience.unheard / 4).is_ready() {
-            there.look_after(from_server.as_ref(), patience)?;
+        while (there.sent.is_some() || back.sent.is_some()) && round.poll(cx, keepalive.unheard / 4).is_ready() {
+            there.look_after(from_server.as_ref(), keepalive)?;
             back.look_after(from_client.as_ref(), CLIENT)?;
         }
         Poll::Pending
@@ -129,13 +129,13 @@ impl Round<'_> {
 struct Pump {
     /// Data that was read and not yet accepted by the other side.
     left: Vec<u8>,
-    state: State,
+    state: PumpState,
     /// When data was sent that may not be acknowledged yet.
     sent: Option<Instant>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
-enum State {
+enum PumpState {
     #[default]
     Open,
     /// The reader has reached the end; the rest of the data is to be passed on, and then the end.
@@ -154,12 +154,12 @@ impl Pump {
             // Frees the memory: the connection may stay open for days.
             self.left = Vec::new();
             match self.state {
-                State::Done => return Poll::Ready(Ok(())),
-                State::Ending => {
+                PumpState::Done => return Poll::Ready(Ok(())),
+                PumpState::Ending => {
                     ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                    self.state = State::Done;
+                    self.state = PumpState::Done;
                 }
-                State::Open => ready!(self.pass(cx, from, to))?,
+                PumpState::Open => ready!(self.pass(cx, from, to))?,
             }
         }
     }
@@ -171,7 +171,7 @@ impl Pump {
             ready!(Pin::new(from).poll_read(cx, &mut read))?;
             let read = read.filled();
             if read.is_empty() {
-                self.state = State::Ending;
+                self.state = PumpState::Ending;
                 return Poll::Ready(Ok(()));
             }
             let written = match Pin::new(to).poll_write(cx, read) {
@@ -191,13 +191,13 @@ impl Pump {
     }
 
     /// Fails if the peer is considered dead.
-    fn look_after(&mut self, to: &TcpStream, patience: Patience) -> io::Result<()> {
+    fn look_after(&mut self, to: &TcpStream, keepalive: Keepalive) -> io::Result<()> {
         let Some(sent) = self.sent else { return Ok(()) };
         let heard = to.local_addr().and_then(|local| tcp_ack::about(local, to.peer_addr()?));
         match heard {
             Ok(heard) if !heard.outstanding => self.sent = None,
             // It may have been silent long before, with nothing to acknowledge.
-            Ok(heard) if heard.silent.min(sent.elapsed()) >= patience.unheard && heard.tries >= MAX_UNANSWERED => {
+            Ok(heard) if heard.silent.min(sent.elapsed()) >= keepalive.unheard && heard.tries >= MAX_UNANSWERED => {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing is acknowledged any more"));
             }
             Ok(_) => {}
@@ -209,9 +209,9 @@ impl Pump {
     }
 }
 
-fn be_patient(stream: &TcpStream, patience: Patience) -> rustix::io::Result<()> {
+fn set_keepalive(stream: &TcpStream, keepalive: Keepalive) -> rustix::io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, patience.idle)?;
-    sockopt::set_tcp_keepintvl(stream, patience.between)?;
+    sockopt::set_tcp_keepidle(stream, keepalive.idle)?;
+    sockopt::set_tcp_keepintvl(stream, keepalive.between)?;
     sockopt::set_tcp_keepcnt(stream, 3)
 }

@@ -39,7 +39,7 @@ struct Follower {
 #[derive(Debug, Default)]
 struct Reported {
     /// Whether it reported the unit.
-    told: bool,
+    has_unit: bool,
     /// Whether its initial list is complete.
     whole: bool,
 }
@@ -63,7 +63,7 @@ impl Follower {
     fn take(&mut self, line: WatchLine, reported: &mut Reported) {
         match line {
             WatchLine::Unit(view) if view.name == self.unit => {
-                (reported.told, self.known) = (true, true);
+                (reported.has_unit, self.known) = (true, true);
                 self.say(stand(&view, &self.here));
             }
             WatchLine::Removed(name) if name == self.unit => {
@@ -74,7 +74,7 @@ impl Follower {
             // meanwhile is reported as removed.
             WatchLine::Synced(_) => {
                 let first = !std::mem::replace(&mut reported.whole, true);
-                if first && !reported.told {
+                if first && !reported.has_unit {
                     self.missing();
                 }
             }

@@ -20,7 +20,7 @@ pub(super) fn render(path: &Path, asked: &[ServiceName], instances: &Instances) 
     let text = fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
     let mut services: BTreeMap<String, Vec<Value>> = asked.iter().map(|name| (name.to_string(), Vec::new())).collect();
     for ((service, _), view) in instances {
-        services.entry(service.to_string()).or_default().push(told(view));
+        services.entry(service.to_string()).or_default().push(value_of(view));
     }
     let services: BTreeMap<String, Value> = services.into_iter().map(|(name, all)| (name, all.into())).collect();
     // In the API's order.
@@ -52,7 +52,7 @@ fn is_word(text: &str) -> bool {
 }
 
 /// An instance as in the API's responses. Missing fields are empty, so that templates can use them.
-fn told(view: &InstanceView) -> Value {
+fn value_of(view: &InstanceView) -> Value {
     let nothing = [("unit", Value::from("")), ("machine", "".into()), ("hostname", "".into())];
     let nothing =
         Value::from_pairs(nothing.into_iter().chain([("metadata", Value::from(BTreeMap::<String, String>::new()))]));

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
-use super::state::{Change, Edit, Entry, History, Lease, LeaseChange, Past, State};
+use super::state::{Change, Edit, History, Lease, LeaseChange, Past, State, StoredValue};
 use crate::store::{LeaseId, Revision};
 
 /// Revision, lease (0 for none), value.
@@ -153,7 +153,7 @@ impl Disk {
         }
 
         // Backwards: each edit wrote the value that the next one replaced.
-        let mut now: BTreeMap<Arc<str>, Option<Entry>> = BTreeMap::new();
+        let mut now: BTreeMap<Arc<str>, Option<StoredValue>> = BTreeMap::new();
         let mut pasts: Vec<Past> = Vec::new();
         for row in tx.open_table(PAST)?.range((state.compacted.0 + 1, 0)..)?.rev() {
             let (place, edit) = row?;
@@ -241,13 +241,13 @@ impl Disk {
     }
 }
 
-fn stored(entry: &Entry) -> Stored<'_> {
+fn stored(entry: &StoredValue) -> Stored<'_> {
     (entry.revision.0, entry.lease.map_or(0, |lease| lease.0), &entry.value)
 }
 
-fn entry((revision, lease, value): Stored<'_>) -> Entry {
+fn entry((revision, lease, value): Stored<'_>) -> StoredValue {
     let lease = Some(LeaseId(lease)).filter(|lease| lease.0 != 0);
-    Entry { value: Arc::from(value), revision: Revision(revision), lease }
+    StoredValue { value: Arc::from(value), revision: Revision(revision), lease }
 }
 
 fn corrupt(reason: String) -> redb::Error {

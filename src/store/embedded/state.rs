@@ -38,7 +38,7 @@ impl Default for History {
 
 /// The state of a key. Values are shared between keys, history and readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct StoredValue {
     pub(super) value: Arc<[u8]>,
     pub(super) revision: Revision,
     pub(super) lease: Option<LeaseId>,
@@ -48,8 +48,8 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Edit {
     pub(super) key: Arc<str>,
-    pub(super) before: Option<Entry>,
-    pub(super) after: Option<Entry>,
+    pub(super) before: Option<StoredValue>,
+    pub(super) after: Option<StoredValue>,
 }
 
 impl Edit {
@@ -109,7 +109,7 @@ pub(super) struct Past {
 /// All data of an embedded store.
 #[derive(Debug, Clone)]
 pub(super) struct State {
-    pub(super) kvs: BTreeMap<Arc<str>, Entry>,
+    pub(super) kvs: BTreeMap<Arc<str>, StoredValue>,
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) revision: Revision,
     /// The oldest revision that can be read.
@@ -191,7 +191,7 @@ impl State {
         let mut edits = Vec::with_capacity(wanted.len());
         for (key, wish) in wanted {
             let before = self.kvs.get(&key).cloned();
-            let after = wish.map(|(value, lease)| Entry { value, revision, lease });
+            let after = wish.map(|(value, lease)| StoredValue { value, revision, lease });
             if before.is_some() || after.is_some() {
                 edits.push(Edit { key, before, after });
             }
@@ -277,7 +277,7 @@ impl State {
         let wanted = |key: &str| key.starts_with(&range.prefix) && after.is_none_or(|after| key > after);
 
         // The entries that have changed since `at`, as they were: edits are undone from the newest to the oldest.
-        let mut undone: BTreeMap<&str, Option<&Entry>> = BTreeMap::new();
+        let mut undone: BTreeMap<&str, Option<&StoredValue>> = BTreeMap::new();
         for past in self.past_after(at).rev() {
             for edit in past.edits.iter().filter(|edit| wanted(&edit.key)) {
                 undone.insert(&edit.key, edit.before.as_ref());
@@ -285,7 +285,7 @@ impl State {
         }
         let limit = if range.limit == 0 { PAGE_KEYS } else { range.limit };
         let from = after.map_or(Bound::Included(range.prefix.as_str()), Bound::Excluded);
-        let mut kvs: BTreeMap<&str, &Entry> = self
+        let mut kvs: BTreeMap<&str, &StoredValue> = self
             .kvs
             .range::<str, _>((from, Bound::Unbounded))
             .map(|(key, entry)| (&**key, entry))
@@ -323,7 +323,7 @@ impl State {
     }
 }
 
-pub(super) fn kv(key: &str, entry: &Entry) -> Kv {
+pub(super) fn kv(key: &str, entry: &StoredValue) -> Kv {
     Kv { key: key.to_owned(), value: entry.value.to_vec(), revision: entry.revision, lease: entry.lease }
 }
 

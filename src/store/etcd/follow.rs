@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::Inner;
+use super::classify::{Failure, NO_LEADER, Troubles, classify};
 use super::client::{Change, Connection as _, Member, Message, Stream as _};
 use super::members::Again;
-use super::trouble::{Failure, NO_LEADER, Troubles, classify};
 use crate::store::{Batch, Error, Event, Revision};
 
 /// Batches buffered for a slow reader before the stream isn't read any more, so that etcd buffers them.

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::classify::{Failure, Trouble, Troubles, classify};
 use super::client::{Connection as _, Fault, Member};
 use super::identity::Identity;
-use super::trouble::{Failure, Trouble, Troubles, classify};
 use crate::store::Error;
 
 /// The pause between two rounds over all endpoints, while an election may be under way.
@@ -38,7 +38,7 @@ pub(super) struct Members<M: Member> {
 
 /// The timeouts of a request.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+struct Timeouts {
     /// For each endpoint.
     each: Duration,
     /// For all of them together.
@@ -48,7 +48,7 @@ struct Patience {
 /// An endpoint and its connection.
 struct Endpoint<M: Member> {
     member: M,
-    link: Mutex<Link<M::Connection>>,
+    connected: Mutex<Connected<M::Connection>>,
     /// Whether it has ever answered.
     answered: AtomicBool,
 }
@@ -60,7 +60,7 @@ impl<M: Member> std::fmt::Debug for Endpoint<M> {
 }
 
 /// A connection, the cluster to which it leads, and the number of connections so far.
-struct Link<C> {
+struct Connected<C> {
     connection: Option<(C, u64)>,
     number: u64,
 }
@@ -105,7 +105,7 @@ impl<M: Member> Members<M> {
         R: Future<Output = Result<T, Fault>> + Send,
         T: Send,
     {
-        let (answer, at) = self.carry_out(self.patience(), again, request).await?;
+        let (answer, at) = self.carry_out(self.timeouts(), again, request).await?;
         Ok((answer.ok_or_else(too_large)?, at))
     }
 
@@ -116,19 +116,19 @@ impl<M: Member> Members<M> {
         R: Future<Output = Result<T, Fault>> + Send,
         T: Send,
     {
-        Ok(self.carry_out(self.patience(), again, request).await?.0)
+        Ok(self.carry_out(self.timeouts(), again, request).await?.0)
     }
 
-    fn patience(&self) -> Patience {
-        Patience { each: self.timeout, all: 2 * self.timeout }
+    fn timeouts(&self) -> Timeouts {
+        Timeouts { each: self.timeout, all: 2 * self.timeout }
     }
 
     /// A caller that times out drops the request, and the silent endpoint would stay in use. So the attempts end before
     /// that, early enough for a second endpoint.
-    fn hurry(&self, within: Duration) -> Patience {
-        let all = (within * 9 / 10).min(self.patience().all);
+    fn hurry(&self, within: Duration) -> Timeouts {
+        let all = (within * 9 / 10).min(self.timeouts().all);
         let turns = if self.endpoints.len() > 1 { 2 } else { 1 };
-        Patience { each: self.timeout.min(all / turns), all }
+        Timeouts { each: self.timeout.min(all / turns), all }
     }
 
     /// Changes when our cluster is replaced by another one, whose revisions mean something else.
@@ -157,7 +157,7 @@ impl<M: Member> Members<M> {
     /// The answer, `None` if it is too large, and which endpoint answered.
     async fn carry_out<T, F, R>(
         &self,
-        patience: Patience,
+        timeouts: Timeouts,
         again: Again,
         request: F,
     ) -> Result<(Option<T>, usize), Error>
@@ -166,12 +166,12 @@ impl<M: Member> Members<M> {
         R: Future<Output = Result<T, Fault>> + Send,
         T: Send,
     {
-        let end = Instant::now() + patience.all;
+        let end = Instant::now() + timeouts.all;
         let mut troubles = Troubles::default();
         let mut passing = false;
         for attempt in 1usize.. {
             let at = self.current.load(Ordering::Relaxed);
-            let trouble = match self.attempt(at, patience.each, end, &request).await {
+            let trouble = match self.attempt(at, timeouts.each, end, &request).await {
                 Ok(answer) => return Ok((Some(answer), at)),
                 Err(Failure::TooLarge) => return Ok((None, at)),
                 Err(Failure::Final(error)) => return Err(error),
@@ -211,18 +211,18 @@ impl<M: Member> Members<M> {
         self.endpoints[at % self.endpoints.len()].member.address()
     }
 
-    async fn attempt<T, F, R>(&self, at: usize, patience: Duration, end: Instant, request: &F) -> Result<T, Failure>
+    async fn attempt<T, F, R>(&self, at: usize, timeout: Duration, end: Instant, request: &F) -> Result<T, Failure>
     where
         F: Fn(M::Connection) -> R + Send + Sync,
         R: Future<Output = Result<T, Fault>> + Send,
         T: Send,
     {
         let endpoint = &self.endpoints[at % self.endpoints.len()];
-        let until = end.min(Instant::now() + patience);
+        let until = end.min(Instant::now() + timeout);
         let (connection, number) =
             match timeout_at(until, endpoint.connection(|cluster| self.admits(at, cluster))).await {
                 Ok(connected) => connected.map_err(|failure| endpoint.with_hint(failure))?,
-                Err(_) => return Err(Failure::Here(Trouble::silent(patience, false))),
+                Err(_) => return Err(Failure::Here(Trouble::silent(timeout, false))),
             };
         let failure = match timeout_at(until, request(connection)).await {
             Ok(Ok(answer)) => {
@@ -230,7 +230,7 @@ impl<M: Member> Members<M> {
                 return Ok(answer);
             }
             Ok(Err(fault)) => endpoint.with_hint(classify(fault)),
-            Err(_) => Failure::Here(Trouble::silent(patience, true)),
+            Err(_) => Failure::Here(Trouble::silent(timeout, true)),
         };
         if matches!(failure, Failure::Here(_)) {
             endpoint.hang_up(number).await;
@@ -241,7 +241,11 @@ impl<M: Member> Members<M> {
 
 impl<M: Member> Endpoint<M> {
     fn new(member: M) -> Self {
-        Self { member, link: Mutex::new(Link { connection: None, number: 0 }), answered: AtomicBool::new(false) }
+        Self {
+            member,
+            connected: Mutex::new(Connected { connection: None, number: 0 }),
+            answered: AtomicBool::new(false),
+        }
     }
 
     fn with_hint(&self, failure: Failure) -> Failure {
@@ -256,23 +260,23 @@ impl<M: Member> Endpoint<M> {
     /// An open connection to a member of a cluster that `admits` accepts. Connecting is separate from the request, so
     /// that after a failure the request is known not to have been sent, and never reaches another cluster.
     async fn connection(&self, admits: impl Fn(u64) -> bool + Send) -> Result<(M::Connection, u64), Failure> {
-        let mut link = self.link.lock().await;
-        let (connection, cluster) = match link.connection.take() {
+        let mut connected = self.connected.lock().await;
+        let (connection, cluster) = match connected.connection.take() {
             Some(open) => open,
             None => {
                 let open = self.connect().await.map_err(|fault| match classify(fault) {
                     Failure::Here(trouble) => Failure::Here(Trouble { undone: true, ..trouble }),
                     other => other,
                 })?;
-                link.number += 1;
+                connected.number += 1;
                 open
             }
         };
         if !admits(cluster) {
             return Err(Failure::Here(Trouble::foreign()));
         }
-        link.connection = Some((connection.clone(), cluster));
-        Ok((connection, link.number))
+        connected.connection = Some((connection.clone(), cluster));
+        Ok((connection, connected.number))
     }
 
     async fn connect(&self) -> Result<(M::Connection, u64), Fault> {
@@ -283,9 +287,9 @@ impl<M: Member> Endpoint<M> {
 
     /// Don't use this connection for new requests; its watches end by themselves.
     async fn hang_up(&self, number: u64) {
-        let mut link = self.link.lock().await;
-        if link.number == number {
-            link.connection = None;
+        let mut connected = self.connected.lock().await;
+        if connected.number == number {
+            connected.connection = None;
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::definition::{Definition, End, Load};
-use super::{Counters, Entry, Options, What};
+use super::{Counters, LogEntry, Options, What};
 use crate::model::name::UnitName;
 use crate::systemd::{Details, Error, Event, ProbeEnd, UnitState, host_has};
 
@@ -164,7 +164,7 @@ pub(super) struct Host {
     /// Requested units that the host has of its own.
     pub(super) refused: BTreeSet<UnitName>,
     events: Option<mpsc::UnboundedSender<Event>>,
-    pub(super) log: Vec<Entry>,
+    pub(super) log: Vec<LogEntry>,
     pub(super) counters: Counters,
 }
 
@@ -389,7 +389,7 @@ impl Host {
     }
 
     pub(super) fn note(&mut self, unit: Option<&UnitName>, what: What) {
-        self.log.push(Entry { at: self.born.elapsed(), unit: unit.cloned(), what });
+        self.log.push(LogEntry { at: self.born.elapsed(), unit: unit.cloned(), what });
     }
 
     /// Turn the power off and on: processes, memory and `/run` are lost.

@@ -6,7 +6,7 @@ use crate::model::name::UnitName;
 
 /// Something that happened on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct LogEntry {
     /// When, since the host was created.
     pub at: Duration,
     /// The unit; `None` if it concerns the whole host.

@@ -149,7 +149,9 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
     let (own, riding): (Vec<RolloutMember>, Vec<RolloutMember>) =
         candidates(cluster, name, rollout).filter_map(member).partition(|member| is_own(name, member));
     let mut members = riding::joined(own, riding);
-    members.extend(launched_on(cluster, name).map(|(host, told)| on_host(cluster, summaries, name, host, &told.hash)));
+    members.extend(
+        launched_on(cluster, name).map(|(host, assignment)| on_host(cluster, summaries, name, host, &assignment.hash)),
+    );
     members.sort_by(|a, b| (a.name.number(), &a.name).cmp(&(b.name.number(), &b.name)));
     RolloutView {
         name: name.clone(),

@@ -43,8 +43,8 @@ pub(super) async fn get<S: Store>(
     let units: Option<BTreeSet<UnitName>> = units.collect();
     caller.check_watch(&api, units.as_ref().filter(|units| !units.is_empty()), host.as_ref()).await?;
     let watch = unit_watch(&api, globs, host)?;
-    let told = Told { operation, lines: BTreeMap::new() };
-    lines::answer(&api, Units { watch, reader: api.reader.clone(), told }).await
+    let sent = Sent { operation, lines: BTreeMap::new() };
+    lines::answer(&api, Units { watch, reader: api.reader.clone(), sent }).await
 }
 
 /// What is followed, and the operation whose progress is requested. `?name=UNIT&host=ID` is about these units on one
@@ -88,7 +88,7 @@ fn unit_watch<S: Store>(api: &Api<S>, globs: Vec<Glob>, host: Option<MachineId>)
 struct Units<S> {
     watch: UnitWatch<S>,
     reader: Reader<S>,
-    told: Told,
+    sent: Sent,
 }
 
 impl<S: Store> Story for Units<S> {
@@ -106,7 +106,7 @@ impl<S: Store> Story for Units<S> {
             Touched::All => self.watch.read(|cluster| {
                 let there = cluster.units.keys().chain(leaving(cluster)).filter(|name| self.watch.scope().has(name));
                 let names = self.watch.scope().names(usize::MAX).unwrap_or_else(|| there.cloned().collect());
-                (names.into_iter().chain(self.told.lines.keys().cloned()).collect(), Some(cluster.revision))
+                (names.into_iter().chain(self.sent.lines.keys().cloned()).collect(), Some(cluster.revision))
             }),
         };
         let names: Vec<UnitName> = names.into_iter().collect();
@@ -141,7 +141,7 @@ impl<S: Store> Units<S> {
                             // It has got another file meanwhile.
                             again.push(name);
                         } else {
-                            self.told.tell(cluster, &summaries, name, lines);
+                            self.sent.tell(cluster, &summaries, name, lines);
                         }
                         if lines.is_full() {
                             break;
@@ -157,13 +157,13 @@ impl<S: Store> Units<S> {
 }
 
 /// What was sent.
-struct Told {
+struct Sent {
     operation: Option<Operation>,
     /// The last line of each unit, as a hash; `None` if it was sent as leaving.
     lines: BTreeMap<UnitName, Option<u64>>,
 }
 
-impl Told {
+impl Sent {
     fn tell(&mut self, cluster: &Cluster, summaries: &views::FileSummaries, name: &UnitName, lines: &mut Lines) {
         let Some(unit) = cluster.units.get(name) else {
             if presence(cluster, name) == Presence::Leaving {

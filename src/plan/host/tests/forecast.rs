@@ -73,12 +73,12 @@ fn a_host_does_what_a_forecast_takes_for_granted() {
             [(text, launched, None), (text, launched, Some(Revision(2))), (text, loaded, None), (text, removed, None)]
         }) {
             let mut world = host(&texts, before, is);
-            let told = Assignment { restart, ..assignment(text, target, 2) };
+            let assignment = Assignment { restart, ..assignment(text, target, 2) };
             let known = world.reports.get(&unit(NAME)).cloned();
-            let ends = parsed[&told.hash].ends;
-            let forecast = carry_out(&told, known.as_ref(), ends, &bodies).and_then(|(_, deed)| deed);
+            let ends = parsed[&assignment.hash].ends;
+            let forecast = carry_out(&assignment, known.as_ref(), ends, &bodies).and_then(|(_, deed)| deed);
             let was_up = world.running.contains_key(&unit(NAME));
-            world.assign(NAME, told);
+            world.assign(NAME, assignment);
             let done = world.settle();
             let happened = deed(&done, (before.is_none(), was_up), target);
             if forecast != happened {

@@ -19,7 +19,7 @@ fn examined(members: u32) -> usize {
     }
     let target = web("new").hash();
     let all = bench.store.schedule.values().flat_map(BTreeMap::values);
-    assert!(all.map(|told| &told.value.hash).eq(vec![&target; members as usize]));
+    assert!(all.map(|assignment| &assignment.value.hash).eq(vec![&target; members as usize]));
     bench.rollouts.examined() - before
 }
 

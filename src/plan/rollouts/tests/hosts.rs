@@ -26,10 +26,10 @@ impl Bench {
     /// The first letters of the programs that hosts are told to run, by number: `o` for `old`; `-` is none.
     pub(super) fn on_hosts(&self, files: &[&UnitFile]) -> String {
         let letter = |host: &MachineId| {
-            let told = self.store.schedule.get(host).and_then(|slice| slice.get(&name(UNIT)));
-            let told = told.filter(|told| told.value.target == Target::Launched);
-            let Some(told) = told else { return '-' };
-            let known = files.iter().find(|file| file.hash() == told.value.hash);
+            let assignment = self.store.schedule.get(host).and_then(|assignments| assignments.get(&name(UNIT)));
+            let assignment = assignment.filter(|assignment| assignment.value.target == Target::Launched);
+            let Some(assignment) = assignment else { return '-' };
+            let known = files.iter().find(|file| file.hash() == assignment.value.hash);
             known.and_then(|file| file.text().split("/bin/").nth(1)?.chars().next()).unwrap_or('?')
         };
         self.store.machines.keys().map(letter).collect()
@@ -140,8 +140,8 @@ fn a_file_that_fails_is_taken_back_and_reaches_no_host_that_joins() {
         bench.ask(UNIT, &bad, |unit| unit.restart = Some(generation));
         bench.settle();
         assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("ooo".into(), Phase::Reverted));
-        let told = &bench.store.schedule[&id(2)][&name(UNIT)].value;
-        assert_eq!((told.restart, told.generation > generation), (Some(generation), true));
+        let assignment = &bench.store.schedule[&id(2)][&name(UNIT)].value;
+        assert_eq!((assignment.restart, assignment.generation > generation), (Some(generation), true));
         bench.ask(UNIT, &fix, |_| {});
         bench.settle();
         assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("fff".into(), Phase::Done));
@@ -270,8 +270,8 @@ fn files_with_other_instances_are_in_force_where_hosts_have_them() {
         bench.ask("helper@.service", &file("helper2", ""), |unit| unit.desired = Desired::Inactive);
         bench.settle();
         let helper = file("helper2", "").hash();
-        let told = &bench.store.schedule[&id(2)][&name(UNIT)].value;
-        assert_eq!(told.templates.values().collect::<Vec<_>>(), [&helper]);
+        let assignment = &bench.store.schedule[&id(2)][&name(UNIT)].value;
+        assert_eq!(assignment.templates.values().collect::<Vec<_>>(), [&helper]);
     }
 }
 

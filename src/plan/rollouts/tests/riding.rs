@@ -50,9 +50,9 @@ impl Bench {
     fn well(&self) -> usize {
         let is_well = |template: &str, member: u32| {
             let unit = name(template).numbered(member).unwrap();
-            let Some((host, told)) = launched(&self.store, &unit) else { return false };
+            let Some((host, assignment)) = launched(&self.store, &unit) else { return false };
             let report = self.store.report(&unit, host);
-            report.is_some_and(|report| report.hash == told.hash && report.is_healthy(false))
+            report.is_some_and(|report| report.hash == assignment.hash && report.is_healthy(false))
         };
         (1..=3).filter(|member| is_well(SET, *member) && is_well(RIDER, *member)).count()
     }
@@ -70,8 +70,8 @@ impl Bench {
 
     /// The generations with which the hosts run the members of the set.
     fn generations(&self) -> Vec<Revision> {
-        let told = |member| launched(&self.store, &name(SET).numbered(member).unwrap()).unwrap().1.generation;
-        (1..=3).map(told).collect()
+        let generation = |member| launched(&self.store, &name(SET).numbered(member).unwrap()).unwrap().1.generation;
+        (1..=3).map(generation).collect()
     }
 }
 
@@ -369,7 +369,7 @@ fn a_spare_has_the_new_files_of_its_riders() {
             false => (Phase::Done, pairs(&spared("new"), &log("log2"))),
         };
         assert_eq!((bench.rollout().phase, bench.pairs()), (phase, runs), "{:#?}", bench.log);
-        assert!(!bench.store.schedule.values().any(|slice| slice.contains_key(&name("log@4.service"))));
+        assert!(!bench.store.schedule.values().any(|assignments| assignments.contains_key(&name("log@4.service"))));
     }
 }
 

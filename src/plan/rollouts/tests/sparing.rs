@@ -27,15 +27,15 @@ impl Bench {
 
     /// How many instances of the set are healthy with what their hosts are told.
     fn serving(&self) -> usize {
-        let serves = |(host, slice): (&MachineId, &BTreeMap<UnitName, Versioned<Assignment>>)| {
-            let told = slice.iter().filter(|(name, _)| name.number_in(&name_of_set()).is_some());
-            let serves = |(name, told): &(&UnitName, &Versioned<Assignment>)| {
-                let (told, report) = (&told.value, self.store.report(name, host));
+        let serves = |(host, assignments): (&MachineId, &BTreeMap<UnitName, Versioned<Assignment>>)| {
+            let members = assignments.iter().filter(|(name, _)| name.number_in(&name_of_set()).is_some());
+            let serves = |(name, assignment): &(&UnitName, &Versioned<Assignment>)| {
+                let (assignment, report) = (&assignment.value, self.store.report(name, host));
                 // A new generation of the same file stops nothing.
-                let is_well = |report: &UnitReport| report.hash == told.hash && report.is_healthy(false);
-                told.target == Target::Launched && report.is_some_and(is_well)
+                let is_well = |report: &UnitReport| report.hash == assignment.hash && report.is_healthy(false);
+                assignment.target == Target::Launched && report.is_some_and(is_well)
             };
-            told.filter(serves).count()
+            members.filter(serves).count()
         };
         self.store.schedule.iter().map(serves).sum()
     }
@@ -63,8 +63,8 @@ fn a_set_of_one_is_never_away() {
         bench.ask_one(&spared("new"));
         bench.decide();
         assert_eq!((bench.spares(), bench.gated()), (vec!["web@2.service"], vec!["web@1.service", "web@2.service"]));
-        let told = launched(&bench.store, &name("web@2.service")).map(|(_, told)| told.hash.clone());
-        assert_eq!(told, Some(spared("new").hash()));
+        let assignment = launched(&bench.store, &name("web@2.service")).map(|(_, assignment)| assignment.hash.clone());
+        assert_eq!(assignment, Some(spared("new").hash()));
         bench.serve(10, 1);
         assert_eq!((bench.rollout().phase, bench.gated()), (Phase::Done, vec![]), "{:#?}", bench.log);
         bench.settle();
@@ -128,8 +128,8 @@ fn a_member_that_is_added_takes_the_place_of_a_spare_without_a_restart() {
         bench.ask(SET, &spared("new"), |set| set.replicas = Some(2));
         bench.ask("web@2.service", &spared("new"), |_| {});
         bench.decide();
-        let (now, told) = launched(&bench.store, &name("web@2.service")).unwrap();
-        assert_eq!((now, &told.hash, told.restart), (&host, &spared("new").hash(), None));
+        let (now, assignment) = launched(&bench.store, &name("web@2.service")).unwrap();
+        assert_eq!((now, &assignment.hash, assignment.restart), (&host, &spared("new").hash(), None));
         assert_eq!(bench.spares(), ["web@3.service"], "{:#?}", bench.log);
         bench.serve(20, 1);
         bench.settle();

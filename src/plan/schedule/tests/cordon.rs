@@ -58,15 +58,16 @@ fn what_runs_on_a_cordoned_host_is_taken_over_there() {
         assert_eq!(bench.submit(&[(name, "")]), [format!("{name} waits: 2 of 2 hosts: cordoned")]);
     }
     let name: UnitName = "b.service".parse().unwrap();
-    let told = Assignment::new(bench.scheduler.cluster().units[&name].hash.clone(), Target::Launched, Revision(1));
+    let assignment =
+        Assignment::new(bench.scheduler.cluster().units[&name].hash.clone(), Target::Launched, Revision(1));
     assert_eq!(
-        bench.then([report(&name, &id(2), &told)]),
+        bench.then([report(&name, &id(2), &assignment)]),
         ["b.service placed on n2 (00000002): it already runs there"]
     );
     // Whatever is known of units with the same constraints.
     bench.submit(&[("c.service", ""), ("d.service", "")]);
     let name: UnitName = "d.service".parse().unwrap();
-    bench.scheduler.apply(report(&name, &id(1), &told));
+    bench.scheduler.apply(report(&name, &id(1), &assignment));
     let placed = bench.then([Change::Machine(id(3), Some(Machine::new(id(3), "n3"))), cordon(3, true)]);
     assert!(placed.contains(&"d.service placed on n1 (00000001): it already runs there".to_owned()), "{placed:?}");
     bench.settled();

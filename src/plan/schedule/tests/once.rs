@@ -7,8 +7,8 @@ fn a_unit_that_has_run_once_is_placed_again_only_if_somebody_asks_for_it() {
     let mut bench = Bench::new(2);
     bench.submit(&[("job.service", "RunOnce=yes\n[Service]\nType=oneshot")]);
     let name: UnitName = "job.service".parse().unwrap();
-    let told = bench.scheduler.cluster().schedule[&id(1)][&name].value.clone();
-    let ended = |told: &Assignment| match report(&name, &id(1), told) {
+    let assignment = bench.scheduler.cluster().schedule[&id(1)][&name].value.clone();
+    let ended = |assignment: &Assignment| match report(&name, &id(1), assignment) {
         Change::Report(name, host, form, Some(mut report)) => {
             (report.value.active, report.value.result) = ("inactive".into(), Some("done".into()));
             Change::Report(name, host, form, Some(report))
@@ -16,11 +16,11 @@ fn a_unit_that_has_run_once_is_placed_again_only_if_somebody_asks_for_it() {
         other => other,
     };
     // With one of the two writes alone, the unit would run again.
-    bench.scheduler.apply(ended(&told));
+    bench.scheduler.apply(ended(&assignment));
     let plan = bench.scheduler.plan(7);
     let [Decision { placement: Some(placement), assignments, .. }] = &plan.decisions[..] else { panic!("{plan:?}") };
     let done = placement.after.as_ref().and_then(Placement::done);
-    assert_eq!(done.map(|done| (&done.host, done.generation)), Some((&id(1), told.generation)));
+    assert_eq!(done.map(|done| (&done.host, done.generation)), Some((&id(1), assignment.generation)));
     let gone = assignments[0].1.after.as_ref().unwrap();
     assert_eq!((assignments.len(), gone.target), (1, Target::Removed));
     assert_eq!(plan.decisions[0].to_string(), "job.service is done on n1 (00000001), and leaves it");

@@ -57,7 +57,7 @@ fn a_global_unit_is_where_its_port_is_free() {
     bench.submit(&[("every.service", "Global=true\nPort=80")]);
     let there = |bench: &Bench| {
         let hosts = bench.scheduler.cluster().schedule.values();
-        hosts.filter(|told| told.contains_key("every.service")).count()
+        hosts.filter(|assignment| assignment.contains_key("every.service")).count()
     };
     assert_eq!(there(&bench), 2);
     bench.answer();

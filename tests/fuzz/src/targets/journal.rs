@@ -2,7 +2,7 @@
 //! input is two lines.
 
 use flotilla::journal::Format;
-use flotilla::journal::entry::{Entry, Place};
+use flotilla::journal::entry::{JournalEntry, Place};
 use flotilla::journal::render::{Style, Widths};
 use flotilla::model::name::UnitName;
 use jiff::tz::TimeZone;
@@ -29,7 +29,7 @@ pub fn target(data: &[u8]) {
         assert_eq!(a.order(&b), b.order(&a).reverse(), "{a:?} {b:?}");
         assert!(a.order(&a).is_eq(), "{a:?}");
     }
-    match Entry::parse(first, true, |unit| unit.parse::<UnitName>().is_ok()) {
+    match JournalEntry::parse(first, true, |unit| unit.parse::<UnitName>().is_ok()) {
         Ok((place, entry)) => {
             assert_eq!(Place::parse(first), Some(place));
             entry.iter().for_each(is_harmless);
@@ -38,7 +38,7 @@ pub fn target(data: &[u8]) {
     }
 }
 
-fn is_harmless(entry: &Entry) {
+fn is_harmless(entry: &JournalEntry) {
     for format in FORMATS {
         for alone in [false, true] {
             let widths = Widths { host: 4, unit: 12 };
@@ -56,7 +56,7 @@ fn is_harmless(entry: &Entry) {
 }
 
 /// journald's field names are in capitals; a host that sends others may hide its own name.
-fn is_object(line: &str, alone: bool, entry: &Entry) {
+fn is_object(line: &str, alone: bool, entry: &JournalEntry) {
     assert!(!line.contains('\n'), "{line:?}");
     let object = |line: &str| match serde_json::from_str(line) {
         Ok(Value::Object(fields)) => fields,

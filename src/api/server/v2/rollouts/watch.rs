@@ -39,7 +39,7 @@ pub(in crate::api::server::v2) async fn get<S: Store>(
         None => Scope::All,
     };
     let watch = UnitWatch::shared(&api.shared, units);
-    lines::answer(&api, Rollouts { watch, reader: api.reader.clone(), scope, told: BTreeMap::new() }).await
+    lines::answer(&api, Rollouts { watch, reader: api.reader.clone(), scope, sent: BTreeMap::new() }).await
 }
 
 /// These rollouts, and the riders of those that are of sets: those that there are now, whether or not they take part
@@ -59,7 +59,7 @@ struct Rollouts<S> {
     reader: Reader<S>,
     scope: Scope,
     /// The last line of each rollout, as a hash.
-    told: BTreeMap<UnitName, u64>,
+    sent: BTreeMap<UnitName, u64>,
 }
 
 impl<S: Store> Story for Rollouts<S> {
@@ -77,7 +77,7 @@ impl<S: Store> Story for Rollouts<S> {
                 (rollouts.collect::<BTreeSet<_>>(), None)
             }),
             Touched::All => self.watch.read(|cluster| {
-                let all = cluster.rollouts.keys().chain(self.told.keys()).cloned();
+                let all = cluster.rollouts.keys().chain(self.sent.keys()).cloned();
                 (all.collect(), Some(cluster.revision))
             }),
         };
@@ -106,14 +106,14 @@ impl<S: Store> Rollouts<S> {
     fn tell_one(&mut self, name: &UnitName, summaries: &FileSummaries, lines: &mut Lines) {
         let now = self.watch.read(|cluster| Some(view(cluster, summaries, name, &cluster.rollouts.get(name)?.value)));
         let Some(now) = now else {
-            if self.told.remove(name).is_some() {
+            if self.sent.remove(name).is_some() {
                 lines.push(&line(&RolloutLine::Removed(name.clone())));
             }
             return;
         };
         let text = line(&RolloutLine::Rollout(Box::new(now)));
         let hash = fingerprint(&text);
-        if self.told.insert(name.clone(), hash) != Some(hash) {
+        if self.sent.insert(name.clone(), hash) != Some(hash) {
             lines.push(&text);
         }
     }
@@ -136,7 +136,7 @@ fn hashes(cluster: &Cluster, rollout: &UnitName) -> BTreeSet<UnitHash> {
     };
     // Whether a unit is global, its own file tells.
     let own = cluster.units.get(rollout).filter(|_| !rollout.is_template()).map(|unit| unit.hash.clone());
-    let on_hosts = launched_on(cluster, rollout).map(|(_, told)| told.hash.clone());
+    let on_hosts = launched_on(cluster, rollout).map(|(_, assignment)| assignment.hash.clone());
     let known = cluster.rollouts.get(rollout).map(|known| &known.value);
     let candidates = known.into_iter().flat_map(|known| candidates(cluster, rollout, known));
     candidates.map(file).chain(own).chain(on_hosts).collect()

@@ -27,14 +27,14 @@ pub(in crate::api::server::v2) async fn get<S: Store>(
     let wanted = Wanted::of(&uri)?;
     let prefix = services::prefix(wanted.one().as_ref());
     let mirror = Mirror::new(api.reader.store().clone(), &prefix);
-    lines::answer(&api, Services { reader: api.reader.clone(), wanted, mirror, told: BTreeMap::new() }).await
+    lines::answer(&api, Services { reader: api.reader.clone(), wanted, mirror, sent: BTreeMap::new() }).await
 }
 
 struct Services<S: Store> {
     reader: Reader<S>,
     wanted: Wanted,
     mirror: Mirror<S>,
-    told: Instances,
+    sent: Instances,
 }
 
 impl<S: Store> Story for Services<S> {
@@ -70,7 +70,7 @@ impl<S: Store> Story for Services<S> {
 
 impl<S: Store> Services<S> {
     async fn replace(&mut self, there: Instances, revision: Revision, lines: &mut Lines) -> Result<(), End> {
-        let gone: Vec<_> = self.told.keys().filter(|name| !there.contains_key(name)).cloned().collect();
+        let gone: Vec<_> = self.sent.keys().filter(|name| !there.contains_key(name)).cloned().collect();
         for name in gone {
             self.tell_one(name, None, lines);
         }
@@ -83,17 +83,17 @@ impl<S: Store> Services<S> {
     }
 
     fn tell_one(&mut self, name: (ServiceName, InstanceName), instance: Option<Instance>, lines: &mut Lines) {
-        if !self.wanted.has(&name.0) || self.told.get(&name) == instance.as_ref() {
+        if !self.wanted.has(&name.0) || self.sent.get(&name) == instance.as_ref() {
             return;
         }
         let (service, named) = name.clone();
         let said = match instance {
             Some(is) => {
-                self.told.insert(name, is.clone());
+                self.sent.insert(name, is.clone());
                 ServiceLine::Instance(Box::new(InstanceView { service, instance: named, is }))
             }
             None => {
-                self.told.remove(&name);
+                self.sent.remove(&name);
                 ServiceLine::Gone(InstanceRef { service, instance: named })
             }
         };
