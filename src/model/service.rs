@@ -178,6 +178,24 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// One that is reached here: with a weight of 1, a time to live of 10 s, and nothing else that anybody has said.
+    #[must_use]
+    pub fn new(address: impl Into<String>, port: u16) -> Self {
+        Self {
+            address: address.into(),
+            port,
+            weight: 1,
+            unit: None,
+            announcer: None,
+            machine: None,
+            hostname: String::new(),
+            metadata: BTreeMap::new(),
+            owner: String::new(),
+            ttl: 10,
+            since: 0,
+        }
+    }
+
     /// All errors in an announcement, one sentence each.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
@@ -227,19 +245,7 @@ mod tests {
     use super::*;
 
     fn instance() -> Instance {
-        Instance {
-            address: "10.88.0.11".into(),
-            port: 8080,
-            weight: 1,
-            unit: None,
-            announcer: None,
-            machine: None,
-            hostname: String::new(),
-            metadata: BTreeMap::new(),
-            owner: String::new(),
-            ttl: 10,
-            since: 0,
-        }
+        Instance::new("10.88.0.11", 8080)
     }
 
     #[test]

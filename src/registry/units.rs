@@ -147,7 +147,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    fn new(outcome: Outcome, generation: Revision, write: Option<Write>) -> Self {
+    pub(super) fn new(outcome: Outcome, generation: Revision, write: Option<Write>) -> Self {
         let (comments, same_body, retries) = (false, false, false);
         Self { outcome, generation, comments, same_body, retries, warnings: Vec::new(), replicas: None, write }
     }

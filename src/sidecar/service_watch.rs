@@ -199,19 +199,7 @@ mod tests {
     use crate::model::service::Instance;
 
     fn up(name: &str) -> ServiceLine {
-        let is = Instance {
-            address: "10.0.0.1".into(),
-            port: 1,
-            weight: 1,
-            unit: None,
-            announcer: None,
-            machine: None,
-            hostname: String::new(),
-            metadata: BTreeMap::new(),
-            owner: String::new(),
-            ttl: 10,
-            since: 0,
-        };
+        let is = Instance::new("10.0.0.1", 1);
         let view = InstanceView { service: "web".parse().unwrap(), instance: name.parse().unwrap(), is };
         ServiceLine::Instance(Box::new(view))
     }

@@ -103,7 +103,6 @@ fn are(number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
@@ -113,19 +112,7 @@ mod tests {
     /// What is known when these instances are announced, with these weights.
     fn live(weights: &[(&str, u16)]) -> Live {
         let instance = |(at, (service, weight)): (usize, &(&str, u16))| {
-            let is = Instance {
-                address: "10.0.0.1".into(),
-                port: 1,
-                weight: *weight,
-                unit: None,
-                announcer: None,
-                machine: None,
-                hostname: String::new(),
-                metadata: BTreeMap::new(),
-                owner: String::new(),
-                ttl: 10,
-                since: 0,
-            };
+            let is = Instance { weight: *weight, ..Instance::new("10.0.0.1", 1) };
             let name: (ServiceName, InstanceName) = (service.parse().unwrap(), format!("i{at}").parse().unwrap());
             let (service, instance) = name.clone();
             (name, Arc::new(InstanceView { service, instance, is }))

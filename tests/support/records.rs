@@ -121,17 +121,12 @@ pub(crate) fn damaged(unit: &str) -> Op {
 /// An instance of a service, announced on a host for `web@1.service`.
 pub(crate) fn instance(service: &str, instance: &str, host: &str, port: u16) -> Op {
     let is = Instance {
-        address: "10.88.0.11".into(),
-        port,
-        weight: 1,
         unit: "web@1.service".parse().ok(),
-        announcer: None,
         machine: host.parse().ok(),
         hostname: "n1".into(),
         metadata: [("zone".to_owned(), "a".to_owned())].into(),
-        owner: String::new(),
-        ttl: 10,
         since: 1,
+        ..Instance::new("10.88.0.11", port)
     };
     put(&Key::Service(service.parse().unwrap(), instance.parse().unwrap()), &is, None)
 }

@@ -37,12 +37,19 @@ pub(in crate::cli) struct Ssh {
     pub(in crate::cli) forward_agent: bool,
 }
 
-/// `cordon`.
+/// The hosts that a command is about, one or more.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Cordon {
+pub(in crate::cli) struct Hosts {
     /// Hosts: their names, addresses, ids or the beginnings of ids
     #[arg(value_name = "HOST", required = true)]
     pub(in crate::cli) hosts: Vec<String>,
+}
+
+/// `cordon`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Cordon {
+    #[command(flatten)]
+    pub(in crate::cli) named: Hosts,
     /// Why, for those who ask later
     #[arg(long, value_name = "TEXT")]
     pub(in crate::cli) why: Option<String>,
@@ -53,9 +60,8 @@ pub(in crate::cli) struct Cordon {
 /// `uncordon`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Uncordon {
-    /// Hosts: their names, addresses, ids or the beginnings of ids
-    #[arg(value_name = "HOST", required = true)]
-    pub(in crate::cli) hosts: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) named: Hosts,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
 }
@@ -80,9 +86,8 @@ pub(in crate::cli) struct Leaving {
 /// `drain`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Drain {
-    /// Hosts: their names, addresses, ids or the beginnings of ids
-    #[arg(value_name = "HOST", required = true)]
-    pub(in crate::cli) hosts: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) named: Hosts,
     #[command(flatten)]
     pub(in crate::cli) leaving: Leaving,
     /// Stop global units too, when no other unit is left
@@ -100,9 +105,8 @@ pub(in crate::cli) struct Drain {
 /// `undrain`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Undrain {
-    /// Hosts: their names, addresses, ids or the beginnings of ids
-    #[arg(value_name = "HOST", required = true)]
-    pub(in crate::cli) hosts: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) named: Hosts,
     /// Bring back the units that have left, as far as they still fit
     #[arg(long)]
     pub(in crate::cli) restore: bool,

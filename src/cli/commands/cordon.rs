@@ -12,12 +12,12 @@ use crate::cli::session::Session;
 /// Run `cordon`.
 pub(in crate::cli) async fn cordon(session: &Session, args: &Cordon) -> Result<Exit, Error> {
     let why = args.why.clone().unwrap_or_default();
-    ask(session, &args.hosts, HostAsk::Cordon, why).await
+    ask(session, &args.named.hosts, HostAsk::Cordon, why).await
 }
 
 /// Run `uncordon`.
 pub(in crate::cli) async fn uncordon(session: &Session, args: &Uncordon) -> Result<Exit, Error> {
-    ask(session, &args.hosts, HostAsk::Uncordon, String::new()).await
+    ask(session, &args.named.hosts, HostAsk::Uncordon, String::new()).await
 }
 
 /// Nothing is asked unless every host that is named is known.

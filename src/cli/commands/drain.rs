@@ -23,7 +23,7 @@ use crate::model::name::{MachineId, UnitName};
 pub(in crate::cli) async fn drain(session: &Session, args: &Drain) -> Result<Exit, Error> {
     let all = session.client.machines().await?;
     let found =
-        hosts::known(&args.hosts, &all).map_err(|lines| Error::failures(lines).because("nothing was changed"))?;
+        hosts::known(&args.named.hosts, &all).map_err(|lines| Error::failures(lines).because("nothing was changed"))?;
     if is_every_host(&all, &found) && !args.leaving.force {
         let names: Vec<String> = found.iter().map(|host| host.name()).collect();
         let line = format!("drain {}: that is every host; nothing would fit", names.join(" "));

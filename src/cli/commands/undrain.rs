@@ -23,7 +23,7 @@ use crate::model::name::{MachineId, UnitName};
 pub(in crate::cli) async fn undrain(session: &Session, args: &Undrain) -> Result<Exit, Error> {
     let all = session.client.machines().await?;
     let found =
-        hosts::known(&args.hosts, &all).map_err(|lines| Error::failures(lines).because("nothing was changed"))?;
+        hosts::known(&args.named.hosts, &all).map_err(|lines| Error::failures(lines).because("nothing was changed"))?;
     let mut wrong = Vec::new();
     for host in found.iter().filter(|host| host.drain.is_none()) {
         // Units may still be coming back, which a plain `undrain` ends.

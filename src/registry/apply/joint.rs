@@ -70,6 +70,7 @@ impl Joint {
 
 #[cfg(test)]
 mod tests {
+    use super::super::result;
     use super::*;
     use crate::model::history::History;
     use crate::model::revision::Revision;
@@ -84,16 +85,7 @@ mod tests {
             let unit = |hash: &str| Unit::new(Desired::Inactive, UnitHash::new(hash), Revision(3));
             let history = loses.then(|| (None, History::default().and(&unit("old"), 9, false)));
             let write = Write { guard: None, record: Some(unit(hash)), texts: Vec::new(), history };
-            Decision {
-                outcome: Outcome::Replaced,
-                generation: Revision(3),
-                comments: false,
-                same_body: false,
-                retries: false,
-                warnings: Vec::new(),
-                replicas: None,
-                write: Some(write),
-            }
+            Decision::new(Outcome::Replaced, Revision(3), Some(write))
         };
         let intents: Vec<Intent> = units.iter().map(|(name, ..)| intent(name)).collect();
         let decisions = units.iter().map(|(_, hash, loses)| decision((hash, *loses))).enumerate().collect();
@@ -141,17 +133,8 @@ mod tests {
     #[test]
     fn what_an_earlier_attempt_has_begun_goes_on() {
         let begun = Joint { first: "a.service".parse().unwrap(), n: 7, others: vec!["b.service".parse().unwrap()] };
-        let done = Done {
-            name: "a.service".parse().unwrap(),
-            outcome: Outcome::Replaced,
-            generation: Revision(3),
-            comments: false,
-            same_body: false,
-            retries: false,
-            warnings: Vec::new(),
-            replicas: None,
-            desired: None,
-        };
+        let decision = Decision::new(Outcome::Replaced, Revision(3), None);
+        let done = result("a.service".parse().unwrap(), &decision);
         assert!(begun.is_begun(&[(done.name.clone(), done)].into()));
         assert!(!begun.is_begun(&BTreeMap::new()));
         assert_eq!(noted(&[("b.service", "1", true)], Some(begun)), ["b.service: a.service 7 "]);

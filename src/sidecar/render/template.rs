@@ -69,17 +69,10 @@ mod tests {
     fn instances() -> Instances {
         let one = |service: &str, name: &str, port: u16| {
             let is = Instance {
-                address: "10.88.0.11".into(),
-                port,
-                weight: 1,
                 unit: "web@1.service".parse().ok(),
-                announcer: None,
-                machine: None,
                 hostname: "n1".into(),
                 metadata: [("host".to_owned(), "a<b>.example".to_owned())].into(),
-                owner: String::new(),
-                ttl: 10,
-                since: 0,
+                ..Instance::new("10.88.0.11", port)
             };
             let view = InstanceView { service: service.parse().unwrap(), instance: name.parse().unwrap(), is };
             ((view.service.clone(), view.instance.clone()), Arc::new(view))
