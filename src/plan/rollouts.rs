@@ -26,7 +26,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::{Change, Cluster, Versioned};
-use crate::model::name::{UnitHash, UnitName};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::rollout::{Gate, Phase, Rollout};
 use crate::model::unit::{Desired, Unit};
@@ -62,6 +62,8 @@ pub struct Rollouts {
     phases: BTreeMap<Phase, usize>,
     /// Rollouts to look at.
     dirty: BTreeSet<UnitName>,
+    /// Hosts without a unit whose rollout has failed, which the gate of the unit has yet to be compared with.
+    bare: BTreeSet<(UnitName, MachineId)>,
     /// The members of rollouts that aren't over, once they were looked at.
     kept: BTreeMap<UnitName, Membership>,
     /// When to look at a rollout although nothing has happened.
@@ -154,7 +156,7 @@ impl Rollouts {
     /// Whether [`Self::step`] has anything to do at `now`, in ms since the epoch.
     #[must_use]
     pub fn is_dirty(&self, now: u64) -> bool {
-        let idle = self.incoming.is_empty() && self.dirty.is_empty() && self.draft.is_empty();
+        let idle = self.incoming.is_empty() && self.dirty.is_empty() && self.bare.is_empty() && self.draft.is_empty();
         !idle || self.due().is_some_and(|due| due <= now)
     }
 
@@ -257,6 +259,7 @@ impl Rollouts {
         }
         let due = self.wakes.iter().filter(|(_, wake)| **wake <= now).map(|(name, _)| name.clone());
         self.dirty.extend(due.collect::<Vec<_>>());
+        self.see_bare_hosts(scheduler);
         loop {
             while let Some(name) = self.dirty.pop_first() {
                 self.look(scheduler, &name, now);
@@ -268,13 +271,6 @@ impl Rollouts {
         self.fresh.clear();
         self.heed_changes(scheduler);
         self.draft.finish(scheduler)
-    }
-
-    /// The members that something has happened to, here or in the scheduler, are no longer as they were found.
-    fn heed_changes(&mut self, scheduler: &mut Scheduler) {
-        for (name, host) in scheduler.take_touched() {
-            self.kept.values_mut().for_each(|members| members.touch(&name, host.as_ref()));
-        }
     }
 
     fn happened_to(&mut self, cluster: &Cluster, name: &UnitName) {

@@ -149,6 +149,34 @@ fn a_file_that_fails_is_taken_back_and_reaches_no_host_that_joins() {
     }
 }
 
+/// Which leader sees a host lose the unit, and when, makes no difference.
+#[test]
+fn after_a_failure_a_host_that_was_away_gets_the_file_of_all_others() {
+    for restless in [false, true] {
+        let (old, late, bad) = (agent("old"), agent_with("late", "", "Canary=1"), agent("bad"));
+        let files = [&old, &late, &bad];
+        let mut bench = Bench { restless, bad: vec![bad.hash()], ..Bench::new(0) };
+        (2..=4).for_each(|at| bench.join(at, &[]));
+        bench.ask(UNIT, &old, |_| {});
+        bench.settle();
+        bench.ask(UNIT, &late, |_| {});
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("loo".into(), Phase::Waiting));
+        bench.join(1, &[]);
+        bench.settle();
+        bench.ask(UNIT, &bad, |_| {});
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("oloo".into(), Phase::Reverted));
+        // Its assignment is deleted, and written again when it is back.
+        bench.tell(Change::Machine(id(2), None));
+        bench.settle();
+        assert_eq!(bench.on_hosts(&files), "ooo");
+        bench.join(2, &[]);
+        bench.settle();
+        assert_eq!((bench.on_hosts(&files), bench.agent().phase), ("oooo".into(), Phase::Reverted));
+    }
+}
+
 #[test]
 fn a_newer_file_overtakes_and_the_one_before_reaches_those_that_have_another() {
     for restless in [false, true] {
