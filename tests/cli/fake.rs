@@ -5,6 +5,7 @@
 mod description;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -218,10 +219,23 @@ pub(crate) fn fleetctl(dir: &Path) -> Command {
 }
 
 pub(crate) fn run(mut command: Command) -> Ran {
-    let ran = finish(command.spawn().unwrap());
+    let ran = finish(spawn(&mut command));
     let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
     described(&args, &ran.out);
     ran
+}
+
+/// Started. A file that is still open for writing, such as by a copy of the build directory, can't be run until then.
+fn spawn(command: &mut Command) -> Child {
+    let began = Instant::now();
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && began.elapsed() < HANG => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            child => return child.unwrap(),
+        }
+    }
 }
 
 /// What is printed for programs is what `docs/openapi.json` says.
