@@ -326,11 +326,11 @@ impl<S: Store, H: Systemd> Rebooter<S, H> {
         is_asked: fn(&Maintenance) -> bool,
         of: impl FnOnce(Found, &MachineId) -> T + Send + 'static,
     ) -> Result<Option<T>, Trouble> {
-        let (id, now) = (&self.options.id, self.options.clock.now_ms());
+        let (id, clock) = (&self.options.id, self.options.clock);
         // Of a host that the leader hasn't seen, nothing is decided, and so nothing is known.
         let is_asked = |cluster: &Cluster| is_seen(cluster, id) && cluster.asked_of(id).is_some_and(is_asked);
         let host = id.clone();
-        Ok(looked(&self.reader, now, is_asked, move |_, found| of(found, &host)).await?)
+        Ok(looked(&self.reader, clock, is_asked, move |_, found| of(found, &host)).await?)
     }
 }
 

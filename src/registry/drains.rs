@@ -2,6 +2,7 @@
 //! the leader would decide it now; and which ones a person may want on other hosts. Owns what is read for it; decides
 //! nothing itself (`plan::drain`, `plan::rebalance`).
 
+use crate::clock::Clock;
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::plan::drain::{Found, Timers, look};
@@ -13,14 +14,14 @@ use crate::store::{Error, Store};
 use super::apply::present;
 use super::reader::Reader;
 
-/// What becomes of them, with the cluster in which that is so; `None` unless `is_asked` in it. Reads the whole cluster,
-/// and computes beside the runtime's thread.
+/// What becomes of them at the time of `clock`, with the cluster in which that is so; `None` unless `is_asked` in it.
+/// Reads the whole cluster, and computes beside the runtime's thread.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Refused`].
 pub async fn looked<S: Store, T: Send + 'static>(
     reader: &Reader<S>,
-    now: u64,
+    clock: Clock,
     is_asked: impl FnOnce(&Cluster) -> bool,
     of: impl FnOnce(&Cluster, Found) -> T + Send + 'static,
 ) -> Result<Option<T>, Error> {
@@ -28,11 +29,12 @@ pub async fn looked<S: Store, T: Send + 'static>(
     if !is_asked(&cluster) {
         return Ok(None);
     }
+    let now = clock.now_ms();
     let work = move |scheduler: &Scheduler| {
         let found = look(scheduler, &Timers::default(), now);
         of(scheduler.cluster(), found)
     };
-    scheduled(cluster, work).await.map(Some)
+    scheduled(cluster, clock, work).await.map(Some)
 }
 
 /// Which units would be better on other hosts, of those that match one of `only`, and of that the first `limit` moves.
@@ -42,6 +44,7 @@ pub async fn looked<S: Store, T: Send + 'static>(
 /// [`Error::Unavailable`], [`Error::Refused`].
 pub async fn better<S: Store, T: Send + 'static>(
     reader: &Reader<S>,
+    clock: Clock,
     only: Vec<Glob>,
     limit: usize,
     is_enough: impl Fn() -> bool + Send + 'static,
@@ -49,18 +52,23 @@ pub async fn better<S: Store, T: Send + 'static>(
 ) -> Result<T, Error> {
     let cluster = present(reader).await?;
     let work = move |scheduler: &Scheduler| of(scheduler.cluster(), rebalance(scheduler, &only, limit, &is_enough));
-    scheduled(cluster, work).await
+    scheduled(cluster, clock, work).await
 }
 
-/// Look at a cluster as it is scheduled, beside the runtime's thread.
+/// Look at a cluster as it is scheduled, beside the runtime's thread; on it in a simulation, which can be replayed only
+/// if no other thread takes part.
 async fn scheduled<T: Send + 'static>(
     mut cluster: Cluster,
+    clock: Clock,
     work: impl FnOnce(&Scheduler) -> T + Send + 'static,
 ) -> Result<T, Error> {
     let work = move || {
         gate::apply(&mut cluster);
         work(&Scheduler::new(cluster))
     };
+    if clock.simulated_computing().is_some() {
+        return Ok(work());
+    }
     // It fails only if the runtime ends.
     let found = tokio::task::spawn_blocking(work).await;
     found.map_err(|error| Error::Refused(format!("the look failed: {error}")))

@@ -316,10 +316,10 @@ impl World {
     pub(crate) async fn program_asks(&mut self, host: usize, goes: bool) -> Result<Result<(), Denied>, String> {
         self.allow_reboots();
         let me = &self.hosts[host];
-        let (reader, now) = (Reader::new(me.line.beside()), self.clock.set_by(me.ahead).now_ms());
+        let (reader, clock) = (Reader::new(me.line.beside()), self.clock.set_by(me.ahead));
         let program = Program { host: me.id.clone(), group: Group::default(), name: me.name.clone() };
         let asked = async {
-            match program::pre_reboot(&reader, &program, now).await {
+            match program::pre_reboot(&reader, &program, clock).await {
                 Err(Denied::Failed(refusal)) => Err(refusal),
                 answer => Ok(answer),
             }

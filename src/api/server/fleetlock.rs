@@ -146,7 +146,7 @@ async fn pre<S: Store>(
 ) -> Result<StatusCode, Refused> {
     let program = asked(&api, &headers, &body)?;
     let _turn = turn.lock().await;
-    match pre_reboot(&api.reader, &program, api.clock.now_ms()).await {
+    match pre_reboot(&api.reader, &program, api.clock).await {
         Ok(()) => Ok(StatusCode::OK),
         Err(denied) => Err(refused(&api, &program.group, denied).await),
     }

@@ -2,6 +2,7 @@
 //! the host is back. Owns the order in which that is looked at; `plan::reboot` has the rules, and the host's daemon
 //! sees to it that its units leave and come back (`reboot`).
 
+use crate::clock::Clock;
 use crate::model::maintenance::Maintenance;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::reboot::{Group, Holder, Reboots};
@@ -61,13 +62,13 @@ impl From<Error> for Denied {
     }
 }
 
-/// Whether `program` may reboot its host at `now`, in ms since the epoch. If a slot is free, it is taken, and the host
+/// Whether `program` may reboot its host at the time of `clock`. If a slot is free, it is taken, and the host
 /// is drained. To be asked again until it may; then, the slot is kept until the program says that the host is back.
 ///
 /// # Errors
 /// See [`Denied`].
-pub async fn pre_reboot<S: Store>(reader: &Reader<S>, program: &Program, now: u64) -> Result<(), Denied> {
-    let host = &program.host;
+pub async fn pre_reboot<S: Store>(reader: &Reader<S>, program: &Program, clock: Clock) -> Result<(), Denied> {
+    let (host, now) = (&program.host, clock.now_ms());
     let groups = all(reader).await?;
     let asked = maintenance::asked_of(reader, host).await?.map_err(Refusal::Damaged)?;
     match standing(&groups, host, &asked) {
@@ -79,7 +80,7 @@ pub async fn pre_reboot<S: Store>(reader: &Reader<S>, program: &Program, now: u6
         Standing::Leaves => {}
         Standing::Outside => take_slot(reader, groups, program, now).await?,
     }
-    Err(Denied::Leaves(leaving(reader, host, now).await?))
+    Err(Denied::Leaves(leaving(reader, host, clock).await?))
 }
 
 /// A slot for the host of `program`, if a window is open and a slot is free; `groups` are the reboots of all groups.
@@ -145,11 +146,11 @@ async fn drain_again<S: Store>(
 }
 
 /// The units that are still to leave a host.
-async fn leaving<S: Store>(reader: &Reader<S>, host: &MachineId, now: u64) -> Result<Vec<UnitName>, Error> {
+async fn leaving<S: Store>(reader: &Reader<S>, host: &MachineId, clock: Clock) -> Result<Vec<UnitName>, Error> {
     let id = host.clone();
     let look = looked(
         reader,
-        now,
+        clock,
         |_| true,
         move |_, found| {
             let verdicts = found.drained.get(&id).into_iter().flatten();

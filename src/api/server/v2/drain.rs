@@ -62,7 +62,7 @@ async fn looked<S: Store, T: Send + 'static>(
     let is_asked = |cluster: &Cluster| cluster.asked_of(&id).is_some_and(is_asked);
     let host = id.clone();
     let look = move |cluster: &Cluster, found: Found| (look(cluster, found, &host), turn).0;
-    let found = drains::looked(&api.reader, api.clock.now_ms(), is_asked, look).await;
+    let found = drains::looked(&api.reader, api.clock, is_asked, look).await;
     found.map_err(|error| api.failed(&error))?.ok_or_else(none)
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
     no_parameters(&uri)?;
     let turn = Arc::clone(&api.planning).lock_owned().await;
     let look = move |cluster: &Cluster, found: Found| (view(cluster, found.moving), turn).0;
-    let found = drains::looked(&api.reader, api.clock.now_ms(), |_| true, look).await;
+    let found = drains::looked(&api.reader, api.clock, |_| true, look).await;
     let view = found.map_err(|error| api.failed(&error))?;
     Ok(Json(view.unwrap_or_default()))
 }

@@ -39,7 +39,7 @@ pub(super) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result
     let turn = Arc::clone(&api.planning).lock_owned().await;
     let end = Instant::now() + SEARCH;
     let show = move |cluster: &Cluster, found: Rebalance| (view(cluster, found), turn).0;
-    let view = drains::better(&api.reader, only, limit, move || Instant::now() >= end, show)
+    let view = drains::better(&api.reader, api.clock, only, limit, move || Instant::now() >= end, show)
         .await
         .map_err(|error| api.failed(&error))?;
     Ok(Json(view))
