@@ -272,7 +272,10 @@ impl Pace<'_> {
         self.add = 0;
         // One that failed, or isn't needed any more, runs no longer.
         self.next.hooks.retain(|run| run.took.is_some());
+        // Of hosts that have missed a rollout which was done: all others have that file before as well, and keep it.
+        let is_stable = self.next.failed_on.is_some() && self.next.target == self.next.from.hash;
         let phase = match self.look.policy.on_failure {
+            OnFailure::Revert if is_stable => Phase::Stuck,
             OnFailure::Revert => Phase::Reverting,
             OnFailure::Pause => Phase::Paused,
         };
@@ -338,7 +341,9 @@ impl Pace<'_> {
         if self.next.phase != Phase::Rolling {
             return;
         }
-        let is_done = !self.all().has(Count::Unfinished);
+        // Those without a host get it as well, even if nothing else has to be waited for.
+        let is_held_back = taken_up > self.now && self.all().has(Count::Unplaced);
+        let is_done = !is_held_back && !self.all().has(Count::Unfinished);
         if is_done && (is_proven || all == 0) {
             if is_proven && self.are_hooks_left(true) {
                 return self.enter(Phase::After, None);

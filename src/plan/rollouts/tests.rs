@@ -33,6 +33,8 @@ struct Bench {
     restless: bool,
     /// Programs that fail when they are started.
     bad: Vec<UnitHash>,
+    /// The only host on which they do, if it isn't everywhere.
+    bad_on: Option<MachineId>,
     /// Programs that end by themselves, and haven't yet.
     busy: Vec<UnitHash>,
     /// Whether hosts report failures before they have read the journal.
@@ -69,6 +71,7 @@ impl Bench {
             now: 1_000_000,
             restless: false,
             bad: Vec::new(),
+            bad_on: None,
             busy: Vec::new(),
             is_unread: false,
             starts: Vec::new(),
@@ -156,7 +159,7 @@ impl Bench {
             if self.restless {
                 self.elect(&[]);
             }
-            assert_eq!(self.scheduler.check_itself(self.now), Vec::<String>::new());
+            assert_eq!(self.scheduler.check_itself(self.now, &Default::default()), Vec::<String>::new());
         }
     }
 
@@ -173,10 +176,11 @@ impl Bench {
             .collect();
         for (host, name, assignment) in all {
             let ends = self.store.files.get(&assignment.hash).is_some_and(|file| file.value.ends);
+            let is_bad = self.bad.contains(&assignment.hash) && self.bad_on.as_ref().is_none_or(|only| *only == host);
             let active = match assignment.target {
                 Target::Launched if ends && self.busy.contains(&assignment.hash) => "activating",
-                Target::Launched if ends && !self.bad.contains(&assignment.hash) => "inactive",
-                Target::Launched if self.bad.contains(&assignment.hash) => "failed",
+                Target::Launched if ends && !is_bad => "inactive",
+                Target::Launched if is_bad => "failed",
                 Target::Launched => "active",
                 _ => "inactive",
             };

@@ -31,6 +31,35 @@ fn a_change_of_where_members_may_be_moves_them_one_after_another_or_not_at_all()
     }
 }
 
+/// They would get it with all others, and these are what has proved itself already.
+#[test]
+fn members_that_the_file_before_fits_nowhere_get_the_new_one_after_its_preview() {
+    for restless in [false, true] {
+        let in_zone = |zone: &str| {
+            let metadata = [("zone".to_owned(), zone.to_owned())].into();
+            Change::Machine(id(1), Some(Machine { metadata, ..Machine::new(id(1), "n1".to_owned()) }))
+        };
+        let mut bench = Bench { restless, ..Bench::new(0) };
+        bench.tell(in_zone("a"));
+        let sections = "[X-Rollout]\nHealthySec=1\nCanary=1\nPreview=yes\nPromote=2s";
+        let old = file("old", &format!("[X-Fleet]\nMachineMetadata=zone=a\n{sections}"));
+        let new = file("new", sections);
+        bench.ask_set(&old);
+        bench.settle();
+        bench.ask_set(&new);
+        bench.pass(1);
+        bench.tell(in_zone("b"));
+        bench.settle();
+        assert_eq!((bench.runs(), bench.rollout().phase), (three(&new), Phase::Done), "{:#?}", bench.log);
+        assert_eq!(
+            bench.log.iter().filter(|line| line.ends_with("waits to be promoted")).count(),
+            1,
+            "{:#?}",
+            bench.log
+        );
+    }
+}
+
 /// With its new record, a member gives way to all others.
 #[test]
 fn members_that_would_exclude_each_other_on_their_only_host_stay_up() {

@@ -177,6 +177,34 @@ fn after_a_failure_a_host_that_was_away_gets_the_file_of_all_others() {
     }
 }
 
+/// The file was stable: the other hosts keep it, and none of them is asked for anything.
+#[test]
+fn a_host_that_gets_a_file_late_and_fails_takes_it_from_no_other_host() {
+    for restless in [false, true] {
+        let (old, new) = (agent("old"), agent("new"));
+        let mut bench = Bench { restless, ..Bench::of_agent(4, &old) };
+        let before = bench.store.schedule[&id(4)][&name(UNIT)].value.clone();
+        bench.ask(UNIT, &new, |_| {});
+        bench.settle();
+        assert_eq!((bench.on_hosts(&[&old, &new]), bench.agent().phase), ("nnnn".into(), Phase::Done));
+        // The last one was away, and an earlier leader had ended the rollout without it.
+        let generation = bench.store.units[&name(UNIT)].generation;
+        let gate = Gate::new(&name(UNIT), &new.hash(), gate::hosts::file_of(&before), generation);
+        let through = (1..=3).map(|at| (id(at), None)).collect();
+        let (value, revision) = (Gate { hosts: Some(Box::new(through)), ..gate }, bench.store.revision);
+        bench.tell(Change::Gate(name(UNIT), Some(Versioned { value, revision })));
+        bench.tell(Change::Assignment(id(4), name(UNIT), Some(Versioned { value: before, revision })));
+        let assigned = bench.store.schedule.clone();
+        (bench.bad, bench.bad_on) = (vec![new.hash()], Some(id(4)));
+        bench.settle();
+        assert_eq!(bench.on_hosts(&[&old, &new]), "nnnn", "{:#?}", bench.log);
+        assert_eq!(bench.agent().phase, Phase::Stuck, "{:#?}", bench.log);
+        for at in 1..=3 {
+            assert_eq!(bench.store.schedule[&id(at)], assigned[&id(at)], "{at} {:#?}", bench.log);
+        }
+    }
+}
+
 #[test]
 fn a_newer_file_overtakes_and_the_one_before_reaches_those_that_have_another() {
     for restless in [false, true] {
