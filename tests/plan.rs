@@ -595,7 +595,7 @@ impl World {
         self.settle();
         assert_eq!(check(&self.store), [], "when settled");
         assert_eq!(*self.scheduler.cluster(), self.store, "the scheduler's picture is the store's content");
-        assert_eq!(self.scheduler.check_itself(0), [""; 0]);
+        assert_eq!(self.scheduler.check_itself(0, &Default::default()), [""; 0]);
         let audit = Scheduler::new(self.store.clone()).plan(0);
         assert!(audit.is_empty(), "an audit finds something to do: {:#?}", audit.decisions);
     }
@@ -818,13 +818,13 @@ proptest! {
             prop_assert!(!held || !decision.assignments.iter().any(left), "moved: {}", decision);
         }
         world.commit_plan(plan, usize::MAX);
-        prop_assert_eq!(world.scheduler.check_itself(1_000_000), Vec::<String>::new());
+        prop_assert_eq!(world.scheduler.check_itself(1_000_000, &Default::default()), Vec::<String>::new());
         if let Some(due) = due {
             prop_assert!(world.scheduler.plan(due - 1).is_empty(), "nothing is due yet");
             let plan = world.scheduler.plan(due);
             world.commit_plan(plan, usize::MAX);
             prop_assert_eq!(world.scheduler.due(), None);
-            prop_assert_eq!(world.scheduler.check_itself(due + 1), Vec::<String>::new());
+            prop_assert_eq!(world.scheduler.check_itself(due + 1, &Default::default()), Vec::<String>::new());
         }
         for known in world.store.roster.values() {
             prop_assert_eq!(known.value.gone.and_then(|gone| gone.held), None);

@@ -56,6 +56,8 @@ pub(super) struct LeaderState {
     /// Units about which so little can be decoded that they are left alone. They may be running; when one is submitted
     /// again, a new list shows where.
     left_alone: BTreeSet<UnitName>,
+    /// Files whose records can't be decoded, or have the text of another one. They are warned of when they are found.
+    unreadable_files: BTreeSet<UnitHash>,
     /// Units that aren't planned while they have these files.
     left_out: BTreeMap<UnitName, UnitHash>,
     /// When the units of hosts that are gone are held; never, without one.
@@ -123,7 +125,7 @@ impl LeaderState {
     /// each as a sentence.
     pub(super) fn check_itself(&mut self, now_ms: u64) -> Vec<String> {
         let Some(scheduler) = &mut self.scheduler else { return Vec::new() };
-        let mut found = scheduler.check_itself(now_ms);
+        let mut found = scheduler.check_itself(now_ms, &self.unreadable_files);
         found.extend(self.rollouts.check_itself(scheduler, now_ms));
         scheduler.expire(now_ms);
         found
@@ -163,6 +165,9 @@ impl LeaderState {
                     self.see_leader(&event);
                     match self.read(&event) {
                         Ok(change) => {
+                            if let Some(Change::File(hash, _)) = &change {
+                                self.unreadable_files.remove(hash);
+                            }
                             if let Some(Change::Unit(name, _)) = &change {
                                 self.needs_list |= self.left_alone.contains(name);
                             }
@@ -201,6 +206,7 @@ impl LeaderState {
         self.presences = Presences::default();
         self.needs_list = false;
         self.repairs.clear();
+        self.unreadable_files.clear();
         let mut cluster = Cluster { revision: at.revision, ..Cluster::default() };
         let mut damaged = Vec::new();
         for kv in kvs {
@@ -215,6 +221,8 @@ impl LeaderState {
         let rollouts =
             damaged.iter().filter_map(|(key, _)| if let Key::Rollout(name) = key { Some(name) } else { None });
         let rollouts: BTreeSet<UnitName> = rollouts.cloned().collect();
+        let files = damaged.iter().filter_map(|(key, _)| if let Key::File(hash) = key { Some(hash) } else { None });
+        self.unreadable_files.extend(files.cloned());
         let unreadable = self.mend(&mut cluster, damaged);
         self.at = at;
         self.suspect.consider_all(&cluster);
@@ -426,6 +434,18 @@ mod tests {
         let events = vec![Event::Put(kv)];
         state.follow(Update::Batch(crate::store::Batch { revision: Revision(10), events }));
         assert_eq!((decisions(&mut state), state.needs_list()), (vec![], false));
+    }
+
+    /// A person is warned of it, and asked to repair it. It is no mistake of the leader.
+    #[test]
+    fn a_damaged_file_breaks_no_rule_until_it_is_gone() {
+        let key = format!("file/{HASH}");
+        let mut state = state(&[&key]);
+        assert_eq!((decisions(&mut state), state.check_itself(0)), (vec![], vec![]));
+        let events = vec![Event::Delete(key)];
+        state.follow(Update::Batch(crate::store::Batch { revision: Revision(10), events }));
+        drop(decisions(&mut state));
+        assert_eq!(state.check_itself(0).len(), 1, "{:?}", state.check_itself(0));
     }
 
     #[test]

@@ -234,15 +234,20 @@ impl Scheduler {
     }
 
     /// The invariants that don't hold, and what a plan from scratch would decide otherwise, each as a sentence. Empty
-    /// while anything is dirty, and always unless there is a bug.
+    /// while anything is dirty, and always unless there is a bug. That files are missing which are `damaged` in the
+    /// store is none.
     #[must_use]
-    pub fn check_itself(&self, now_ms: u64) -> Vec<String> {
+    pub fn check_itself(&self, now_ms: u64, damaged: &BTreeSet<UnitHash>) -> Vec<String> {
         if self.is_dirty() || self.due.is_some_and(|due| due <= now_ms) {
             return Vec::new();
         }
         // What a unit that isn't planned asks of others is heeded by nothing.
         let is_left_out = |unit: &UnitName| self.index.is_left_out(&self.cluster, unit);
-        let excused = |violation: &Violation| matches!(violation, Violation::Conflict(_, unit, _) if is_left_out(unit));
+        let excused = |violation: &Violation| match violation {
+            Violation::Conflict(_, unit, _) => is_left_out(unit),
+            Violation::NoFile(.., hash) => damaged.contains(hash),
+            _ => false,
+        };
         let broken = always(&self.cluster).into_iter().filter(|violation| !excused(violation));
         let mut from_scratch = Self::leaving_out(Cluster::clone(&self.cluster), self.index.left_out.clone());
         from_scratch.brake = self.brake;

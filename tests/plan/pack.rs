@@ -100,7 +100,7 @@ proptest! {
                 Step::Settings(which) => world.act(&Op::Settings(*which)),
             }
             world.settle();
-            prop_assert_eq!(world.scheduler.check_itself(0), [""; 0]);
+            prop_assert_eq!(world.scheduler.check_itself(0, &Default::default()), [""; 0]);
         }
         world.hold_to_everything();
     }

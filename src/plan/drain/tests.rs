@@ -155,7 +155,7 @@ fn units_leave_for_hosts_that_fit_and_others_stay() {
     bench.settle();
     assert_eq!(bench.on(1), ["a.service", "b.service", "c.service", "g.service"]);
     assert_eq!(bench.on(2), ["d.service", "e.service", "f.service", "g.service"]);
-    assert_eq!(bench.scheduler.check_itself(bench.now), [""; 0]);
+    assert_eq!(bench.scheduler.check_itself(bench.now, &Default::default()), [""; 0]);
 }
 
 /// Nobody is evicted into a place that somebody else is about to take.
@@ -286,7 +286,7 @@ fn global_units_leave_last_if_they_leave() {
     assert_eq!(leaves, ["a.service leaves n1 (00000001): the host is drained"]);
     bench.settle();
     assert_eq!(bench.on(1), [""; 0]);
-    assert_eq!(bench.scheduler.check_itself(bench.now), [""; 0]);
+    assert_eq!(bench.scheduler.check_itself(bench.now, &Default::default()), [""; 0]);
     bench.drain(1, None);
     bench.settle();
     assert_eq!(bench.on(1), ["a.service", "g.service"]);

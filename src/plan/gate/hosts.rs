@@ -92,7 +92,7 @@ fn excludes_others(cluster: &Cluster, one: &UnitHash, other: &UnitHash) -> bool 
 }
 
 /// What a unit runs that is told this.
-pub(super) fn file_of(assignment: &Assignment) -> HeldFile {
+pub(in crate::plan) fn file_of(assignment: &Assignment) -> HeldFile {
     let Assignment { hash, text, generation, restart, .. } = assignment;
     HeldFile { hash: hash.clone(), text: text.clone(), generation: *generation, restart: *restart }
 }

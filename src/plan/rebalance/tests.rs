@@ -66,7 +66,7 @@ fn carry_out(bench: &mut Bench) {
         assert_eq!(bench.scheduler.load(&host).units, then);
     }
     assert_eq!(plan(bench), [""; 0]);
-    assert_eq!(bench.scheduler.check_itself(bench.now), [""; 0]);
+    assert_eq!(bench.scheduler.check_itself(bench.now, &Default::default()), [""; 0]);
 }
 
 const PLAIN: [(&str, &str); 7] = [

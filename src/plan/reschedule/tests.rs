@@ -139,7 +139,7 @@ impl Bench {
 
     fn settled(&self) {
         assert_eq!(check(self.scheduler.cluster()), []);
-        assert_eq!(self.scheduler.check_itself(self.now * 1000), [""; 0]);
+        assert_eq!(self.scheduler.check_itself(self.now * 1000, &Default::default()), [""; 0]);
     }
 }
 

@@ -98,7 +98,7 @@ impl Bench {
         self.answer();
         self.answer();
         assert_eq!(check(self.scheduler.cluster()), []);
-        assert_eq!(self.scheduler.check_itself(0), [""; 0]);
+        assert_eq!(self.scheduler.check_itself(0, &Default::default()), [""; 0]);
     }
 }
 
@@ -307,7 +307,7 @@ fn a_unit_that_is_left_out_is_planned_again_with_another_file() {
     assert_eq!(bench.submit(&[("x.service", "")]), ["x.service placed on n1 (00000001): the least loaded host"]);
     // What it asks of x.service isn't heeded, and that is no bug.
     assert_eq!(always(bench.scheduler.cluster()).len(), 1);
-    assert_eq!(bench.scheduler.check_itself(0), [""; 0]);
+    assert_eq!(bench.scheduler.check_itself(0, &Default::default()), [""; 0]);
     assert_eq!(bench.submit(&[("a.service", "Conflicts=y*")]), ["a.service updated on n1 (00000001)"]);
     bench.settled();
 }

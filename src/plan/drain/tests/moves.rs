@@ -37,7 +37,7 @@ fn three(units: &[(&str, &str)]) -> Bench {
 
 fn is_at_rest(bench: &Bench) {
     assert!(!is_under_way(&bench.scheduler));
-    assert_eq!(bench.scheduler.check_itself(bench.now), [""; 0]);
+    assert_eq!(bench.scheduler.check_itself(bench.now, &Default::default()), [""; 0]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn what_a_drain_took_returns_and_nothing_else() {
         (["b.service", "c.service"].map(String::from).to_vec(), ["a.service", "n.service"].map(String::from).to_vec(),)
     );
     assert!(!is_under_way(&bench.scheduler));
-    assert_eq!(bench.scheduler.check_itself(bench.now), [""; 0]);
+    assert_eq!(bench.scheduler.check_itself(bench.now, &Default::default()), [""; 0]);
 }
 
 /// What stays isn't brought back later, when it would fit, unless somebody asks again.
@@ -78,7 +78,7 @@ fn who_does_not_fit_any_more_stays_for_good() {
     restore(&mut bench, 1, 201, 10);
     bench.settle();
     assert_eq!(bench.on(1), ["a.service", "b.service"]);
-    assert_eq!(bench.scheduler.check_itself(bench.now), [""; 0]);
+    assert_eq!(bench.scheduler.check_itself(bench.now, &Default::default()), [""; 0]);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_group_returns_whole_or_not_at_all() {
     assert_eq!(bench.on(1), ["d.service", "n.service"]);
     let group = ["a.service", "b.service", "c.service"].map(name).to_vec();
     assert!(matches!(returning(&bench, "a.service"), Some(Verdict::Stays(_))), "{group:?}");
-    assert_eq!(bench.scheduler.check_itself(bench.now), [""; 0]);
+    assert_eq!(bench.scheduler.check_itself(bench.now, &Default::default()), [""; 0]);
 }
 
 #[test]

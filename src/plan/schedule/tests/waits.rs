@@ -29,7 +29,7 @@ fn it_is_moved_when_the_time_is_over_and_not_before() {
     assert_eq!(bench.scheduler.cluster().roster[&id(1)].value.gone.unwrap().kept, 2);
     assert_eq!(check(bench.scheduler.cluster()), [], "nothing is wrong with them");
     assert_eq!(at(&mut bench, 60_999), [""; 0]);
-    assert_eq!(bench.scheduler.check_itself(60_999), [""; 0]);
+    assert_eq!(bench.scheduler.check_itself(60_999, &Default::default()), [""; 0]);
     assert_eq!(at(&mut bench, 61_000), [AWAY]);
     assert_eq!(bench.scheduler.due(), None, "nobody waits for a moment any longer");
     // A person says that the host won't be back.
