@@ -22,7 +22,12 @@ fn seeds(part: u64, of: u64) {
     if let Some(seed) = number("FLOTILLA_SEED") {
         if part == 0 {
             match play(seed) {
-                Ok(Played { lines, .. }) => println!("seed {seed}: all is well, {} lines", lines.len()),
+                Ok(Played { lines, .. }) => {
+                    if std::env::var_os("FLOTILLA_ALL").is_some() {
+                        lines.iter().for_each(|(at, line)| println!("{:8.3} {line}", at.as_secs_f64()));
+                    }
+                    println!("seed {seed}: all is well, {} lines", lines.len());
+                }
                 Err(report) => panic!("seed {seed}\n{report}"),
             }
         }

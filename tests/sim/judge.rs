@@ -731,9 +731,10 @@ impl Facts {
         if past().any(|cluster| has_run_once(cluster, host, name)) {
             return;
         }
+        let is_there = |cluster: &&Cluster| cluster.schedule.get(host).is_some_and(|there| there.contains_key(name));
         let asked = |cluster: &Cluster| cluster.asked_of(host).and_then(|asked| asked.drain.clone());
-        // The leader may go by an earlier drain of the host, or by a later one.
-        let drains: Vec<Box<Drain>> = past().filter_map(asked).collect();
+        // The leader may go by an earlier drain of the host, or by a later one, as long as the unit is there.
+        let drains: Vec<Box<Drain>> = past().filter(is_there).filter_map(asked).collect();
         if !drains.is_empty() {
             return self.is_drained(host, name, (&drains, before), journal);
         }

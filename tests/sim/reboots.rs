@@ -82,6 +82,8 @@ fn left<'a>(cluster: &'a Cluster, host: &'a MachineId) -> impl Iterator<Item = S
     };
     let belongs =
         |unit: &_| cluster.constraints(unit).is_none_or(|c| c.belongs_to_its_host() || !c.machine_of.is_empty());
-    let left = there.filter(move |(unit, told)| could_leave(told) && !belongs(unit));
+    // What is to be down, or was destroyed, needn't run elsewhere.
+    let is_wanted = |unit: &UnitName| cluster.units.get(unit).is_some_and(|record| record.desired != Desired::Inactive);
+    let left = there.filter(move |(unit, told)| could_leave(told) && is_wanted(unit) && !belongs(unit));
     missing.into_iter().chain(left.map(|(unit, _)| unit.to_string()))
 }

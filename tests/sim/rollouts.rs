@@ -319,11 +319,14 @@ fn too_few<'a>(
     let members: Vec<Member<'_>> = units.flat_map(|name| members_of(after, name)).collect();
     let groups: BTreeSet<Group<'_>> = members.iter().map(|member| group_of(*member)).collect();
     let states = || past.clone().chain(std::iter::once(before));
-    // What the leader may have known when it decided, as with what follows: hosts come and go.
-    let speaks = |cluster: &Cluster, member: Member<'_>| !is_silent(cluster, member, silent);
+    // What the leader may have known when it decided, as with what follows: hosts come and go. One is waited for as a
+    // whole, so no longer if the host of one of its units is silent.
     let placed = |cluster: &Cluster| {
-        let placed = members.iter().filter(|member| has_host(cluster, **member) && speaks(cluster, **member));
-        placed.map(|member| group_of(*member)).collect::<BTreeSet<_>>().len()
+        let groups = |which: &dyn Fn(Member<'_>) -> bool| -> BTreeSet<Group<'_>> {
+            members.iter().filter(|member| which(**member)).map(|member| group_of(*member)).collect()
+        };
+        let placed = groups(&|member| has_host(cluster, member));
+        placed.difference(&groups(&|member| is_silent(cluster, member, silent))).count()
     };
     let is_global = members.iter().any(|(_, host)| host.is_some());
     let all = states().map(placed).min().unwrap_or_default();
