@@ -273,7 +273,7 @@ impl Pace<'_> {
         // One that failed, or isn't needed any more, runs no longer.
         self.next.hooks.retain(|run| run.took.is_some());
         // Of hosts that have missed a rollout which was done: all others have that file before as well, and keep it.
-        let is_stable = self.next.failed_on.is_some() && self.next.target == self.next.from.hash;
+        let is_stable = self.all().has(Count::Hosts) && self.next.target == self.next.from.hash;
         let phase = match self.look.policy.on_failure {
             OnFailure::Revert if is_stable => Phase::Stuck,
             OnFailure::Revert => Phase::Reverting,

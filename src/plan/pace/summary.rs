@@ -16,6 +16,8 @@ use super::{Member, MemberState};
 pub(super) enum Count {
     /// Own.
     Own,
+    /// Own, the hosts of a global unit.
+    Hosts,
     /// Own, on a host that loses it with the new file.
     Leaves,
     /// Own, on no host.
@@ -232,6 +234,7 @@ fn counts_of(member: &Member, timed: &Timed) -> impl Iterator<Item = Count> {
     let serves = waited_for && is_well && (is_own || has_passed);
     [
         (Count::Own, is_own),
+        (Count::Hosts, is_own && member.name.host.is_some()),
         (Count::Leaves, is_own && member.leaves),
         (Count::Unplaced, is_own && member.state == MemberState::Unplaced),
         (Count::Unfinished, is_here && (gated || !has_passed)),
