@@ -51,8 +51,8 @@ fn is_pending(report: &UnitReport) -> bool {
     report.target == Target::Launched && report.active != ActiveState::Failed && !report.is_healthy(true)
 }
 
-/// What a host reports once it has carried out `told`, of a unit that `ends` by itself or doesn't, and what it has done
-/// for it. `None` if it has carried it out already.
+/// What a host reports once it has carried out `assignment`, of a unit that `ends` by itself or doesn't, and what it
+/// has done for it. `None` if it has carried it out already.
 pub(in crate::plan) fn carry_out(
     assignment: &Assignment,
     known: Option<&UnitReport>,
