@@ -165,9 +165,6 @@ impl LeaderState {
                     self.see_leader(&event);
                     match self.read(&event) {
                         Ok(change) => {
-                            if let Some(Change::File(hash, _)) = &change {
-                                self.unreadable_files.remove(hash);
-                            }
                             if let Some(Change::Unit(name, _)) = &change {
                                 self.needs_list |= self.left_alone.contains(name);
                             }
@@ -221,8 +218,6 @@ impl LeaderState {
         let rollouts =
             damaged.iter().filter_map(|(key, _)| if let Key::Rollout(name) = key { Some(name) } else { None });
         let rollouts: BTreeSet<UnitName> = rollouts.cloned().collect();
-        let files = damaged.iter().filter_map(|(key, _)| if let Key::File(hash) = key { Some(hash) } else { None });
-        self.unreadable_files.extend(files.cloned());
         let unreadable = self.mend(&mut cluster, damaged);
         self.at = at;
         self.suspect.consider_all(&cluster);
@@ -296,10 +291,19 @@ impl LeaderState {
             Ok(Some(Change::Unit(name, Some(unit)))) => {
                 Ok(Some(Change::Unit(name, Some(Unit { by: None, submitter: None, ..unit }))))
             }
-            Ok(change) => Ok(change),
+            Ok(change) => {
+                if let Some(Change::File(hash, _)) = &change {
+                    self.unreadable_files.remove(hash);
+                }
+                Ok(change)
+            }
             Err(corrupt) => {
                 self.damage.warn(&corrupt);
-                Err(Key::parse(&corrupt.key).ok())
+                let key = Key::parse(&corrupt.key).ok();
+                if let Some(Key::File(hash)) = &key {
+                    self.unreadable_files.insert(hash.clone());
+                }
+                Err(key)
             }
         }
     }
@@ -446,6 +450,12 @@ mod tests {
         state.follow(Update::Batch(crate::store::Batch { revision: Revision(10), events }));
         drop(decisions(&mut state));
         assert_eq!(state.check_itself(0).len(), 1, "{:?}", state.check_itself(0));
+        // One that comes later, and damaged, breaks none either.
+        let kv = Kv { key: format!("file/{HASH}"), value: b"{".to_vec(), revision: Revision(11), lease: None };
+        let events = vec![Event::Put(kv)];
+        state.follow(Update::Batch(crate::store::Batch { revision: Revision(11), events }));
+        drop(decisions(&mut state));
+        assert_eq!(state.check_itself(0), Vec::<String>::new());
     }
 
     #[test]
