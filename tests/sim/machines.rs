@@ -527,9 +527,10 @@ impl Machines {
 
     pub(crate) fn removes(&self, journal: &Journal, host: usize, unit: &UnitName, now: Duration) {
         let machine = &self.all[host];
-        // A person may have started it since the agent checked whether it runs.
+        // A person may have started it since the agent checked whether it runs: that takes two calls if some of the
+        // units it asks about may not be loaded.
         let started = last_of(&machine.hand_starts, &askers(unit, &machine.fake.on_disk()));
-        let surprise = started.is_some_and(|started| machine.noticed(started, BUS + self.call) >= now);
+        let surprise = started.is_some_and(|started| machine.noticed(started, BUS + 2 * self.call) >= now);
         if machine.fake.running().contains(unit) && !surprise {
             journal.violate(format!("{} removes {unit} while it runs", machine.name));
         }
