@@ -100,7 +100,9 @@ impl HostState {
             // more.
             unit.executed = unit.executed.take().filter(|executed| executed.target != Target::Removed);
             // This daemon hasn't observed anything yet, so only the saved state is known.
-            unit.unconfirmed |= unit.state.active == ActiveState::Unknown && !unit.linked;
+            if unit.state.active == ActiveState::Unknown && !unit.linked {
+                unit.unconfirmed = Some(unit.saved_state.as_ref().map_or(0, |saved| saved.since));
+            }
         }
         self.disk_unread = false;
     }

@@ -93,7 +93,7 @@ impl HostState {
         (unit.file, unit.compared) = (Some(file), None);
         (unit.linked, unit.removed) = (true, false);
         unit.unread = true;
-        unit.unconfirmed = false;
+        unit.unconfirmed = None;
         // What was carried out was done with another file, or with none. The saved boot state may not know that either.
         unit.executed = unit.executed.take().filter(|executed| executed.target != Target::Removed);
         if let Some(executed) = &mut unit.executed {

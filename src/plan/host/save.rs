@@ -75,18 +75,25 @@ impl HostState {
     /// Before a unit is started or restarted on the basis of a saved state, check whether its report says that this was
     /// done already: a daemon that failed to save may still have reported it.
     pub(super) fn read_reports(&self, names: &[UnitName]) -> Option<Action> {
-        let unsure = |name: &&UnitName| self.units.get(name).is_some_and(|unit| unit.unconfirmed && unit.is_launched());
+        let unsure = |name: &&UnitName| {
+            self.units.get(name).is_some_and(|unit| unit.unconfirmed.is_some() && unit.is_launched())
+        };
         let names: Vec<UnitName> = names.iter().filter(unsure).cloned().collect();
         (!names.is_empty()).then_some(Action::ReadReports(names))
     }
 
-    /// Apply this host's own reports from the store. The newer of report and saved state is used.
+    /// Apply this host's own reports from the store. The newer of report and saved state is used: that of the newer
+    /// generation, or, if an assignment that had failed was carried out at last and that couldn't be saved, that of
+    /// the newer state.
     pub(super) fn confirm(&mut self, asked: &[UnitName], reports: &BTreeMap<UnitName, UnitReport>) {
         for name in asked {
             let unit = self.mark_dirty(name);
-            unit.unconfirmed = false;
+            let saved = unit.unconfirmed.take();
             let Some((assignment, report)) = unit.assignment.as_ref().zip(reports.get(name)) else { continue };
-            let newer = unit.executed.as_ref().is_none_or(|executed| executed.generation < report.generation);
+            let newer = unit.executed.as_ref().is_none_or(|executed| {
+                let retried = executed.error.is_some() && saved.is_some_and(|saved| saved < report.since);
+                executed.generation < report.generation || executed.generation == report.generation && retried
+            });
             let launched = report.target == Target::Launched && report.generation <= assignment.generation;
             if newer && launched && report.error.is_none() && unit.hash() == Some(&report.hash) {
                 // All restarts up to the reported generation were done, also if something else has changed since.

@@ -48,8 +48,9 @@ pub struct Unit {
     pub(super) removed: bool,
     /// What was carried out in this boot.
     pub executed: Option<Executed>,
-    /// Whether that is only the saved state of an earlier daemon: the report in the store may be newer.
-    pub(super) unconfirmed: bool,
+    /// If that is only the saved state of an earlier daemon, since when the unit was as that daemon saw it last, in ms
+    /// since the epoch; 0 if it never saw it. The report in the store may be newer.
+    pub(super) unconfirmed: Option<u64>,
     /// Whether to retry a start that failed because a file was missing.
     pub(super) retry: bool,
     /// Whether it was up when it was observed before, and isn't any more, although nobody has asked for that here.

@@ -1,7 +1,7 @@
 //! What happens between two steps: a daemon that is killed, an answer that is lost, and a person who uses `systemctl`.
 
 use super::super::*;
-use super::world::{OTHER, PLAIN, World, assignment, unit};
+use super::world::{ONCE, OTHER, PLAIN, World, assignment, unit};
 use super::{ActiveState, Target};
 use crate::model::systemd::LoadState;
 
@@ -163,5 +163,34 @@ fn a_job_is_not_requested_if_the_lease_ends_after_it_was_decided_on() {
             if after_the_stop { &["start up.service"] } else { &["stop down.service", "start up.service"] };
         assert_eq!(world.settle(), rest, "{after_the_stop}");
         assert_eq!(world.runs(), ["up.service"]);
+    }
+}
+
+/// A step fails, which is saved. The retry succeeds, which is reported but can't be saved, and the daemon is killed. A
+/// report of before the failure, on the other hand, says nothing about the retry.
+#[test]
+fn a_retry_that_was_reported_but_could_not_be_saved_is_not_repeated() {
+    for reported in [true, false] {
+        let mut world = World::new();
+        world.now = Duration::from_secs(100);
+        world.assign("o.service", assignment(ONCE, Target::Launched, 1));
+        let Action::Install(files) = world.next_change() else { panic!("the file is written first") };
+        let full = Error::Io("No space left on device".into());
+        world.input(Input::Installed(files.into_iter().map(|(name, text)| (name, text, Err(full.clone()))).collect()));
+        world.pass();
+        assert!(world.reports[&unit("o.service")].error.is_some());
+        world.writable = false;
+        world.now += Duration::from_secs(60);
+        assert_eq!(world.settle(), ["install o.service", "start o.service"]);
+        // It has ended when the next daemon looks.
+        world.running.clear();
+        let report = world.reports.get_mut(&unit("o.service")).unwrap();
+        assert_eq!((report.generation, report.error.as_ref()), (Revision(1), None));
+        if !reported {
+            report.since = 99_000;
+        }
+        world.begin();
+        let again = if reported { vec![] } else { vec!["start o.service"] };
+        assert_eq!(world.settle(), again);
     }
 }
