@@ -735,17 +735,24 @@ impl Facts {
         let asked = |cluster: &Cluster| cluster.asked_of(host).and_then(|asked| asked.drain.clone());
         // The leader may go by an earlier drain of the host, or by a later one, as long as the unit is there.
         let drains: Vec<Box<Drain>> = past().filter(is_there).filter_map(asked).collect();
-        if !drains.is_empty() {
-            return self.is_drained(host, name, (&drains, before), journal);
+        if drains.is_empty()
+            && past().any(|cluster| ![cluster, &planned(cluster), &gated(cluster)].into_iter().all(stays))
+        {
+            return;
         }
-        if past().all(stays) && past().all(|cluster| stays(&planned(cluster)) && stays(&gated(cluster))) {
-            let returned = || self.is_returned(host, name, before, journal);
-            let moved = || self.is_moved(host, name, before, journal);
-            if self.is_rescheduled(host, name, before, journal) || moved() || returned() {
-                return;
-            }
-            journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
+        // Several reasons may be conceivable, such as a drain that has just been taken back: one must be right.
+        let reasons = [
+            self.is_drained(host, name, (&drains, before), journal),
+            self.is_rescheduled(host, name, before),
+            self.is_moved(host, name, before),
+            self.is_returned(host, name, before),
+        ];
+        if reasons.contains(&Some(Ok(()))) {
+            return;
         }
+        let wrong = reasons.into_iter().flatten().find_map(Result::err);
+        let why = wrong.unwrap_or_else(|| "where it fits".into());
+        journal.violate(format!("{name} is sent away from {}, {why}", self.name(Some(host))));
     }
 
     /// A unit is new on a host. This is wrong if the host was cordoned in every state of the cluster from which the
@@ -773,46 +780,50 @@ impl Facts {
     }
 
     /// A unit is sent away from a host that is drained. This is wrong if no other host fitted it in any state from
-    /// which the leader may have planned, or if more members of its set are away than may be because of it.
+    /// which the leader may have planned, or if more members of its set are away than may be because of it. `None` if
+    /// that can't be why, and what is wrong otherwise.
     fn is_drained(
         &self,
         host: &MachineId,
         name: &UnitName,
         (drains, before): (&[Box<Drain>], usize),
         journal: &Journal,
-    ) {
+    ) -> Option<Result<(), String>> {
+        if drains.is_empty() {
+            return None;
+        }
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         // With the files that the gates of the plan give.
         let gated = |cluster: &Cluster| Cluster { gates: self.cluster.gates.clone(), ..cluster.clone() };
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
         if !past().all(stays) || past().any(|cluster| cluster.done(name).is_some()) {
-            return;
+            return Some(Ok(()));
         }
         let fits_elsewhere = |cluster: &Cluster| {
             cluster.machines.keys().any(|other| other != host && fits_with_all_of(cluster, host, name, other))
         };
-        let machine = self.name(Some(host));
         let global =
             self.cluster.schedule.get(host).and_then(|there| there.get(name)).is_some_and(|told| told.value.global);
         let is_forced = drains.iter().any(|drain| drain.force);
         if !is_forced && !global && !past().any(|cluster| fits_elsewhere(cluster) || fits_elsewhere(&gated(cluster))) {
-            journal.violate(format!("{name} is sent away from {machine}, and fits nowhere else"));
+            return Some(Err("which is drained, and fits nowhere else".into()));
         }
         let is_over = drains.iter().any(|drain| journal.now() >= Duration::from_secs(drain.deadline));
         // A state without the drain is none from which it was planned.
         let is_drained = |cluster: &Cluster| cluster.asked_of(host).is_some_and(|asked| asked.drain.is_some());
         if !is_over && !self.keeps_budget(name, before, &is_drained) {
-            journal.violate(format!("{name} is sent away from {machine}, and too many of its set are away"));
+            return Some(Err("which is drained, and too many of its set are away".into()));
         }
+        Some(Ok(()))
     }
 
     /// A unit is sent away from its host because it, or one that it must be with, has failed there. This is wrong if no
-    /// host fitted it where that hadn't failed, in any state from which the leader may have planned. Returns whether
-    /// that is why.
-    fn is_rescheduled(&self, host: &MachineId, name: &UnitName, before: usize, journal: &Journal) -> bool {
+    /// host fitted it where that hadn't failed, in any state from which the leader may have planned. `None` if that
+    /// can't be why, and what is wrong otherwise.
+    fn is_rescheduled(&self, host: &MachineId, name: &UnitName, before: usize) -> Option<Result<(), String>> {
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         if past().all(|cluster| retries::failing(cluster, host, name).is_none()) {
-            return false;
+            return None;
         }
         let fits_elsewhere = |cluster: &Cluster| {
             let Some(failing) = retries::failing(cluster, host, name) else { return false };
@@ -820,53 +831,48 @@ impl Facts {
             let mut others = cluster.machines.keys().filter(|other| *other != host && !avoided.contains(other));
             may_move && others.any(|other| fits_with_all_of(cluster, host, name, other))
         };
-        if !past().any(fits_elsewhere) {
-            let machine = self.name(Some(host));
-            journal.violate(format!("{name} is sent away from {machine} after a failure, and fits nowhere else"));
-        }
-        true
+        let right = past().any(fits_elsewhere);
+        Some(if right { Ok(()) } else { Err("after a failure, and fits nowhere else".into()) })
     }
 
     /// A unit is sent away from its host because it, or one that it must be with, returns to the host that a drain took
     /// it from. This is wrong if that didn't fit it in any state from which the leader may have planned, or if more
-    /// members of its set are away than may be because of it. Returns whether that is why.
-    fn is_returned(&self, host: &MachineId, name: &UnitName, before: usize, journal: &Journal) -> bool {
+    /// members of its set are away than may be because of it. `None` if that can't be why, and what is wrong otherwise.
+    fn is_returned(&self, host: &MachineId, name: &UnitName, before: usize) -> Option<Result<(), String>> {
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         let goal = |cluster: &Cluster| goal(cluster, name);
-        let Some(back) = past().find_map(goal) else { return false };
+        let back = past().find_map(goal)?;
         let fits_back =
             |cluster: &Cluster| goal(cluster).is_some_and(|back| fits_with_all_of(cluster, host, name, &back));
-        let (machine, back) = (self.name(Some(host)), self.name(Some(&back)));
         if !past().any(fits_back) {
-            journal.violate(format!("{name} is sent away from {machine} to return to {back}, which doesn't fit it"));
+            return Some(Err(format!("to return to {}, which doesn't fit it", self.name(Some(&back)))));
         }
         if !self.keeps_budget(name, before, &|cluster| goal(cluster).is_some()) {
-            journal.violate(format!("{name} is sent away from {machine} to return, and too many of its set are away"));
+            return Some(Err("to return, and too many of its set are away".into()));
         }
-        true
+        Some(Ok(()))
     }
 
     /// A unit is sent away from its host because a person wants it, or one that it must be with, elsewhere. This is
     /// wrong if nobody did in any state from which the leader may have planned, if the host that it is sent to fitted
-    /// it in none, or if more members of its set are away than may be because of it. Returns whether that is why.
-    fn is_moved(&self, host: &MachineId, name: &UnitName, before: usize, journal: &Journal) -> bool {
-        let moved = self.cluster.placements.get(name).and_then(|known| known.value.moved()?.to.clone());
-        let Some(to) = moved else { return false };
+    /// it in none, or if more members of its set are away than may be because of it. `None` if that can't be why, and
+    /// what is wrong otherwise.
+    fn is_moved(&self, host: &MachineId, name: &UnitName, before: usize) -> Option<Result<(), String>> {
+        let to = self.cluster.placements.get(name).and_then(|known| known.value.moved()?.to.clone())?;
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
-        let (machine, there) = (self.name(Some(host)), self.name(Some(&to)));
         let is_asked = |cluster: &Cluster| is_asked_away(cluster, host, false);
         if !past().any(is_asked) {
-            journal.violate(format!("{name} is sent away from {machine} to move, and nobody has asked for it"));
+            return Some(Err("to move, and nobody has asked for it".into()));
         }
         let gated = |cluster: &Cluster| Cluster { gates: self.cluster.gates.clone(), ..cluster.clone() };
         let fits = |cluster: &Cluster| fits_with_all_of(cluster, host, name, &to);
         if !past().any(|cluster| fits(cluster) || fits(&gated(cluster))) {
-            journal.violate(format!("{name} is sent away from {machine} to move to {there}, which doesn't fit it"));
+            return Some(Err(format!("to move to {}, which doesn't fit it", self.name(Some(&to)))));
         }
         if !self.keeps_budget(name, before, &is_asked) {
-            journal.violate(format!("{name} is sent away from {machine} to move, and too many of its set are away"));
+            return Some(Err("to move, and too many of its set are away".into()));
         }
-        true
+        Some(Ok(()))
     }
 
     /// Whether, in a state from which the leader may have planned, and in which it was `asked` for, no more members of
