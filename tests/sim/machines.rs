@@ -354,7 +354,8 @@ impl Machines {
             let refused = machine.started.get(unit).copied() < machine.requests.last_start([unit]).max(by_hand);
             let refused = machine.lapsed.filter(|_| refused && bound).map(|_| now);
             let lapsed = refused.or(machine.ended.get(unit).copied());
-            let meanwhile = Meanwhile { down, lapsed };
+            let forged = unit.as_str() == forge::UNIT;
+            let meanwhile = Meanwhile { down, lapsed, forged };
             if let Err(what) = machine.requests.start(unit, &told, (&needed, &wanted), meanwhile, now) {
                 journal.violate(format!("{} asks for a start of {unit}, {what}", machine.name));
             }

@@ -67,6 +67,9 @@ pub(crate) struct Meanwhile {
     pub(crate) down: Option<Duration>,
     /// When systemd last stopped it because it let go of the host's lease, or refused its start because of that.
     pub(crate) lapsed: Option<Duration>,
+    /// Whether somebody else may have written its assignment: what has another generation then is another order, also
+    /// if that is older than the one that was carried out.
+    pub(crate) forged: bool,
 }
 
 impl Started {
@@ -256,9 +259,15 @@ impl Requests {
         if launched.iter().any(|told| told.restart >= restarting) {
             launched.retain(|told| told.restart >= restarting);
         }
+        let is_other = |before: &Started| {
+            let carried_out = before.carried_out(self.daemon);
+            meanwhile.forged && launched.iter().any(|told| told.generation != carried_out)
+        };
         let verdict = match (launched.iter().map(|told| told.generation).max(), self.started.get(unit)) {
             (None, _) => Err("which isn't to run there".into()),
-            (Some(newest), Some(before)) if !self.may_start_again(before, newest, needs, wanted, meanwhile) => {
+            (Some(newest), Some(before))
+                if !is_other(before) && !self.may_start_again(before, newest, needs, wanted, meanwhile) =>
+            {
                 Err(format!("once more, after {} s", (now - before.at).as_secs()))
             }
             _ => Ok(()),
@@ -286,7 +295,7 @@ impl Requests {
         newest: Revision,
         needs: &BTreeSet<UnitName>,
         wanted: &BTreeSet<UnitName>,
-        Meanwhile { down, lapsed }: Meanwhile,
+        Meanwhile { down, lapsed, .. }: Meanwhile,
     ) -> bool {
         let took_it_down = |at: Duration| at >= before.at && down.is_none_or(|down| at <= down);
         let returns = |need: &UnitName| {
