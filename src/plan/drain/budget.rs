@@ -11,6 +11,7 @@ use super::super::schedule::Scheduler;
 use super::{Cause, Timers, Wait};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
+use crate::model::unit::Desired;
 
 /// What is left of the budgets.
 pub(super) struct Budgets<'a> {
@@ -75,7 +76,9 @@ impl<'a> Budgets<'a> {
 
 impl SetBudget {
     fn of(cluster: &Cluster, set: &UnitName) -> Self {
-        let members = instances(cluster, set).filter(|name| name.number().is_some());
+        // One that somebody has stopped is none, as in rollouts.
+        let is_member = |name: &&UnitName| cluster.units.get(*name).is_some_and(|m| m.desired == Desired::Launched);
+        let members = instances(cluster, set).filter(is_member);
         let states: Vec<(&UnitName, MemberState)> =
             members.map(|name| (name, member_of(cluster, name).state)).collect();
         let placed = states.iter().filter(|(_, state)| !state.is_gone());

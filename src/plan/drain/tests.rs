@@ -199,6 +199,28 @@ fn members_of_a_set_go_one_after_another_unless_they_are_not_well() {
     assert_eq!(bench.on(to).len(), 3);
 }
 
+/// Half of three is one. A member that somebody has stopped isn't counted, neither among all of them nor among those
+/// that are away.
+#[test]
+fn a_member_that_somebody_has_stopped_makes_no_room_for_another_one() {
+    let mut bench = Bench::new(1);
+    let section = "Replicas=4\n[X-Rollout]\nParallel=50%";
+    let members = ["w@1.service", "w@2.service", "w@3.service", "w@4.service"];
+    bench.start(&[("w@.service", section)]);
+    bench.start(&members.map(|member| (member, section)));
+    let stopped = bench.scheduler.cluster().units[&name("w@1.service")].clone();
+    let stopped = Unit { desired: Desired::Loaded, generation: bench.revision, ..stopped };
+    bench.scheduler.apply(Change::Unit(name("w@1.service"), Some(stopped)));
+    bench.settle();
+    bench.scheduler.apply(Change::Machine(id(2), Some(Machine::new(id(2), "n2"))));
+    bench.drain(1, drain(|_| ()));
+    let leaves = |name: &str| format!("{name} leaves n1 (00000001): the host is drained");
+    assert_eq!(bench.step(), ["w@1.service", "w@2.service"].map(leaves));
+    assert_eq!(bench.step(), [""; 0]);
+    bench.settle();
+    assert_eq!(bench.on(2), members);
+}
+
 #[test]
 fn a_deadline_that_has_passed_stays_so_when_the_clock_is_set_back() {
     for (after, leave) in [(60_000, 1), (59_999, 0)] {
