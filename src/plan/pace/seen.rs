@@ -70,6 +70,8 @@ pub(super) struct Timed {
     pub(super) is_nowhere: bool,
     /// Whether that is because its host is silent.
     pub(super) is_silent: bool,
+    /// Whether it is healthy, and counts as if its host had yet to start it, because it lacks a unit.
+    pub(super) is_incomplete: bool,
 }
 
 impl Timed {
@@ -168,6 +170,7 @@ impl Seen {
             is_late: is_over(late),
             is_nowhere: is_silent || is_over(nowhere),
             is_silent,
+            is_incomplete: false,
         };
         let to_come = |due: Option<Due>| due.filter(|due| !due.is_over(clocks));
         (timed, [to_come(nowhere), to_come(passes), to_come(late), to_come(silent), None])

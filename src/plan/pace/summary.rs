@@ -167,7 +167,7 @@ impl Summary {
         if is_present(member, timed) {
             *self.since.entry(timed.healthy_since).or_default() += 1;
         }
-        for turns in self.turns(member) {
+        for turns in self.turns(member, timed) {
             turns.insert(Order::of(member));
         }
     }
@@ -186,7 +186,7 @@ impl Summary {
                 self.since.remove(&timed.healthy_since);
             }
         }
-        for turns in self.turns(member) {
+        for turns in self.turns(member, timed) {
             turns.remove(&Order::of(member));
         }
     }
@@ -202,8 +202,9 @@ impl Summary {
     }
 
     /// Where the member waits for its turns. Of one whose host has yet to say anything, nothing is known, and the new
-    /// file is nothing for one whose host is gone.
-    fn turns(&mut self, member: &Member) -> impl Iterator<Item = &mut BTreeSet<Order>> {
+    /// file is nothing for one whose host is gone. One that only lacks a unit has others that serve: it goes back when
+    /// it counts as they do, so that a new leader doesn't stop more of these at once than the one before would have.
+    fn turns(&mut self, member: &Member, timed: &Timed) -> impl Iterator<Item = &mut BTreeSet<Order>> {
         let is_own = !member.spare;
         let through = match member.state {
             MemberState::Healthy => &mut self.through.well,
@@ -216,7 +217,7 @@ impl Summary {
             MemberState::Assigned(None) | MemberState::Away | MemberState::FitsNowhere => None,
             MemberState::Assigned(Some(_)) | MemberState::Pending(_) | MemberState::Failed(_) => Some(&mut next.unwell),
         };
-        let through = Some(through).filter(|_| is_own && !member.is_back());
+        let through = Some(through).filter(|_| is_own && !member.is_back() && !timed.is_incomplete);
         through.into_iter().chain(next.filter(|_| is_own && member.gated))
     }
 }

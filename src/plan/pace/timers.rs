@@ -37,8 +37,6 @@ pub struct Timers {
 struct Known {
     /// It, as it counts.
     member: Member,
-    /// Whether it is healthy, and counts as if its host had yet to start it, because it lacks a unit.
-    is_incomplete: bool,
     /// Since when it lacks a unit.
     lacking: Option<u64>,
     seen: Seen,
@@ -204,7 +202,6 @@ impl Timers {
         let lacking = member.lacks.then(|| lacking.unwrap_or(self.clocks.show(Clock::Day)));
         let known = Known {
             member,
-            is_incomplete: false,
             lacking,
             timed: Timed::default(),
             heeded: Heeded::default(),
@@ -245,23 +242,25 @@ impl Timers {
 impl Known {
     /// The member as it was told.
     fn as_reported(&self) -> Member {
-        let state = if self.is_incomplete { MemberState::Healthy } else { self.member.state.clone() };
+        let state = if self.timed.is_incomplete { MemberState::Healthy } else { self.member.state.clone() };
         Member { state, ..self.member.clone() }
     }
 
     /// Work out what follows now.
     fn examine(&mut self, (healthy, deadline): (Duration, Duration), clocks: &Clocks) {
-        if std::mem::take(&mut self.is_incomplete) {
+        if self.timed.is_incomplete {
             self.member.state = MemberState::Healthy;
         }
         let complete = self.lacking.map(|since| Due { clock: Clock::Day, at: after(since, healthy) });
         let complete = complete.filter(|due| !due.is_over(clocks));
-        if complete.is_some() && self.member.state == MemberState::Healthy {
+        let is_incomplete = complete.is_some() && self.member.state == MemberState::Healthy;
+        if is_incomplete {
             // Nobody knows when it will be complete.
-            (self.is_incomplete, self.member.state) = (true, MemberState::Assigned(None));
+            self.member.state = MemberState::Assigned(None);
         }
         self.seen.take(&self.member.state, (healthy, deadline), clocks);
         (self.timed, self.moments) = self.seen.timed((healthy, deadline), clocks);
+        self.timed.is_incomplete = is_incomplete;
         self.moments[4] = complete;
         let member = &self.member;
         let (lacks, is_gone) = (member.lacks, member.is_gone());

@@ -41,6 +41,32 @@ fn what_a_member_lacked_before_says_nothing() {
     assert_eq!(world.look().0, [1]);
 }
 
+/// Their other units serve with the new file. A leader that has just begun doesn't know for how long they have had no
+/// more than these, and must not stop all of them at once because of that.
+#[test]
+fn those_that_lack_a_unit_go_back_one_after_the_other_under_a_new_leader_too() {
+    let mut world = web(4, "HealthySec=5");
+    world.rollout.phase = Phase::Reverting;
+    for at in [1, 3] {
+        (world.members[at].gated, world.members[at].lacks) = (false, true);
+    }
+    assert_eq!((world.look().1, world.wake()), (vec![], Some(5)));
+    world.now = 5;
+    assert_eq!(world.look().1, [4]);
+    world.timers = Timers::default();
+    assert_eq!(world.look().1, [] as [u32; 0]);
+    world.members[3].state = Healthy;
+    world.now = 10;
+    assert_eq!(world.look().1, [] as [u32; 0], "the first one has yet to be healthy for long enough");
+    world.now = 15;
+    assert_eq!(world.look().1, [2]);
+    (world.members[1].state, world.now) = (Healthy, 16);
+    world.look();
+    world.now = 21;
+    world.look();
+    assert_eq!(world.rollout.phase, Phase::Reverted);
+}
+
 #[test]
 fn what_has_new_files_in_part_goes_back_and_isn_t_back_before_that() {
     let mut world = web(3, "HealthySec=5");
