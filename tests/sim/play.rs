@@ -751,8 +751,9 @@ impl Game {
         if self.world.journal.is_violated() {
             return;
         }
-        // What needs several plans, one after the other, takes so much longer.
-        let limit = SETTLE + 40 * self.world.computing();
+        // What needs several plans, one after the other, takes so much longer: a rollout that reaches five hosts one
+        // after the other, runs its hooks and is taken back from all of them needs six for each step.
+        let limit = SETTLE + 60 * self.world.computing();
         // A leader sees what it waits for, and what follows from that, two computations late each.
         let quiet = QUIET + 4 * self.world.computing();
         if !self.world.settle(quiet, limit).await {
