@@ -235,7 +235,14 @@ impl Rollouts {
         let cluster = scheduler.cluster();
         let Some(record) = self.record(cluster, unit).cloned() else { return };
         let runs = launched(cluster, unit).map(|(_, runs)| runs.generation);
-        let held = rollout.from_of(unit).held(next_generation(cluster, Some(&record), runs), record.restart);
+        let from = rollout.from_of(unit);
+        // One that keeps its file isn't asked for anything: with a later generation, its host would start it once more,
+        // and again when it is let through.
+        let generation = match from.hash == record.hash {
+            true => record.generation,
+            false => next_generation(cluster, Some(&record), runs),
+        };
+        let held = from.held(generation, record.restart);
         let gate = Gate::new(name, rollout.target_of(unit), held, record.generation);
         self.set_gate(scheduler, unit, Some(gate), GateEvent::TakenBack);
         self.schedule(scheduler, unit, record);

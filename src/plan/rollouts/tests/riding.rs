@@ -159,6 +159,26 @@ fn a_rider_alone_is_rolled_out_without_its_lead() {
     }
 }
 
+/// A member without the rider takes part in the rollout of the rider alone, although that changes nothing of it.
+#[test]
+fn what_a_rollout_changes_nothing_of_is_not_asked_for_anything_when_that_fails() {
+    for restless in [false, true] {
+        let mut bench = Bench { restless, ..Bench::new(3) }.with_rider(&web("old"), &log("log1"));
+        bench.tell(Change::Unit(name("log@1.service"), None));
+        bench.settle();
+        let before = bench.generations();
+        bench.bad.push(log("bad").hash());
+        for (program, phase) in [("bad", Phase::Reverted), ("log3", Phase::Done)] {
+            bench.ask(RIDER, &log(program), |set| set.replicas = Some(3));
+            for rider in ["log@2.service", "log@3.service"] {
+                bench.ask(rider, &log(program), |_| {});
+            }
+            bench.settle();
+            assert_eq!((bench.rollout().phase, bench.generations()), (phase, before.clone()), "{:#?}", bench.log);
+        }
+    }
+}
+
 #[test]
 fn the_hooks_of_a_lead_run_for_its_own_file() {
     let hooked = |program| file(program, "[X-Rollout]\nHealthySec=1\nBefore=migrate.service");
