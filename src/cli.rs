@@ -37,9 +37,9 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    complete, context, cordon, diff, drain, edit, export, fd_forward, forget, history, import, journal, list, metadata,
-    moves, rebalance, reboot, reset_failed, restart, restore, rollback, rollout, scale, services, settings, show, ssh,
-    status, submit, undrain, units, verify, wait_for,
+    complete, context, cordon, diff, doctor, drain, edit, export, fd_forward, forget, history, import, journal, list,
+    metadata, moves, rebalance, reboot, reset_failed, restart, restore, rollback, rollout, scale, services, settings,
+    show, ssh, status, submit, undrain, units, verify, wait_for,
 };
 use error::{Error, Exit, Line};
 use input::{argv, refused};
@@ -237,6 +237,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Import(args) => import::run(session, args).await,
         Command::Journal(args) => journal::run(session, args).await,
         Command::Status(args) => status::run(session, args).await,
+        Command::Doctor(_) => doctor::run(session).await,
         Command::Ssh(args) => ssh::run(session, args).await,
         Command::ListServices(args) => services::list(session, args).await,
         Command::Service(args) => services::show(session, args).await,
@@ -276,6 +277,7 @@ fn format(command: &Command) -> Format {
         Command::ListServices(args) | Command::ListSets(args) => args.output.format,
         Command::Service(args) => args.output.format,
         Command::Status(args) => args.output.format,
+        Command::Doctor(args) => args.output.format,
         Command::Cordon(args) => args.output.format,
         Command::Uncordon(args) => args.output.format,
         Command::Drain(args) => args.output.format,

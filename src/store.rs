@@ -168,6 +168,35 @@ impl Watch {
     }
 }
 
+/// A member of the store, at one of the addresses at which this host reaches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreMember {
+    /// `host:port`.
+    pub address: String,
+    /// What it says about itself, or why it can't be asked: completes the sentence `etcd at ADDRESS …`.
+    pub answer: Result<MemberState, String>,
+}
+
+/// What a member of the store says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemberState {
+    /// Its id, which is the same at each of its addresses.
+    pub id: u64,
+    /// Its version: `3.5.9`.
+    pub version: String,
+    /// The id of the member that leads; 0 if it knows none.
+    pub leader: u64,
+    /// How large its database is on its disk, in bytes.
+    pub size: u64,
+    /// How much of that is in use, in bytes: defragmentation gives the rest back to the disk.
+    pub in_use: u64,
+    /// How large the database may get, in bytes, if it says so (etcd since 3.6).
+    pub quota: Option<u64>,
+    /// The alarms of all members, in its own words, such as `memberID:10276657743932975437 alarm:NOSPACE`, and what
+    /// else is wrong.
+    pub troubles: Vec<String>,
+}
+
 /// An error, classified by what the caller does next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -243,6 +272,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// # Errors
     /// `Unavailable`.
     fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Ask each member about itself, all at once; a store without members has none. For people: it must not be asked
+    /// repeatedly.
+    fn members(&self) -> impl Future<Output = Vec<StoreMember>> + Send {
+        std::future::ready(Vec::new())
+    }
 }
 
 /// The most guards, and the most ops, of one commit: etcd's default for `--max-txn-ops`.

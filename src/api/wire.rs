@@ -12,6 +12,7 @@ mod rollouts;
 pub mod services;
 mod settings;
 mod status;
+mod store;
 mod units;
 pub mod v1;
 
@@ -33,6 +34,7 @@ pub use rollouts::{
 };
 pub use settings::{ChangeSettings, SettingList, SettingView};
 pub use status::{ClusterView, LeaderView, OpenRollout};
+pub use store::{AlarmKind, StoreAlarm, StoreMemberView, StoreView};
 pub use units::{
     Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons,
     PresentRevision, ReplacingBatch, RetryView, SetList, SetView, StateView, UnitDetail, UnitHistory, UnitList,

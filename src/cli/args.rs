@@ -26,7 +26,7 @@ pub(super) use change::{Block, Change, Count, Create, Destroy, PlanOnly, Rollbac
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, History, Verify, editor};
 pub(super) use hosts::{
-    Cordon, Drain, Forget, Move, Rebalance, Reboot, SetMetadata, Ssh, Status, Uncordon, Undrain, UnsetMetadata,
+    Cordon, Doctor, Drain, Forget, Move, Rebalance, Reboot, SetMetadata, Ssh, Status, Uncordon, Undrain, UnsetMetadata,
 };
 pub(super) use import::Import;
 pub(super) use journal::Journal;
@@ -157,6 +157,8 @@ pub(super) enum Command {
     Journal(Journal),
     /// Show what needs attention, or systemd's status of units
     Status(Status),
+    /// Find what needs a person, and say what to do about it
+    Doctor(Doctor),
     /// Open a shell or run a command on a host, or on a unit's host
     Ssh(Ssh),
     /// Connect stdin and stdout with a unix socket; what `--tunnel` runs on a host whose sshd doesn't forward sockets

@@ -21,7 +21,7 @@ use self::client::{Condition, Connection as _, Found, KeyValue, Keys, Member, St
 pub use self::grpc::Grpc;
 use self::members::{Again, Members};
 use self::ttls::Ttls;
-use super::{Error, Guard, Kv, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch};
+use super::{Error, Guard, Kv, LeaseId, Op, Page, Range, Revision, Store, StoreMember, Txn, Watch};
 
 /// How many keys a page has if the caller leaves it to the store.
 const PAGE_KEYS: usize = 500;
@@ -134,7 +134,7 @@ impl<M: Member> Etcd<M> {
     /// `Unavailable` or `Refused`, as the requests of [`Store`].
     pub async fn version(&self) -> Result<String, Error> {
         let status = |connection: M::Connection| async move { connection.status().await };
-        Ok(self.inner.members().call(Again::Always, status).await?.version)
+        Ok(self.inner.members().call(Again::Always, status).await?.state.version)
     }
 }
 
@@ -285,6 +285,10 @@ impl<M: Member> Store for Etcd<M> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn members(&self) -> Vec<StoreMember> {
+        self.inner.members().ask_each().await
     }
 }
 

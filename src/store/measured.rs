@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
-use super::{Error, LeaseId, Page, Range, Revision, Store, Txn, Watch};
+use super::{Error, LeaseId, Page, Range, Revision, Store, StoreMember, Txn, Watch};
 
 /// Counts the requests to another store. Clones count together.
 #[derive(Debug, Clone)]
@@ -60,6 +60,10 @@ impl<S: Store> Store for Measured<S> {
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
         self.count("revoke", self.store.revoke(lease)).await
+    }
+
+    async fn members(&self) -> Vec<StoreMember> {
+        self.store.members().await
     }
 }
 

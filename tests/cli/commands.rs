@@ -86,7 +86,7 @@ fn help_has_every_command_in_its_group() {
         ["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "rollback", "rollout", "wait"]
     );
     assert_eq!(names("Unit files"), ["cat", "diff", "history", "edit", "verify"]);
-    assert_eq!(names("See what is there")[..3], ["status", "list-units", "list-unit-files"]);
+    assert_eq!(names("See what is there")[..3], ["status", "doctor", "list-units"]);
     assert!(help.lines().count() <= 32 && help.contains("  restore") && !help.contains("--tunnel"), "{help}");
     assert_eq!(fake.run("").err, help, "without a command, the same");
     for asked in ["options", "help options", "options --help"] {

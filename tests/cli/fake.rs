@@ -47,6 +47,8 @@ pub(crate) struct Script {
     pub(crate) machines: Vec<Value>,
     /// `gone` of `GET /machines`.
     pub(crate) gone: Vec<Value>,
+    /// `members` of `GET /store`; without any, it is a `fleetd` of before.
+    pub(crate) store: Option<Vec<Value>>,
     /// `POST /units`, in turn; then everything is `changed` at generation 7.
     pub(crate) applied: VecDeque<(u16, Value)>,
     /// The lines of one watch after the other.
@@ -260,6 +262,7 @@ fn described(args: &[String], out: &str) {
         "cat" => Some("PrintedFiles"),
         "history" => Some("UnitHistory"),
         "status" => Some("PrintedStatus"),
+        "doctor" => Some("PrintedDiagnosis"),
         "diff" => Some("PrintedDiffs"),
         "cordon" | "uncordon" => Some("PrintedAskedHosts"),
         "settings" | "set" | "unset" => Some("PrintedSettings"),
@@ -347,6 +350,10 @@ fn answer(script: &mut Script, method: &Method, uri: &Uri, body: &Value) -> Resp
                 .map(|host| json!({ "machine": { "id": host["id"], "hostname": host["hostname"] }, "since": 5 }));
             reply(200, &json!({ "machines": machines, "gone": gone, "units": units, "leader": leader }))
         }
+        ("GET", "/fleet/v2/store", _) => match &script.store {
+            Some(members) => reply(200, &json!({ "members": members })),
+            None => reply(404, &json!({ "error": { "code": 404, "message": "there is nothing at /fleet/v2/store" } })),
+        },
         ("POST", "/fleet/v2/units", _) => match script.applied.pop_front() {
             Some((code, value)) => reply(code, &value),
             None => {

@@ -139,9 +139,13 @@ fn gone() -> Value {
     json!({ "id": id, "ip": "10.88.0.13", "hostname": "n3", "metadata": {}, "version": "0.1.0", "gone": gone })
 }
 
-fn with_a_host_gone() -> Fake {
+fn host_gone() -> Script {
     let units = [running("a.service", N1), waiting("web@1.service", "2 of 2 hosts: conflict")];
-    let mut fake = Fake::new(Script { machines: machines(), gone: vec![gone()], ..script(&units, vec![]) });
+    Script { machines: machines(), gone: vec![gone()], ..script(&units, vec![]) }
+}
+
+fn with_a_host_gone() -> Fake {
+    let mut fake = Fake::new(host_gone());
     fake.terminal = PLAIN.into();
     fake
 }
@@ -216,4 +220,56 @@ fn status_shows_the_cluster_on_one_screen() {
     assert_eq!((code, lines.len(), lines[1]), (Some(0), 2, "●  1 unit: 1 running"), "{text}");
     assert!(lines[0].starts_with("●  2 hosts; leader n2 for ") && lines[0].ends_with("; version 0.1.0"), "{text}");
     assert_eq!((well.run("status").code, well.run("status --output=json").code), (Some(0), Some(0)));
+}
+
+#[test]
+fn the_doctor_says_what_to_do() {
+    let members = vec![
+        json!({ "address": "10.0.0.1:2379", "id": "1", "version": "3.5.16", "leads": true, "size": 25 << 20,
+            "in_use": 0, "alarms": [{ "kind": "no-space", "member": "1", "text": "memberID:1 alarm:NOSPACE" }] }),
+        json!({ "address": "10.0.0.2:2379", "error": "refuses connections" }),
+    ];
+    let gone = |store| Script { store, ..host_gone() };
+    let mut fake = Fake::new(gone(Some(members)));
+    fake.terminal = PLAIN.into();
+    let ran = fake.run("doctor");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(3), ""));
+    let words: Vec<Vec<&str>> = ran.out.lines().map(|line| line.split('\t').collect()).collect();
+    let found: Vec<(&str, &str, &str)> = words.iter().map(|words| (words[1], words[2], words[3])).collect();
+    assert_eq!(
+        found,
+        [
+            ("store-full", "etcd at 10.0.0.1:2379", "-"),
+            ("gone", "n3", "10.88.0.13"),
+            ("store-silent", "etcd at 10.0.0.2:2379", "-"),
+            ("waiting", "web@1.service", "-"),
+        ]
+    );
+    assert!(words.iter().all(|words| words.len() == 7 && words[0] == "problem" && !words[6].is_empty()), "{words:?}");
+    let json: Value = serde_json::from_str(&fake.run("doctor --output json").out).unwrap();
+    assert_eq!((&json["healthy"], json["findings"].as_array().unwrap().len()), (&json!(false), 4), "{json}");
+    assert_eq!(json["store"]["members"][1]["error"], "refuses connections");
+    let (code, text) = fake.on_terminal("doctor", 60, "");
+    assert_eq!(code, Some(3), "{text}");
+    fits(&text, 60);
+    for part in [
+        "×  2 hosts, 1 gone",
+        "×  etcd 3.5.16: 1 of 2 members answer",
+        "!  n3 (10.88.0.13)",
+        "   it refuses connections",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(part)), "{part}: {text}");
+    }
+    // A fleetd of before knows nothing of its store.
+    let before = Fake::new(gone(None));
+    let ran = before.run("doctor");
+    assert_eq!((ran.code, ran.out.lines().count()), (Some(3), 2), "{ran:?}");
+
+    let well = Script { machines: machines(), store: Some(vec![]), ..script(&[running("a.service", N1)], vec![]) };
+    let mut well = Fake::new(well);
+    well.terminal = PLAIN.into();
+    let ran = well.run("doctor");
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", ""));
+    let (code, text) = well.on_terminal("doctor", 80, "");
+    assert_eq!((code, text.lines().count()), (Some(0), 2), "{text}");
 }

@@ -152,3 +152,24 @@ async fn a_lease_does_not_live_from_the_answer_on() {
     timeout(ttl * 2, gone).await.expect("the lease expires");
     assert_eq!(judge.violation(), None);
 }
+
+/// One member is asked after the other was killed and a third is suspended: each answers for itself.
+#[tokio::test(start_paused = true)]
+async fn each_member_says_how_it_is_or_why_it_cannot_be_asked() {
+    let cluster = Cluster::start(7);
+    let store = over([(&cluster, 0), (&cluster, 1), (&cluster, 2)]);
+    let members = store.members().await;
+    let states: Vec<_> = members.iter().map(|member| member.answer.clone().expect("a state")).collect();
+    assert_eq!(states.iter().map(|state| state.id).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(states.iter().all(|state| state.leader == states[0].leader && state.troubles.is_empty()), "{states:?}");
+    let (killed, frozen) = ((states[0].leader % 3) as usize, ((states[0].leader + 1) % 3) as usize);
+    cluster.kill(killed);
+    cluster.freeze(frozen, true);
+    sleep(Duration::from_secs(5)).await;
+    let members = store.members().await;
+    let why = |node: usize| members[node].answer.clone().expect_err("it can't answer");
+    assert!(why(killed).contains("refuses connections"), "{}", why(killed));
+    assert!(why(frozen).contains("does not answer within"), "{}", why(frozen));
+    let left = 3 - killed - frozen;
+    assert!(why(left).contains("has no leader"), "{}", why(left));
+}

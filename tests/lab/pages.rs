@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::harness::{Lab, eventually};
 use crate::page::{Item, Page, is_as_shown};
 
@@ -10,7 +12,8 @@ use crate::page::{Item, Page, is_as_shown};
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// Commands that change nothing and may be repeated. Others are run once.
-const QUESTIONS: [&str; 9] = [
+const QUESTIONS: [&str; 10] = [
+    "fleetctl doctor",
     "fleetctl list-",
     "fleetctl service",
     "fleetctl status",
@@ -205,9 +208,14 @@ fn the_runbook_finds_out_what_is_wrong_with_the_store() {
     });
 
     // The alarm that etcd raises when its database has reached the quota.
-    let url = format!("{}/v3/maintenance/alarm", lab.lab(&["etcd", "endpoints"]).ok().trim());
-    let alarm = r#"{"action":"ACTIVATE","alarm":"NOSPACE","memberID":1}"#;
-    lab.run("n1", &["curl", "-sS", "--fail", "-d", alarm, &url]).ok();
+    let endpoint = lab.lab(&["etcd", "endpoints"]).ok();
+    let post = |path: &str, body: &str| {
+        lab.run("n1", &["curl", "-sS", "--fail", "-d", body, &format!("{}{path}", endpoint.trim())]).ok()
+    };
+    let status: Value = serde_json::from_str(&post("/v3/maintenance/status", "{}")).unwrap();
+    let member = status["header"]["member_id"].as_str().unwrap();
+    let alarm = format!(r#"{{"action":"ACTIVATE","alarm":"NOSPACE","memberID":"{member}"}}"#);
+    post("/v3/maintenance/alarm", &alarm);
     lab.file("late.service", &format!("[Service]\n{SLEEP}"));
     play(&lab, &page.section("etcd is full").items);
     assert_eq!(lab.run("n1", &["systemctl", "is-active", "hello.service"]).ok().trim(), "active");

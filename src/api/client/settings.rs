@@ -1,10 +1,10 @@
-//! The settings of the whole cluster, and what units take of its hosts.
+//! The settings of the whole cluster, what units take of its hosts, and the members of its store.
 
 use hyper::Method;
 
 use super::batch::json;
 use super::{Client, ClientError};
-use crate::api::wire::{ChangeSettings, ResourceList, SettingList};
+use crate::api::wire::{ChangeSettings, ResourceList, SettingList, StoreView};
 
 /// Where they are.
 const PATH: &str = "/fleet/v2/settings";
@@ -24,6 +24,14 @@ impl Client {
     /// See [`ClientError`]; [`ClientError::Api`] with code 404 from a `fleetd` that doesn't count that yet.
     pub async fn resources(&self) -> Result<ResourceList, ClientError> {
         self.get("/fleet/v2/resources").await
+    }
+
+    /// The members of the store, as the host that answers reaches them.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 from a `fleetd` that doesn't tell yet.
+    pub async fn store(&self) -> Result<StoreView, ClientError> {
+        self.get("/fleet/v2/store").await
     }
 
     /// Change some: all or none.

@@ -103,6 +103,19 @@ pub(super) fn operations(types: &mut Types) -> Vec<(&'static str, &'static str, 
             ),
         ),
         (
+            "/fleet/v2/store",
+            "get",
+            Operation {
+                refused: &[400],
+                ..list(
+                    "store",
+                    "The members of etcd, as this host reaches them: their databases and alarms, or what is wrong.",
+                    vec![],
+                    types.answer::<wire::StoreView>(),
+                )
+            },
+        ),
+        (
             "/fleet/v2/settings",
             "get",
             list("settings", "The settings of the whole cluster.", vec![], types.answer::<wire::SettingList>()),

@@ -29,6 +29,46 @@ fn rows(command: &str, fields: &[(&str, Value)]) -> Value {
     json!({ "description": description, "type": "array", "items": row })
 }
 
+/// Something that needs a person, with these further properties.
+fn finding(further: Value) -> Value {
+    let problems = [
+        "leaderless",
+        "store-full",
+        "store-corrupt",
+        "mass-loss",
+        "damaged",
+        "stuck",
+        "failed",
+        "dead",
+        "restarting",
+        "unready",
+        "reverted",
+        "gone",
+        "store-silent",
+        "store-alarm",
+        "reboot",
+        "clock",
+        "waiting",
+        "paused",
+        "unpromoted",
+        "slow",
+        "store-large",
+        "versions",
+    ];
+    let mut properties = json!({
+        "problem": { "enum": problems },
+        "name": { "type": "string", "description": "The unit, the set, the host or the member of etcd." },
+        "host": { "type": "string", "description": "The host of the unit, or the address of the host." },
+        "text": text(),
+        "since": { "type": "integer", "minimum": 0, "description": "In ms since the epoch; 0 if unknown." },
+    });
+    if let (Some(properties), Value::Object(further)) = (properties.as_object_mut(), further) {
+        properties.extend(further);
+    }
+    let required: Vec<&String> = properties.as_object().into_iter().flat_map(|all| all.keys()).collect();
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}
+
 /// The state of the cluster.
 fn overview() -> Value {
     let number = || json!({ "type": "integer", "minimum": 0 });
@@ -39,36 +79,7 @@ fn overview() -> Value {
         "required": ["host", "since"],
         "additionalProperties": false,
     });
-    let problems = [
-        "leaderless",
-        "mass-loss",
-        "damaged",
-        "stuck",
-        "failed",
-        "dead",
-        "restarting",
-        "unready",
-        "reverted",
-        "gone",
-        "reboot",
-        "clock",
-        "waiting",
-        "paused",
-        "unpromoted",
-        "slow",
-    ];
-    let finding = json!({
-        "type": "object",
-        "properties": {
-            "problem": { "enum": problems },
-            "name": { "type": "string", "description": "The unit, the set or the host." },
-            "host": { "type": "string", "description": "The host of the unit, or the address of the host." },
-            "text": text(),
-            "since": { "type": "integer", "minimum": 0, "description": "In ms since the epoch; 0 if unknown." },
-        },
-        "required": ["problem", "name", "host", "text", "since"],
-        "additionalProperties": false,
-    });
+    let finding = finding(json!({}));
     let cordoned = json!({
         "type": "object",
         "properties": { "name": text(), "host": text(), "text": text(), "since": number() },
@@ -304,6 +315,23 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                 "description": "What `fleetctl status --output json` prints: of the units that are named, each on \
                     each host; without any, the state of the cluster.",
                 "anyOf": [all_of(state), overview()],
+            }),
+        ),
+        (
+            "PrintedDiagnosis",
+            json!({
+                "description": "What `fleetctl doctor --output json` prints: what needs a person, and what to do. \
+                    `store` is null if the fleetd that was asked has an older version.",
+                "type": "object",
+                "properties": {
+                    "healthy": { "type": "boolean", "description": "Whether nothing needs a person." },
+                    "findings": all_of(finding(json!({
+                        "advice": { "type": "string", "description": "What to do about it." },
+                    }))),
+                    "store": or_null(of("StoreView")),
+                },
+                "required": ["healthy", "findings", "store"],
+                "additionalProperties": false,
             }),
         ),
         (

@@ -33,7 +33,7 @@ const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("fleetd/", env
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
 /// Paths that are answered in any state of the cluster: they don't need it, and matter most when something is wrong.
-const ALWAYS: [&str; 2] = ["/metrics", "/fleet/openapi.json"];
+const ALWAYS: [&str; 3] = ["/metrics", "/fleet/openapi.json", "/fleet/v2/store"];
 
 /// A question that comes with a body.
 const PLAN: &str = "/fleet/v2/plan";

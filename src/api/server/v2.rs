@@ -16,6 +16,7 @@ mod rollouts;
 mod services;
 mod sets;
 mod settings;
+mod store;
 mod units;
 mod watch;
 
@@ -63,6 +64,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/reboots/{id}", allow_methods([(Administer, delete(reboots::cancel::<S>))], "DELETE"))
         .route("/resources", allow_methods([(Read, get(resources::list::<S>))], "GET"))
         .route("/settings", allow_methods(settings, "GET and POST"))
+        .route("/store", allow_methods([(Read, get(store::get::<S>))], "GET"))
         .route("/status", allow_methods([(Read, get(hosts::status::<S>))], "GET"))
         .route("/watch", allow_methods([(Follow, get(watch::get::<S>))], "GET"))
         .route("/services", allow_methods([(Discover, get(services::list::<S>))], "GET"))

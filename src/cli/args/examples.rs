@@ -246,6 +246,16 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     (
+        "doctor",
+        &[
+            (
+                "doctor",
+                "hosts, units, rollouts, etcd, versions: what is wrong, and what to do; exit status 3 if any is",
+            ),
+            ("doctor --output json", "the same for a program"),
+        ],
+    ),
+    (
         "ssh",
         &[("ssh n1", "a shell on the host n1"), ("ssh web@1 systemctl cat web@1", "a command on the host of web@1")],
     ),

@@ -13,15 +13,16 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "rollback", "rollout", "wait"],
     ),
     ("Unit files", &["cat", "diff", "history", "edit", "verify"]),
-    ("See what is there", &["status", "list-units", "list-unit-files", "list-sets", "list-machines", "journal", "ssh"]),
+    ("See what is there", &["status", "doctor", "list-units", "list-unit-files", "list-machines", "journal", "ssh"]),
     ("More", &[]),
 ];
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
 /// where `forget` or `reset-failed` helps, `status` says so, and who takes hosts out of service, announces services,
-/// has several clusters, hosts of several kinds, or other settings, reads about `cordon`, `drain`, `move`,
-/// `rebalance`, `reboot`, `list-services`, `service`, `context`, `set-metadata` and `settings` there.
-const LEFT_OUT: [&str; 19] = [
+/// has several clusters, sets, hosts of several kinds, or other settings, reads about `cordon`, `drain`, `move`,
+/// `rebalance`, `reboot`, `list-services`, `service`, `context`, `list-sets`, `set-metadata` and `settings` there.
+const LEFT_OUT: [&str; 20] = [
+    "list-sets",
     "version",
     "import",
     "forget",

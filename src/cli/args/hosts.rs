@@ -1,5 +1,5 @@
-//! The options of the commands about hosts, or that go to hosts: `status`, `ssh`, `cordon`, `uncordon`, `drain`,
-//! `undrain`, `move`, `rebalance`, `reboot`, `set-metadata`, `unset-metadata` and `forget`.
+//! The options of the commands about hosts, or that go to hosts: `status`, `doctor`, `ssh`, `cordon`, `uncordon`,
+//! `drain`, `undrain`, `move`, `rebalance`, `reboot`, `set-metadata`, `unset-metadata` and `forget`.
 
 use std::time::Duration;
 
@@ -15,6 +15,13 @@ pub(in crate::cli) struct Status {
     /// Names of units, or quoted patterns of names: 'web@*'; without any, the state of the cluster
     #[arg(value_name = "UNIT")]
     pub(in crate::cli) units: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `doctor`.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct Doctor {
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
 }

@@ -2,7 +2,6 @@
 //! several units on several hosts are shown, and the combined exit code.
 
 mod cluster;
-mod overview;
 
 use std::io;
 

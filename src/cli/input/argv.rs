@@ -146,9 +146,10 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 20] = [
+const LATER: [&str; 21] = [
     "cordon",
     "diff",
+    "doctor",
     "drain",
     "edit",
     "history",

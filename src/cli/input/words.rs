@@ -80,9 +80,10 @@ const OTHERS: &[Words] = &[
 ];
 
 /// The commands that change nothing: only these are suggested for a word that is merely close in letters.
-const READ: [&str; 12] = [
+const READ: [&str; 13] = [
     "cat",
     "diff",
+    "doctor",
     "help",
     "journal",
     "list-machines",

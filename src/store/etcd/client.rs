@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use tonic::Code;
 
-use crate::store::{LeaseId, Revision};
+use crate::store::{LeaseId, MemberState, Revision};
 
 /// A member of a cluster, reached at one address.
 pub trait Member: std::fmt::Debug + Send + Sync + 'static {
@@ -164,10 +164,10 @@ pub struct Outcome {
 /// What a member says about itself.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// Its version: `3.5.9`.
-    pub version: String,
     /// The id of its cluster.
     pub cluster: u64,
+    /// The rest.
+    pub state: MemberState,
 }
 
 /// A message of a watch.

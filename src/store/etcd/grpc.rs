@@ -18,7 +18,7 @@ use super::client::{
     Change, Code, Condition, Connection, Fault, Found, KeyValue, Keys, Member, Message, Outcome, Status, Step, Stream,
     Transaction,
 };
-use crate::store::{Error, LeaseId, Revision};
+use crate::store::{Error, LeaseId, MemberState, Revision};
 
 /// The interval of HTTP/2 pings, and how long an answer may take. The server treats intervals below 5 s as an attack.
 const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
@@ -187,8 +187,17 @@ impl Connection for Link {
 
     async fn status(&self) -> Result<Status, Fault> {
         let status = self.client.clone().status().await.map_err(fault)?;
-        let cluster = status.header().map_or(0, ResponseHeader::cluster_id);
-        Ok(Status { version: status.version().to_owned(), cluster })
+        let bytes = |number: i64| u64::try_from(number).unwrap_or(0);
+        let state = MemberState {
+            id: status.header().map_or(0, ResponseHeader::member_id),
+            version: status.version().to_owned(),
+            leader: status.leader(),
+            size: bytes(status.db_size()),
+            in_use: bytes(status.raft_used_db_size()),
+            quota: Some(bytes(status.db_size_quota())).filter(|quota| *quota > 0),
+            troubles: status.errors().iter().map(|trouble| trouble.trim().to_owned()).collect(),
+        };
+        Ok(Status { cluster: status.header().map_or(0, ResponseHeader::cluster_id), state })
     }
 }
 

@@ -7,13 +7,14 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::classify::{Failure, Trouble, Troubles, classify};
 use super::client::{Connection as _, Fault, Member};
 use super::identity::Identity;
-use crate::store::Error;
+use crate::store::{Error, StoreMember};
 
 /// The pause between two rounds over all endpoints, while an election may be under way.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
@@ -117,6 +118,28 @@ impl<M: Member> Members<M> {
         T: Send,
     {
         Ok(self.carry_out(self.timeouts(), again, request).await?.0)
+    }
+
+    /// Ask each endpoint about its member, all at once, each within the request timeout. Which endpoint is used stays
+    /// as it is.
+    pub(super) async fn ask_each(&self) -> Vec<StoreMember> {
+        let status = |connection: M::Connection| async move { connection.status().await };
+        let ask = |at: usize| async move {
+            let end = Instant::now() + self.timeout;
+            let mut state = self.attempt(at, self.timeout, end, &status).await;
+            // The connection may have broken long ago: what counts is whether another one can be opened.
+            if matches!(&state, Err(Failure::Here(trouble)) if trouble.hung_up) {
+                state = self.attempt(at, self.timeout, end, &status).await;
+            }
+            let answer = match state {
+                Ok(status) => Ok(status.state),
+                Err(Failure::Here(trouble)) => Err(trouble.text),
+                Err(Failure::Final(error)) => Err(error.to_string()),
+                Err(Failure::TooLarge) => Err(too_large().to_string()),
+            };
+            StoreMember { address: self.address(at).to_owned(), answer }
+        };
+        join_all((0..self.endpoints.len()).map(ask)).await
     }
 
     fn timeouts(&self) -> Timeouts {

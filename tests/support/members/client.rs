@@ -262,8 +262,9 @@ impl Connection for Link {
     }
 
     async fn status(&self) -> Result<Status, Fault> {
-        let answer =
-            |link: Self| async move { Ok(Status { version: "3.5.16".into(), cluster: link.look(|world| world.id) }) };
+        let answer = |link: Self| async move {
+            link.look(|world| Ok(Status { cluster: world.id, state: world.describe(link.member.node) }))
+        };
         self.ask(answer).await
     }
 }

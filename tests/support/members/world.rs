@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use flotilla::store::MemberState;
 use flotilla::store::etcd::client::{Fault, Message, Outcome};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -120,6 +121,13 @@ impl World {
             random,
             on_expiry: None,
         }
+    }
+
+    /// What a member says about itself.
+    pub(crate) fn describe(&self, node: usize) -> MemberState {
+        let id = |node: usize| node as u64 + 1;
+        let leader = self.nodes[node].view.map_or(0, id);
+        MemberState { id: id(node), version: "3.5.16".into(), leader, ..MemberState::default() }
     }
 
     pub(crate) fn new_id(&mut self) -> i64 {

@@ -8,7 +8,7 @@ use crate::cli::session::Session;
 use crate::clock::Clock;
 use crate::journal::Output as _;
 
-use super::overview::Overview;
+use crate::cli::commands::overview::Overview;
 
 /// Run the command.
 pub(super) async fn run(session: &Session) -> Result<Exit, Error> {

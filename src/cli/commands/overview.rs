@@ -1,6 +1,8 @@
-//! The cluster on one screen: what `fleetctl status` shows without a unit. Pure: the cluster's answer in, counts and
-//! findings out. Owns what needs a person, and what is worst; the words for states are `condition`'s.
+//! The cluster on one screen: what `fleetctl status` shows without a unit, and `fleetctl doctor` begins with. Pure: the
+//! cluster's answer in, counts and findings out. Owns what needs a person, and what is worst; the words for states are
+//! `condition`'s.
 
+mod problem;
 mod rebooting;
 
 use std::collections::BTreeMap;
@@ -17,6 +19,9 @@ use crate::cli::output::people::{ago, count, natural};
 use crate::clock::utc;
 use crate::model::name::MachineId;
 use crate::model::rollout::Phase;
+
+use problem::About;
+pub(in crate::cli::commands) use problem::Problem;
 
 /// A unit that systemd has restarted this often is in a crash loop
 const LOOP: u32 = 3;
@@ -36,185 +41,76 @@ const TOLERANCE: u64 = 5000;
 /// The most lines of findings on a terminal: with the head, they fit on 24 lines.
 const MOST_LINES: usize = 20;
 
-/// What needs a person; the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Problem {
-    /// No host leads.
-    Leaderless,
-    /// Many hosts vanished together, and their units are held.
-    MassLoss,
-    /// A unit's record in the store can't be decoded.
-    Damaged,
-    /// A rollout has failed, and members aren't healthy with the file before either.
-    Stuck,
-    /// systemd or the host gave up on a unit.
-    Failed,
-    /// A unit should run and doesn't.
-    Dead,
-    /// systemd restarts a unit again and again.
-    Restarting,
-    /// A unit runs, and its probes say that it isn't ready.
-    Unready,
-    /// A rollout has failed: its set or unit went back to the file before, and nobody has asked for another one since.
-    Reverted,
-    /// A host is gone.
-    Gone,
-    /// A host is to reboot, and can't, or is away: no other one reboots meanwhile.
-    Reboot,
-    /// The clock of a host is ahead.
-    Clock,
-    /// A unit fits no host.
-    Waiting,
-    /// A rollout is paused, by a person or because a member has failed.
-    Paused,
-    /// A rollout waits until somebody promotes it.
-    Unpromoted,
-    /// A rollout has been in the same phase for long.
-    Slow,
-}
-
-/// What a problem is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum About {
-    /// Hosts, or the cluster.
-    Hosts,
-    /// One unit.
-    Units,
-    /// A rollout.
-    Rollouts,
-}
-
-impl Problem {
-    fn about(self) -> About {
-        match self {
-            Self::Leaderless | Self::MassLoss | Self::Gone | Self::Reboot | Self::Clock => About::Hosts,
-            Self::Damaged | Self::Failed | Self::Dead | Self::Restarting | Self::Unready | Self::Waiting => {
-                About::Units
-            }
-            Self::Stuck | Self::Reverted | Self::Paused | Self::Unpromoted | Self::Slow => About::Rollouts,
-        }
-    }
-
-    fn mark(self) -> (&'static str, Tone) {
-        match self {
-            Self::Leaderless | Self::MassLoss | Self::Gone => ("!", Tone::Bad),
-            Self::Damaged | Self::Failed | Self::Stuck => (Kind::Failed.mark(), Tone::Bad),
-            Self::Reverted => ("!", Tone::Bad),
-            Self::Dead => (Kind::Dead.mark(), Tone::Bad),
-            Self::Reboot | Self::Clock => ("!", Tone::Busy),
-            Self::Restarting => (Kind::Restarting.mark(), Tone::Busy),
-            Self::Unready => (Kind::Unready.mark(), Tone::Busy),
-            Self::Waiting | Self::Paused | Self::Unpromoted | Self::Slow => (Kind::Waiting.mark(), Tone::Busy),
-        }
-    }
-
-    /// The word for programs.
-    fn word(self) -> &'static str {
-        match self {
-            Self::Leaderless => "leaderless",
-            Self::MassLoss => "mass-loss",
-            Self::Damaged => "damaged",
-            Self::Stuck => "stuck",
-            Self::Failed => "failed",
-            Self::Dead => "dead",
-            Self::Restarting => "restarting",
-            Self::Unready => "unready",
-            Self::Reverted => "reverted",
-            Self::Gone => "gone",
-            Self::Reboot => "reboot",
-            Self::Clock => "clock",
-            Self::Waiting => "waiting",
-            Self::Paused => "paused",
-            Self::Unpromoted => "unpromoted",
-            Self::Slow => "slow",
-        }
-    }
-
-    /// The command that lists all of them.
-    fn list(self) -> &'static str {
-        match self {
-            Self::Failed => "list-units --failed",
-            Self::Dead => "list-units --state=dead",
-            Self::MassLoss | Self::Gone | Self::Reboot | Self::Clock => "list-machines",
-            Self::Waiting => "list-units --state=waiting",
-            Self::Unready => "list-units --state=unready",
-            Self::Stuck | Self::Reverted | Self::Paused | Self::Unpromoted | Self::Slow => "rollout",
-            Self::Leaderless | Self::Damaged | Self::Restarting => "list-units",
-        }
-    }
-}
-
 /// Something that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
+pub(in crate::cli::commands) struct Finding {
     /// What kind of problem it is.
-    pub(super) problem: Problem,
+    pub(in crate::cli::commands) problem: Problem,
     /// The unit, the set or the host.
-    pub(super) name: String,
+    pub(in crate::cli::commands) name: String,
     /// The host of the unit, or the address of the host; empty if there is none.
-    pub(super) host: String,
+    pub(in crate::cli::commands) host: String,
     /// What is wrong, and why.
-    pub(super) text: String,
+    pub(in crate::cli::commands) text: String,
     /// Since when, in ms since the epoch; 0 if unknown.
-    pub(super) since: u64,
+    pub(in crate::cli::commands) since: u64,
 }
 
 /// A host on which no new unit is placed. Somebody wants it so, so that it needs nobody; but it must not be forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Cordoned {
+pub(in crate::cli::commands) struct Cordoned {
     /// Its name,
-    pub(super) name: String,
+    pub(in crate::cli::commands) name: String,
     /// and its address.
-    pub(super) host: String,
+    pub(in crate::cli::commands) host: String,
     /// By whom, and why.
-    pub(super) text: String,
+    pub(in crate::cli::commands) text: String,
     /// Since when, in ms since the epoch.
-    pub(super) since: u64,
+    pub(in crate::cli::commands) since: u64,
 }
 
 /// The leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Leader {
+pub(in crate::cli::commands) struct Leader {
     /// Its host.
-    pub(super) host: String,
+    pub(in crate::cli::commands) host: String,
     /// Since when, in ms since the epoch.
-    pub(super) since: u64,
+    pub(in crate::cli::commands) since: u64,
 }
 
 /// The cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Overview {
+pub(in crate::cli::commands) struct Overview {
     /// Whether nothing needs a person.
-    pub(super) healthy: bool,
+    pub(in crate::cli::commands) healthy: bool,
     /// The leader, if there is one.
-    pub(super) leader: Option<Leader>,
+    pub(in crate::cli::commands) leader: Option<Leader>,
     /// How many hosts are registered,
-    pub(super) hosts: usize,
+    pub(in crate::cli::commands) hosts: usize,
     /// and how many are gone.
-    pub(super) gone: usize,
+    pub(in crate::cli::commands) gone: usize,
     /// The hosts on which no new unit is placed, by name.
-    pub(super) cordoned: Vec<Cordoned>,
+    pub(in crate::cli::commands) cordoned: Vec<Cordoned>,
     /// How many registered hosts have which version.
-    pub(super) versions: BTreeMap<String, usize>,
+    pub(in crate::cli::commands) versions: BTreeMap<String, usize>,
     /// How many units there are.
-    pub(super) units: usize,
+    pub(in crate::cli::commands) units: usize,
     /// How many of them are in which state. Of a unit on several hosts, the worst counts.
-    pub(super) states: BTreeMap<&'static str, usize>,
+    pub(in crate::cli::commands) states: BTreeMap<&'static str, usize>,
     /// How many rollouts are in which phase, without those that are done.
-    pub(super) rollouts: BTreeMap<&'static str, usize>,
+    pub(in crate::cli::commands) rollouts: BTreeMap<&'static str, usize>,
     /// The worst first.
-    pub(super) findings: Vec<Finding>,
+    pub(in crate::cli::commands) findings: Vec<Finding>,
     /// Set if the cluster couldn't be asked: this is what one host knows of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) offline: Option<Box<Offline>>,
+    pub(in crate::cli::commands) offline: Option<Box<Offline>>,
     #[serde(skip)]
     kinds: Vec<Kind>,
 }
 
 impl Overview {
     /// What `cluster` shows at `now`, in ms since the epoch.
-    pub(super) fn of(cluster: ClusterView, now: u64) -> Self {
+    pub(in crate::cli::commands) fn of(cluster: ClusterView, now: u64) -> Self {
         let ClusterView { hosts, leader, units, damaged, rollouts, reboots } = cluster;
         let units: Vec<UnitFile> = units.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
         let (mut kinds, mut findings) = (Vec::new(), Vec::new());
@@ -268,7 +164,7 @@ impl Overview {
     }
 
     /// The lines that sum it up: a mark, and a text.
-    pub(super) fn head(&self, now: u64) -> Vec<Vec<Cell>> {
+    pub(in crate::cli::commands) fn head(&self, now: u64) -> Vec<Vec<Cell>> {
         let bad = |about| self.findings.iter().any(|finding| finding.problem.about() == about);
         let mark = |bad| if bad { Cell::new("×", Tone::Bad) } else { Cell::new("●", Tone::Good) };
         let mut hosts = count(self.hosts, "host");
@@ -307,8 +203,18 @@ impl Overview {
         head
     }
 
+    /// The hosts have different versions: an upgrade isn't finished.
+    pub(in crate::cli::commands) fn skew(&self) -> Option<Finding> {
+        if self.versions.len() < 2 {
+            return None;
+        }
+        let each = self.versions.iter().map(|(version, hosts)| format!("{} with {version}", count(*hosts, "host")));
+        let text = format!("its hosts have different versions: {}", each.collect::<Vec<_>>().join(", "));
+        Some(Finding { problem: Problem::Versions, name: "-".into(), host: String::new(), text, since: 0 })
+    }
+
     /// The findings for a terminal, and below each kind how many others there are.
-    pub(super) fn rows(&self, now: u64) -> Vec<Vec<Cell>> {
+    pub(in crate::cli::commands) fn rows(&self, now: u64) -> Vec<Vec<Cell>> {
         let kinds: Vec<&[Finding]> = self.findings.chunk_by(|a, b| a.problem == b.problem).collect();
         let each = most(&kinds.iter().map(|kind| kind.len()).collect::<Vec<_>>());
         let mut rows = Vec::new();
@@ -329,7 +235,7 @@ impl Overview {
     }
 
     /// The same for programs: lines of words that are separated by tabs.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(in crate::cli::commands) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut line = |words: &[&str]| {
             let words: Vec<String> = words.iter().map(|word| word.replace(char::is_control, " ")).collect();
@@ -381,7 +287,7 @@ fn most(kinds: &[usize]) -> usize {
 }
 
 /// The worst first, and of each kind the latest.
-fn sort(findings: &mut [Finding]) {
+pub(in crate::cli::commands) fn sort(findings: &mut [Finding]) {
     let latest = |a: &Finding, b: &Finding| b.since.cmp(&a.since);
     findings.sort_by(|a, b| {
         let by_name = || natural(&a.name, &b.name).then_with(|| natural(&a.host, &b.host));
