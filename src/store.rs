@@ -86,6 +86,9 @@ pub enum Guard {
     Absent(String),
     /// The key exists, and this revision last wrote it.
     Unchanged(String, Revision),
+    /// The store is the cluster with this id ([`Page::cluster`]). A restored backup has an id of its own, but may have
+    /// the same keys with the same revisions.
+    Cluster(u64),
 }
 
 /// One change of a commit. A commit may change a key only once.

@@ -25,7 +25,7 @@ use flotilla::registry::records::file::FileRecord;
 use flotilla::registry::records::leader::LeaderRecord;
 use flotilla::registry::sight::{LastSeen, Sight};
 use flotilla::registry::{decode, delete, put};
-use flotilla::store::embedded::Embedded;
+use flotilla::store::embedded::{Backup, Counter, Embedded};
 use flotilla::store::{Error, Kv, LeaseId, Op, Page, Range, Store, Txn, Watch};
 use log_line::LogLine;
 use tokio::sync::{mpsc, watch};
@@ -50,6 +50,8 @@ enum Fate {
     Lost,
     /// Not done, and not answered either: it may still be done later.
     Late,
+    /// The store is restored from the last backup before it arrives.
+    Restored,
 }
 
 /// The store as the engine sees it.
@@ -58,6 +60,7 @@ struct Line {
     store: Embedded,
     fates: Arc<Mutex<VecDeque<Fate>>>,
     late: Arc<Mutex<Vec<Txn>>>,
+    backup: Arc<Mutex<Option<Backup>>>,
     /// From this time, no lease is renewed any more: the store reports that they have ended.
     leases_end: Arc<Mutex<Option<Instant>>>,
     /// Whether nothing is answered, and watches break.
@@ -84,6 +87,11 @@ impl Store for Line {
             None => self.store.commit(txn).await,
             Some(Fate::Conflict) => Err(Error::Conflict),
             Some(Fate::Lost) => self.store.commit(txn).await.and(Err(silent())),
+            Some(Fate::Restored) => {
+                let backup = self.backup.lock().unwrap().take().unwrap();
+                self.store.restore(&backup, Counter::GoesBack);
+                self.store.commit(txn).await
+            }
             Some(Fate::Late) => {
                 self.late.lock().unwrap().push(txn);
                 Err(silent())
@@ -191,9 +199,9 @@ impl World {
     fn new(clock: Clock) -> Self {
         let log = Log::default();
         let logging = tracing::subscriber::set_default(log.clone());
-        let (fates, late, leases_end) = Default::default();
+        let (fates, late, backup, leases_end) = Default::default();
         let away = watch::Sender::new(false);
-        let line = Line { store: Embedded::in_memory(), fates, late, leases_end, away };
+        let line = Line { store: Embedded::in_memory(), fates, late, backup, leases_end, away };
         let metrics = Metrics::default();
         Self { line, clock, log, _logging: logging, engines: Vec::new(), metrics }
     }
@@ -366,6 +374,23 @@ async fn a_commit_that_comes_late_is_refused() {
 }
 
 /// The file of a running unit is deleted by hand, which no later change repairs.
+/// The leader's key in the backup is the one that fences its commits, and the keys that it writes are as it knows them.
+#[tokio::test(start_paused = true)]
+async fn what_was_planned_before_the_store_was_restored_is_not_written_into_it() {
+    let world = World::leading(1).await;
+    *world.line.backup.lock().unwrap() = Some(world.line.store.backup());
+    world.line.fates.lock().unwrap().push_back(Fate::Restored);
+    world.submit("a.service", "").await;
+    wait(60).await;
+    assert_eq!(world.line.fates.lock().unwrap().len(), 0);
+    // The store has neither the unit nor its file any more.
+    assert_eq!(world.place("a.service").await, None);
+    assert_eq!(world.held(&Key::Schedule(id(1), unit("a.service"))).await, None);
+    world.submit("b.service", "").await;
+    wait(60).await;
+    assert_eq!(world.place("b.service").await, Some(id(1)), "it leads on");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_self_check_speaks() {
     let world = World::leading(1).await;

@@ -20,7 +20,7 @@ use crate::registry::commit::batch::Packed;
 use crate::registry::mirror::{Mirror, Update};
 use crate::registry::sight::LastSeen;
 use crate::store::lease::Lease;
-use crate::store::{Error, Store};
+use crate::store::{Error, Guard, Store, Txn};
 
 use super::commit::{self, Done, Fence};
 use super::cost::Suspect;
@@ -303,7 +303,7 @@ impl<'a, S: Store> Term<'a, S> {
         };
         let mut last = None;
         for repair in self.state.repairs(fence) {
-            match self.engine.store.commit(repair.txn).await {
+            match self.engine.store.commit(self.of_this_store(repair.txn)).await {
                 Ok(revision) => last = Some(revision),
                 Err(error) => return ControlFlow::Continue(Err(error)),
             }
@@ -343,12 +343,19 @@ impl<'a, S: Store> Term<'a, S> {
         self.engine.options.machine.lowest_format(machines.map(|machine| machine.format))
     }
 
+    /// The same, only for the store from which it was planned. One that was restored from a backup may have the leader's
+    /// key as this leader wrote it, and not the units and files that it has placed since.
+    fn of_this_store(&self, mut txn: Txn) -> Txn {
+        txn.guards.extend(self.state.cluster().map(Guard::Cluster));
+        txn
+    }
+
     /// Commit a plan. Its decisions are logged only after they are in the store, since they might not take effect.
     async fn commit(&self, planned: Planned) -> Result<Option<Revision>, Error> {
         let mut last = None;
         for Packed { txn, tags } in planned.transactions {
             self.engine.pulse.beat();
-            let done = self.engine.store.commit(txn).await;
+            let done = self.engine.store.commit(self.of_this_store(txn)).await;
             for task in tags.iter().filter_map(|step| step.task) {
                 self.engine.metrics.tasks(task, 1, done.is_ok());
             }
@@ -360,7 +367,7 @@ impl<'a, S: Store> Term<'a, S> {
             }
         }
         for collection in planned.collections {
-            match self.engine.store.commit(collection.txn).await {
+            match self.engine.store.commit(self.of_this_store(collection.txn)).await {
                 Ok(revision) => last = Some(revision),
                 Err(Error::Conflict) => tracing::debug!("a file that was to be deleted is used again, and kept"),
                 Err(error) => return Err(error),

@@ -136,6 +136,11 @@ impl LeaderState {
         self.at.revision
     }
 
+    /// The id of the store's cluster, if it has one.
+    pub(super) fn cluster(&self) -> Option<u64> {
+        Some(self.at.cluster).filter(|id| *id != 0)
+    }
+
     /// Whether the store was restored from a backup or replaced since the last call: then it may never reach a revision
     /// that it had before.
     pub(super) fn take_rolled_back(&mut self) -> bool {

@@ -312,7 +312,7 @@ fn puts(txn: &Txn) -> Vec<String> {
 /// Keys that earlier transactions of the same batch have `written` must be as these left them.
 fn follow(txn: &mut Txn, written: &BTreeMap<String, Revision>) {
     for guard in &mut txn.guards {
-        let (Guard::Absent(key) | Guard::Unchanged(key, _)) = guard;
+        let (Guard::Absent(key) | Guard::Unchanged(key, _)) = guard else { continue };
         if let Some(revision) = written.get(key) {
             *guard = Guard::Unchanged(key.clone(), *revision);
         }

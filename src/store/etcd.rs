@@ -222,11 +222,16 @@ impl<M: Member> Store for Etcd<M> {
         txn.check()?;
         let inner = &*self.inner;
         let condition = |guard: &Guard| match guard {
-            Guard::Absent(key) => Condition::Created(inner.full(key), 0),
+            Guard::Absent(key) => Some(Condition::Created(inner.full(key), 0)),
             // A key that doesn't exist has revision 0, and no key has -1.
-            Guard::Unchanged(key, Revision(0)) => Condition::Modified(inner.full(key), -1),
-            Guard::Unchanged(key, at) => Condition::Modified(inner.full(key), i64::try_from(at.0).unwrap_or(i64::MAX)),
+            Guard::Unchanged(key, Revision(0)) => Some(Condition::Modified(inner.full(key), -1)),
+            Guard::Unchanged(key, at) => {
+                Some(Condition::Modified(inner.full(key), i64::try_from(at.0).unwrap_or(i64::MAX)))
+            }
+            // A member has no condition for that. Each connection leads to one cluster, which is known before.
+            Guard::Cluster(_) => None,
         };
+        let of = txn.guards.iter().find_map(|guard| if let Guard::Cluster(id) = guard { Some(*id) } else { None });
         let step = |op| match op {
             Op::Put { key, value, lease } => {
                 Step::Put { key: inner.full(&key), value, lease: lease.map_or(0, |lease| lease.0) }
@@ -239,9 +244,9 @@ impl<M: Member> Store for Etcd<M> {
             // A member may evaluate the guards on an old state unless there is a linearizable read.
             then.push(Step::Count(inner.full(".")));
         }
-        let txn = &Transaction { when: txn.guards.iter().map(condition).collect(), then };
+        let txn = &Transaction { when: txn.guards.iter().filter_map(condition).collect(), then };
         let commit = |connection: M::Connection| async move { connection.txn(txn).await };
-        let outcome = inner.members().call(again, commit).await?;
+        let outcome = inner.members().call_in(of, again, commit).await?;
         if outcome.succeeded { Ok(outcome.revision) } else { Err(Error::Conflict) }
     }
 

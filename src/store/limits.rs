@@ -9,13 +9,16 @@ use super::{Error, Guard, MAX_BYTES, MAX_OPS, Op, Txn};
 
 /// Whether `txn` is within [`MAX_OPS`] and [`MAX_BYTES`], and changes each key only once.
 pub(super) fn check(txn: &Txn) -> Result<(), Error> {
-    for (count, what) in [(txn.guards.len(), "guards"), (txn.ops.len(), "operations")] {
+    // No store is asked for its own id.
+    let keys = txn.guards.iter().filter(|guard| !matches!(guard, Guard::Cluster(_))).count();
+    for (count, what) in [(keys, "guards"), (txn.ops.len(), "operations")] {
         if count > MAX_OPS {
             return Err(Error::Refused(format!("{count} {what} in one commit, at most {MAX_OPS} are possible")));
         }
     }
     let guards = txn.guards.iter().map(|guard| match guard {
         Guard::Absent(key) | Guard::Unchanged(key, _) => key.len(),
+        Guard::Cluster(_) => 0,
     });
     let ops = txn.ops.iter().map(|op| match op {
         Op::Put { key, value, .. } => key.len() + value.len(),

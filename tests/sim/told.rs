@@ -123,10 +123,11 @@ impl Told {
     }
 
     /// A number that is written while the store is `cluster`, so that those of a later history are higher than all
-    /// earlier ones. What the backup contained keeps its number.
+    /// earlier ones. What the backup contained keeps its number: it was requested at an earlier revision than that of
+    /// the backup.
     pub(crate) fn numbered(&self, cluster: u64, number: Revision) -> Revision {
         match self.restored.get(&cluster) {
-            Some((restored, _)) if number > *restored => Revision(number.0.saturating_add(cluster << 40)),
+            Some((restored, _)) if number >= *restored => Revision(number.0.saturating_add(cluster << 40)),
             Some((_, of)) => self.numbered(*of, number),
             None => number,
         }

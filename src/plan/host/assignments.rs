@@ -7,7 +7,7 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::{Moment, Revision};
 use crate::model::unit::{Assignment, Target};
 
-use super::{Assigned, Assignments, HostState, Log, Unit, Unreadable};
+use super::{Assigned, Assignments, HostState, Log, Lost, Unit, Unreadable};
 
 impl HostState {
     /// A new presence begins. The assignments may have changed meanwhile, so nothing is done until they are listed
@@ -101,7 +101,9 @@ impl HostState {
             None => self.lose_assignment(name),
             Some(Ok(assignment)) => {
                 let unit = self.mark_dirty(name);
+                let taken_over = unit.executed.as_mut().is_some_and(|executed| executed.take_over(&assignment));
                 (unit.assignment, unit.held_until, unit.unreadable) = (Some(assignment), None, false);
+                self.unsaved.executed |= taken_over;
             }
             Some(Err(Unreadable)) => self.mark_dirty(name).unreadable = true,
         }
@@ -151,21 +153,25 @@ impl HostState {
     }
 
     /// Generations and restarts that the store has lost are lower again, and will be used a second time. A unit whose
-    /// assignment went back to an earlier generation with the same target needs nothing, and a later generation must
-    /// not count as carried out.
+    /// assignment went back to an earlier generation with the same target needs nothing, also if the leader assigns it
+    /// only later; and a later generation must not count as carried out.
     fn renumber(&mut self) {
-        let newest = self.history.revision;
+        let at = self.history.revision;
         for unit in self.units.values_mut() {
             unit.stopped_for = None;
             let Some(executed) = &mut unit.executed else { continue };
             executed.rewrites = None;
-            match &unit.assignment {
-                Some(assignment)
-                    if assignment.target == executed.target && assignment.generation < executed.generation =>
-                {
+            let generation = executed.generation;
+            executed.lost = Some(Lost { generation, at });
+            let same = unit.assignment.as_ref().filter(|assignment| {
+                assignment.target == executed.target && assignment.generation <= executed.generation
+            });
+            match same {
+                Some(assignment) => {
                     (executed.generation, executed.restart) = (assignment.generation, assignment.restart);
                 }
-                _ => executed.generation = executed.generation.min(newest),
+                // A request that is made now has the generation `at`.
+                None => executed.generation = generation.min(Revision(at.0.saturating_sub(1))),
             }
         }
         self.unsaved.executed = true;

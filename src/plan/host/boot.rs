@@ -47,6 +47,9 @@ pub struct Executed {
     /// it and nothing else has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrites: Option<Revision>,
+    /// The store has lost that it was carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Lost>,
     /// Its file was written, or was about to be, and systemd must reload before the file takes effect. Only set in
     /// what is saved.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -71,6 +74,7 @@ impl Executed {
             follows: BTreeSet::new(),
             undone: false,
             rewrites: None,
+            lost: None,
             reload: false,
             state: None,
         }
@@ -80,6 +84,28 @@ impl Executed {
     pub(super) fn of(assignment: &Assignment) -> Self {
         Self { restart: assignment.restart, ..Self::new(assignment.generation, assignment.target) }
     }
+
+    /// If a restored store still had the request of `assignment`, which was carried out before: count it as that.
+    /// Returns whether it was.
+    pub(super) fn take_over(&mut self, assignment: &Assignment) -> bool {
+        let before = |lost: Lost| assignment.generation <= lost.generation && assignment.generation < lost.at;
+        let known = assignment.target == self.target && self.lost.is_some_and(before);
+        if known {
+            (self.generation, self.restart) = (assignment.generation, assignment.restart);
+        }
+        known
+    }
+}
+
+/// What was carried out when the store was restored from a backup, or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The generation, in the history that the store has lost. All earlier ones were carried out as well.
+    pub generation: Revision,
+    /// The revision of the store when its host noticed it. What is requested later has this generation or a higher one.
+    /// What was requested between the restore and that can't be told from what was requested before, if it has the number
+    /// of what was carried out.
+    pub at: Revision,
 }
 
 /// A state, and since when it lasts.

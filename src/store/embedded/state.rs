@@ -169,6 +169,7 @@ impl State {
         let holds = |guard: &Guard| match guard {
             Guard::Absent(key) => !self.kvs.contains_key(key.as_str()),
             Guard::Unchanged(key, revision) => self.kvs.get(key.as_str()).is_some_and(|kv| kv.revision == *revision),
+            Guard::Cluster(id) => self.cluster == *id,
         };
         if !txn.guards.iter().all(holds) {
             return Err(Error::Conflict);

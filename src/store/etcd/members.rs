@@ -88,6 +88,18 @@ impl<M: Member> Members<M> {
         self.call_or(again, request).await?.ok_or_else(too_large)
     }
 
+    /// As [`Self::call`]; if the cluster isn't the one with the id `of`, if that is given, nothing is sent, and the
+    /// error is [`Error::Conflict`].
+    pub(super) async fn call_in<T, F, R>(&self, of: Option<u64>, again: Again, request: F) -> Result<T, Error>
+    where
+        F: Fn(M::Connection) -> R + Send + Sync,
+        R: Future<Output = Result<T, Fault>> + Send,
+        T: Send,
+    {
+        let (answer, _) = self.carry_out((self.timeouts(), of), again, request).await?;
+        answer.ok_or_else(too_large)
+    }
+
     /// As [`Self::call`], for a caller that waits no longer than `within`.
     pub(super) async fn call_within<T, F, R>(&self, within: Duration, again: Again, request: F) -> Result<T, Error>
     where
@@ -95,7 +107,7 @@ impl<M: Member> Members<M> {
         R: Future<Output = Result<T, Fault>> + Send,
         T: Send,
     {
-        let (answer, _) = self.carry_out(self.hurry(within), again, request).await?;
+        let (answer, _) = self.carry_out((self.hurry(within), None), again, request).await?;
         answer.ok_or_else(too_large)
     }
 
@@ -106,7 +118,7 @@ impl<M: Member> Members<M> {
         R: Future<Output = Result<T, Fault>> + Send,
         T: Send,
     {
-        let (answer, at) = self.carry_out(self.timeouts(), again, request).await?;
+        let (answer, at) = self.carry_out((self.timeouts(), None), again, request).await?;
         Ok((answer.ok_or_else(too_large)?, at))
     }
 
@@ -117,7 +129,7 @@ impl<M: Member> Members<M> {
         R: Future<Output = Result<T, Fault>> + Send,
         T: Send,
     {
-        Ok(self.carry_out(self.timeouts(), again, request).await?.0)
+        Ok(self.carry_out((self.timeouts(), None), again, request).await?.0)
     }
 
     /// Ask each endpoint about its member, all at once, each within the request timeout. Which endpoint is used stays
@@ -177,10 +189,10 @@ impl<M: Member> Members<M> {
         ours
     }
 
-    /// The answer, `None` if it is too large, and which endpoint answered.
+    /// The answer, `None` if it is too large, and which endpoint answered. The cluster must be the one with the id `of`.
     async fn carry_out<T, F, R>(
         &self,
-        timeouts: Timeouts,
+        (timeouts, of): (Timeouts, Option<u64>),
         again: Again,
         request: F,
     ) -> Result<(Option<T>, usize), Error>
@@ -194,7 +206,7 @@ impl<M: Member> Members<M> {
         let mut passing = false;
         for attempt in 1usize.. {
             let at = self.current.load(Ordering::Relaxed);
-            let trouble = match self.attempt(at, timeouts.each, end, &request).await {
+            let trouble = match self.attempt((at, of), timeouts.each, end, &request).await {
                 Ok(answer) => return Ok((Some(answer), at)),
                 Err(Failure::TooLarge) => return Ok((None, at)),
                 Err(Failure::Final(error)) => return Err(error),
@@ -234,7 +246,13 @@ impl<M: Member> Members<M> {
         self.endpoints[at % self.endpoints.len()].member.address()
     }
 
-    async fn attempt<T, F, R>(&self, at: usize, timeout: Duration, end: Instant, request: &F) -> Result<T, Failure>
+    async fn attempt<T, F, R>(
+        &self,
+        (at, of): (usize, Option<u64>),
+        timeout: Duration,
+        end: Instant,
+        request: &F,
+    ) -> Result<T, Failure>
     where
         F: Fn(M::Connection) -> R + Send + Sync,
         R: Future<Output = Result<T, Fault>> + Send,
@@ -242,11 +260,14 @@ impl<M: Member> Members<M> {
     {
         let endpoint = &self.endpoints[at % self.endpoints.len()];
         let until = end.min(Instant::now() + timeout);
-        let (connection, number) =
+        let (connection, cluster, number) =
             match timeout_at(until, endpoint.connection(|cluster| self.admits(at, cluster))).await {
                 Ok(connected) => connected.map_err(|failure| endpoint.with_hint(failure))?,
                 Err(_) => return Err(Failure::Here(Trouble::silent(timeout, false))),
             };
+        if of.is_some_and(|of| of != cluster) {
+            return Err(Failure::Final(Error::Conflict));
+        }
         let failure = match timeout_at(until, request(connection)).await {
             Ok(Ok(answer)) => {
                 endpoint.answered.store(true, Ordering::Relaxed);
@@ -282,7 +303,8 @@ impl<M: Member> Endpoint<M> {
 
     /// An open connection to a member of a cluster that `admits` accepts. Connecting is separate from the request, so
     /// that after a failure the request is known not to have been sent, and never reaches another cluster.
-    async fn connection(&self, admits: impl Fn(u64) -> bool + Send) -> Result<(M::Connection, u64), Failure> {
+    /// Returns the id of that cluster too, and the number of the connection.
+    async fn connection(&self, admits: impl Fn(u64) -> bool + Send) -> Result<(M::Connection, u64, u64), Failure> {
         let mut connected = self.connected.lock().await;
         let (connection, cluster) = match connected.connection.take() {
             Some(open) => open,
@@ -299,7 +321,7 @@ impl<M: Member> Endpoint<M> {
             return Err(Failure::Here(Trouble::foreign()));
         }
         connected.connection = Some((connection.clone(), cluster));
-        Ok((connection, connected.number))
+        Ok((connection, cluster, connected.number))
     }
 
     async fn connect(&self) -> Result<(M::Connection, u64), Fault> {

@@ -72,7 +72,7 @@ fn what_a_store_has_lost_is_not_repeated_and_its_revisions_count_again() {
     (world.revision, world.cluster) = (102, 8);
     world.list();
     assert!(world.settle().is_empty());
-    for (name, generation) in [("a.service", 101), ("o.service", 102), ("b.service", 102)] {
+    for (name, generation) in [("a.service", 101), ("o.service", 102), ("b.service", 101)] {
         assert_eq!(world.reports[&unit(name)].generation, Revision(generation), "{name}");
     }
     // As with the numbers that were used before. The restart that it has had counts as the one that the store knows.
@@ -81,4 +81,65 @@ fn what_a_store_has_lost_is_not_repeated_and_its_revisions_count_again() {
     assert_eq!(world.settle(), ["stop a.service", "start a.service"]);
     world.assign("b.service", assignment(PLAIN, Target::Loaded, 104));
     assert_eq!(world.settle(), ["stop b.service"]);
+}
+
+/// The backup had the request, and the leader had yet to tell the host of it.
+#[test]
+fn a_request_of_before_that_the_leader_repeats_later_is_not_carried_out_again() {
+    let once = |generation| assignment(ONCE, Target::Launched, generation);
+    let told = |restart: Option<u64>, generation| Assignment {
+        restart: restart.map(Revision),
+        ..assignment(PLAIN, Target::Launched, generation)
+    };
+    for restarted in [false, true] {
+        let mut world = World::new();
+        world.assign("a.service", told(None, 101));
+        world.settle();
+        world.assign("a.service", told(Some(102), 102));
+        world.assign("o.service", once(103));
+        world.settle();
+        world.running.remove(&unit("o.service"));
+        world.input(Input::CheckAll);
+        world.settle();
+
+        world.reports.clear();
+        world.assigned = [(unit("a.service"), told(None, 101))].into();
+        (world.revision, world.cluster) = (105, 8);
+        world.list();
+        assert!(world.settle().is_empty());
+        if restarted {
+            // As somebody does who makes the host accept what the store contains.
+            world.saved.1 = StoreHistory::default();
+            world.begin();
+            world.settle();
+        }
+        world.running.insert(unit("a.service"), (hash(PLAIN), Some(Revision(102))));
+        world.assign("a.service", told(Some(102), 102));
+        if !restarted {
+            world.assign("o.service", once(103));
+        }
+        assert!(world.settle().is_empty(), "restarted: {restarted}");
+        // What is requested now has the revision that the store has.
+        world.assign("a.service", told(Some(105), 105));
+        assert_eq!(world.settle(), ["stop a.service", "start a.service"]);
+        world.assign("o.service", once(105));
+        assert_eq!(world.settle().last().map(String::as_str), Some("start o.service"));
+    }
+}
+
+/// A request that is made when the host has just noticed has the same number as one that the store has lost.
+#[test]
+fn a_request_with_the_number_of_one_that_was_lost_is_carried_out() {
+    let mut world = World::new();
+    world.assign("o.service", assignment(ONCE, Target::Launched, 101));
+    world.settle();
+    world.running.remove(&unit("o.service"));
+    world.input(Input::CheckAll);
+    world.settle();
+    world.assigned.clear();
+    (world.revision, world.cluster) = (101, 8);
+    world.list();
+    assert!(world.settle().is_empty());
+    world.assign("o.service", assignment(ONCE, Target::Launched, 101));
+    assert_eq!(world.settle(), ["start o.service"]);
 }
