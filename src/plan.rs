@@ -18,6 +18,8 @@
 //! * [`sets`]: which members a set has, and how its count changes; for the API, by way of `registry`.
 //! * [`forecast`]: what a change would lead to, decided by `rollouts` and `schedule` on a copy; for the API.
 //! * [`explain`]: why a unit isn't where it should be; on request, for the API.
+//! * [`account`]: the same of every host, and why a unit is where it is; on request, for the API.
+//! * [`remedy`]: what a person could do so that a unit that waits is placed; on request, for the API.
 //! * [`progress`]: whether a requested operation is done, and what it waits for; for the API.
 //! * [`check`]: the invariants of a cluster; for tests, simulations and the engine's periodic audit.
 //!
@@ -25,6 +27,7 @@
 //! part of a plan's report, never an error. Imports [`crate::model`] only.
 
 mod absence;
+pub mod account;
 pub mod check;
 pub mod converge;
 pub mod drain;
@@ -39,6 +42,7 @@ pub mod pace;
 pub mod progress;
 pub mod rebalance;
 pub mod reboot;
+pub mod remedy;
 pub mod reschedule;
 pub mod rollouts;
 pub mod schedule;

@@ -7,6 +7,8 @@
 mod described;
 #[path = "support/description.rs"]
 mod description;
+#[path = "api/explain.rs"]
+mod explain;
 #[path = "api/fleetlock.rs"]
 mod fleetlock;
 #[path = "api/handed.rs"]

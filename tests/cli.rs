@@ -14,6 +14,8 @@ mod contexts;
 mod cordon;
 #[path = "cli/drain.rs"]
 mod drain;
+#[path = "cli/explain.rs"]
+mod explain;
 #[path = "cli/fake.rs"]
 mod fake;
 #[path = "cli/files.rs"]

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "names and files here are constants")]
 
+#[path = "plan/explain.rs"]
+mod explain;
 #[path = "plan/forecast.rs"]
 mod forecast;
 #[path = "plan/pace.rs"]
@@ -14,6 +16,8 @@ mod pace;
 mod pack;
 #[path = "plan/rebalance.rs"]
 mod rebalance;
+#[path = "plan/remedy.rs"]
+mod remedy;
 #[path = "plan/skew.rs"]
 mod skew;
 

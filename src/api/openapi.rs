@@ -249,6 +249,16 @@ fn description() -> Value {
             ),
         ),
         (
+            "/fleet/v2/explain",
+            "get",
+            list(
+                "explain",
+                "Why units wait, or are where they are: every rule of every host. Changes nothing.",
+                vec![globs()],
+                types.answer::<wire::Explanations>(),
+            ),
+        ),
+        (
             "/fleet/v2/status",
             "get",
             list(

@@ -2,6 +2,7 @@
 
 mod drains;
 mod errors;
+mod explain;
 mod machines;
 mod moves;
 mod plans;
@@ -20,6 +21,10 @@ pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
 pub use drains::{DrainView, DrainWhat, DrainedUnit, RestoreView, ReturnWhat, ReturningUnit};
 pub use errors::{ErrorBody, ErrorDetail, Problem};
+pub use explain::{
+    Explanation, Explanations, HostsAgainst, ObstacleView, OptionLine, PlaceView, RemedyStep, RemedyView,
+    Standing as StandingOfUnit,
+};
 pub use machines::{
     AskHosts, AskedHost, AskedHosts, DrainOptions, HostAsk, MachineList, MachineRef, MachineView, Offline,
 };

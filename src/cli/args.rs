@@ -26,7 +26,8 @@ pub(super) use change::{Block, Change, Count, Create, Destroy, PlanOnly, Rollbac
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, History, Verify, editor};
 pub(super) use hosts::{
-    Cordon, Doctor, Drain, Forget, Move, Rebalance, Reboot, SetMetadata, Ssh, Status, Uncordon, Undrain, UnsetMetadata,
+    Cordon, Doctor, Drain, Explain, Forget, Move, Rebalance, Reboot, SetMetadata, Ssh, Status, Uncordon, Undrain,
+    UnsetMetadata,
 };
 pub(super) use import::Import;
 pub(super) use journal::Journal;
@@ -159,6 +160,8 @@ pub(super) enum Command {
     Status(Status),
     /// Find what needs a person, and say what to do about it
     Doctor(Doctor),
+    /// Say why units wait, or are where they are
+    Explain(Explain),
     /// Open a shell or run a command on a host, or on a unit's host
     Ssh(Ssh),
     /// Connect stdin and stdout with a unix socket; what `--tunnel` runs on a host whose sshd doesn't forward sockets

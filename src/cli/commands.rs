@@ -14,6 +14,7 @@ pub(super) mod doctor;
 pub(super) mod drain;
 pub(super) mod edit;
 mod effect;
+pub(super) mod explain;
 pub(super) mod export;
 pub(super) mod fd_forward;
 pub(super) mod forget;

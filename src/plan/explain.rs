@@ -1,5 +1,6 @@
 //! Explains why a unit isn't where it should be: every host, every broken rule. Pure and unindexed, for single
-//! questions. Must never contradict the scheduler, whose rules it uses.
+//! questions; `plan::account` has the whole explanation, of units that run too. Must never contradict the scheduler,
+//! whose rules it uses.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -146,14 +147,14 @@ pub fn verdict_of(cluster: &Cluster, unit: &UnitName, host: &MachineId, with: &[
 }
 
 /// What would keep a unit from coming to its host, to which it belongs (`MoveAfterSec=infinity`).
-fn stays_nevertheless(cluster: &Cluster, unit: &UnitName, host: &MachineId) -> Option<Verdict> {
+pub(in crate::plan) fn stays_nevertheless(cluster: &Cluster, unit: &UnitName, host: &MachineId) -> Option<Verdict> {
     let constraints = cluster.constraints_at(unit, host).filter(|constraints| constraints.belongs_to_its_host())?;
     let hostname = cluster.machines.get(host)?.hostname.clone();
     let misfits = super::fit::metadata(cluster, &constraints, host);
     (!misfits.is_empty()).then(|| Verdict { id: host.clone(), hostname, misfits })
 }
 
-fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {
+pub(in crate::plan) fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {
     let assignments =
         || cluster.schedule.iter().filter_map(|(host, assignments)| Some((host, &assignments.get(unit)?.value)));
     let leaving: Vec<MachineId> = assignments()

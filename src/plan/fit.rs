@@ -171,6 +171,12 @@ pub(crate) fn first_misfit_indexed<V: View>(
         .find_map(|check| (check.misfits)(view, question).into_iter().next())
 }
 
+/// As [`fit`], skipping rules that hold according to the index.
+pub(crate) fn misfits_indexed<V: View>(view: &V, question: &Question<'_>, occupancy: &dyn Occupancy) -> Vec<Misfit> {
+    let broken = RuleCheck::ALL.iter().filter(|check| check.answer(question, occupancy) != Some(false));
+    broken.flat_map(|check| (check.misfits)(view, question)).collect()
+}
+
 /// The first rule that the host breaks, `None` if the unit fits.
 pub(crate) fn first_violation<V: View>(view: &V, question: &Question<'_>, occupancy: &dyn Occupancy) -> Option<Rule> {
     RuleCheck::ALL.iter().find(|check| check.is_broken(view, question, occupancy)).map(|check| check.rule)

@@ -13,6 +13,7 @@
 //! dirty in the same way, until nothing is dirty. A unit is never moved for its own benefit: `fit::displacement` shows
 //! why rounds therefore end.
 
+mod against;
 mod brake;
 mod choose;
 mod decision;
@@ -51,6 +52,7 @@ use crate::model::revision::Revision;
 use crate::model::rollout::Gate;
 use crate::model::unit::{Assignment, Target, Unit};
 
+pub use against::Obstacle;
 pub use brake::{Brake, Braked};
 pub use decision::{Because, Decision, Departure, Fate, Host, HostDecision, HostEvent, Plan, Reason, Report, Write};
 use dirty::{DirtySet, Rescan};

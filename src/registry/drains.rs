@@ -1,6 +1,7 @@
 //! What becomes of the units that are to leave their hosts, because of a drain, of the end of one, or of a person, as
-//! the leader would decide it now; and which ones a person may want on other hosts. Owns what is read for it; decides
-//! nothing itself (`plan::drain`, `plan::rebalance`).
+//! the leader would decide it now; which ones a person may want on other hosts; and what else is asked of the cluster
+//! as it is scheduled. Owns what is read for it; decides nothing itself (`plan::drain`, `plan::rebalance`,
+//! `plan::account`).
 
 use crate::clock::Clock;
 use crate::model::cluster::Cluster;
@@ -8,7 +9,7 @@ use crate::model::glob::Glob;
 use crate::plan::drain::{Found, Timers, look};
 use crate::plan::gate;
 use crate::plan::rebalance::{Rebalance, rebalance};
-use crate::plan::schedule::Scheduler;
+use crate::plan::schedule::{Brake, Scheduler};
 use crate::store::{Error, Store};
 
 use super::apply::present;
@@ -30,11 +31,11 @@ pub async fn looked<S: Store, T: Send + 'static>(
         return Ok(None);
     }
     let now = clock.now_ms();
-    let work = move |scheduler: &Scheduler| {
+    let work = move |scheduler: &mut Scheduler| {
         let found = look(scheduler, &Timers::default(), now);
         of(scheduler.cluster(), found)
     };
-    scheduled(cluster, clock, work).await.map(Some)
+    computed(cluster, clock, work).await.map(Some)
 }
 
 /// Which units would be better on other hosts, of those that match one of `only`, and of that the first `limit` moves.
@@ -51,20 +52,38 @@ pub async fn better<S: Store, T: Send + 'static>(
     of: impl FnOnce(&Cluster, Rebalance) -> T + Send + 'static,
 ) -> Result<T, Error> {
     let cluster = present(reader).await?;
-    let work = move |scheduler: &Scheduler| of(scheduler.cluster(), rebalance(scheduler, &only, limit, &is_enough));
-    scheduled(cluster, clock, work).await
+    let work = move |scheduler: &mut Scheduler| of(scheduler.cluster(), rebalance(scheduler, &only, limit, &is_enough));
+    computed(cluster, clock, work).await
+}
+
+/// What `work` finds in the cluster as it is scheduled now, by a leader with this brake on mass loss. Reads the whole
+/// cluster, and computes beside the runtime's thread.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Refused`].
+pub async fn scheduled<S: Store, T: Send + 'static>(
+    reader: &Reader<S>,
+    clock: Clock,
+    brake: Brake,
+    work: impl FnOnce(&mut Scheduler) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let braked = move |scheduler: &mut Scheduler| {
+        *scheduler = std::mem::replace(scheduler, Scheduler::new(Cluster::default())).with_brake(brake);
+        work(scheduler)
+    };
+    computed(present(reader).await?, clock, braked).await
 }
 
 /// Look at a cluster as it is scheduled, beside the runtime's thread; on it in a simulation, which can be replayed only
 /// if no other thread takes part.
-async fn scheduled<T: Send + 'static>(
+async fn computed<T: Send + 'static>(
     mut cluster: Cluster,
     clock: Clock,
-    work: impl FnOnce(&Scheduler) -> T + Send + 'static,
+    work: impl FnOnce(&mut Scheduler) -> T + Send + 'static,
 ) -> Result<T, Error> {
     let work = move || {
         gate::apply(&mut cluster);
-        work(&Scheduler::new(cluster))
+        work(&mut Scheduler::new(cluster))
     };
     if clock.simulated_computing().is_some() {
         return Ok(work());

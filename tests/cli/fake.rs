@@ -263,6 +263,7 @@ fn described(args: &[String], out: &str) {
         "history" => Some("UnitHistory"),
         "status" => Some("PrintedStatus"),
         "doctor" => Some("PrintedDiagnosis"),
+        "explain" => Some("Explanations"),
         "diff" => Some("PrintedDiffs"),
         "cordon" | "uncordon" => Some("PrintedAskedHosts"),
         "settings" | "set" | "unset" => Some("PrintedSettings"),

@@ -1,10 +1,12 @@
-//! `/fleet/v2/plan`, `/fleet/v2/moves` and `/fleet/v2/rebalance` as typed calls.
+//! `/fleet/v2/plan`, `/fleet/v2/moves`, `/fleet/v2/rebalance` and `/fleet/v2/explain` as typed calls.
 
 use hyper::Method;
 
 use super::batch::json;
 use super::{Client, ClientError, encode};
-use crate::api::wire::{ApplyUnit, AskHosts, MoveUnits, MovesView, Plan, PlanAsk, PlanRequest, RebalanceView};
+use crate::api::wire::{
+    ApplyUnit, AskHosts, Explanations, MoveUnits, MovesView, Plan, PlanAsk, PlanRequest, RebalanceView,
+};
 use crate::model::name::UnitName;
 use crate::model::rollout::Request;
 
@@ -73,6 +75,15 @@ impl Client {
     pub async fn rebalance(&self, patterns: &[String], max_moves: u32) -> Result<RebalanceView, ClientError> {
         let names: String = patterns.iter().map(|pattern| format!("&name={}", encode(pattern))).collect();
         self.get(&format!("/fleet/v2/rebalance?max_moves={max_moves}{names}")).await
+    }
+
+    /// Why the units that match one of `patterns` wait, or are where they are.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 from a `fleetd` that doesn't know it.
+    pub async fn explain(&self, patterns: &[String]) -> Result<Explanations, ClientError> {
+        let names: Vec<String> = patterns.iter().map(|pattern| format!("name={}", encode(pattern))).collect();
+        self.get(&format!("/fleet/v2/explain?{}", names.join("&"))).await
     }
 
     async fn planned(&self, request: &PlanRequest) -> Result<Option<Plan>, ClientError> {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod drain;
+mod explain;
 mod fits;
 mod history;
 mod hosts;
@@ -50,6 +51,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/plan", allow_methods([(Operate, post(plan::post::<S>))], "POST"))
         .route("/units/{name}", allow_methods([(Read, get(units::get::<S>))], "GET"))
         .route("/units/{name}/history", allow_methods([(Read, get(history::get::<S>))], "GET"))
+        .route("/explain", allow_methods([(Read, get(explain::get::<S>))], "GET"))
         .route("/sets", allow_methods([(Read, get(sets::list::<S>))], "GET"))
         .route("/rollouts", allow_methods([(Read, get(rollouts::list::<S>))], "GET"))
         .route("/rollouts/{name}", allow_methods(rollout, "GET and POST"))

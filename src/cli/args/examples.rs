@@ -256,6 +256,17 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     (
+        "explain",
+        &[
+            (
+                "explain web@3",
+                "why it waits: each host, and every rule that speaks against it; or why it is where it is",
+            ),
+            ("explain 'web@*'", "the same of all that match"),
+            ("explain web@ --output json", "of each member of the set web@.service, for programs"),
+        ],
+    ),
+    (
         "ssh",
         &[("ssh n1", "a shell on the host n1"), ("ssh web@1 systemctl cat web@1", "a command on the host of web@1")],
     ),

@@ -12,18 +12,23 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Run units",
         &["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "rollback", "rollout", "wait"],
     ),
-    ("Unit files", &["cat", "diff", "history", "edit", "verify"]),
-    ("See what is there", &["status", "doctor", "list-units", "list-unit-files", "list-machines", "journal", "ssh"]),
+    ("Unit files", &["cat", "diff", "edit", "verify"]),
+    (
+        "See what is there",
+        &["status", "doctor", "explain", "list-units", "list-unit-files", "list-machines", "journal", "ssh"],
+    ),
     ("More", &[]),
 ];
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
-/// where `forget` or `reset-failed` helps, `status` says so, and who takes hosts out of service, announces services,
-/// has several clusters, sets, hosts of several kinds, or other settings, reads about `cordon`, `drain`, `move`,
-/// `rebalance`, `reboot`, `list-services`, `service`, `context`, `list-sets`, `set-metadata` and `settings` there.
-const LEFT_OUT: [&str; 20] = [
+/// `rollback`, `diff` and `cat` name `history`, where `forget` or `reset-failed` helps, `status` says so, and who takes
+/// hosts out of service, announces services, has several clusters, sets, hosts of several kinds, or other settings,
+/// reads about `cordon`, `drain`, `move`, `rebalance`, `reboot`, `list-services`, `service`, `context`, `list-sets`,
+/// `set-metadata` and `settings` there.
+const LEFT_OUT: [&str; 21] = [
     "list-sets",
     "version",
+    "history",
     "import",
     "forget",
     "reset-failed",

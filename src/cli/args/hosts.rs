@@ -1,5 +1,5 @@
-//! The options of the commands about hosts, or that go to hosts: `status`, `doctor`, `ssh`, `cordon`, `uncordon`,
-//! `drain`, `undrain`, `move`, `rebalance`, `reboot`, `set-metadata`, `unset-metadata` and `forget`.
+//! The options of the commands about hosts, or that go to hosts: `status`, `doctor`, `explain`, `ssh`, `cordon`,
+//! `uncordon`, `drain`, `undrain`, `move`, `rebalance`, `reboot`, `set-metadata`, `unset-metadata` and `forget`.
 
 use std::time::Duration;
 
@@ -22,6 +22,16 @@ pub(in crate::cli) struct Status {
 /// `doctor`.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct Doctor {
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Explain {
+    /// Names of units, quoted patterns of names: 'web@*'; or sets, for their members
+    #[arg(value_name = "UNIT", required = true)]
+    pub(in crate::cli) units: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
 }

@@ -146,12 +146,13 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 21] = [
+const LATER: [&str; 22] = [
     "cordon",
     "diff",
     "doctor",
     "drain",
     "edit",
+    "explain",
     "history",
     "list-sets",
     "move",

@@ -149,7 +149,7 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "ssh" if before.is_empty() => Some(Values::HostsAndUnits),
         "scale" if before.is_empty() => Some(Values::Scalable),
         "move" if before.is_empty() => units(false, false),
-        "rebalance" => units(true, false),
+        "rebalance" | "explain" => units(true, false),
         "move" => Some(Values::HostsAndUnits),
         "list-sets" => Some(Values::Sets),
         "rollout" if before.is_empty() => units(true, false),

@@ -80,10 +80,11 @@ const OTHERS: &[Words] = &[
 ];
 
 /// The commands that change nothing: only these are suggested for a word that is merely close in letters.
-const READ: [&str; 13] = [
+const READ: [&str; 14] = [
     "cat",
     "diff",
     "doctor",
+    "explain",
     "help",
     "journal",
     "list-machines",

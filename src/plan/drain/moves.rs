@@ -116,6 +116,12 @@ pub(super) fn step(scheduler: &mut Scheduler, timers: &mut Timers, moving: Moves
     }
 }
 
+/// Whether a unit that no other one is tied to would move as soon as a person asks for it: nobody waits for others.
+#[must_use]
+pub fn goes_at_once(scheduler: &Scheduler, unit: &UnitName) -> bool {
+    Budgets::of(scheduler, &Timers::default()).wait(unit, &Cause::Asked, PARALLEL).is_none()
+}
+
 /// Why a unit can't move as it was `asked`, as a sentence without its name; `None` if it can, now or later.
 #[must_use]
 pub fn refusal(cluster: &Cluster, unit: &UnitName, asked: &Move, verdict: &Verdict) -> Option<String> {

@@ -39,13 +39,13 @@ pub struct Choice {
 }
 
 /// A host, compared.
-struct Rated {
-    distance: Distance,
+pub(crate) struct Rated {
+    pub(crate) distance: Distance,
     /// The share of its memory and CPU that is taken, in percent, and the number of units.
-    load: (u64, usize),
-    id: MachineId,
+    pub(crate) load: (u64, usize),
+    pub(crate) id: MachineId,
     /// The value of the key of `Spread=`.
-    value: Option<String>,
+    pub(crate) value: Option<String>,
 }
 
 /// Why a unit with preferences is on `host`, as the cluster is now; `None` for one without any, and for one of a group,
@@ -79,14 +79,14 @@ pub fn choice(cluster: &Cluster, unit: &UnitName, host: &MachineId) -> Option<Ch
 
 impl Rated {
     /// Which of the two is better: less than the other one.
-    fn compared(&self, other: &Self, packs: bool) -> Ordering {
+    pub(crate) fn compared(&self, other: &Self, packs: bool) -> Ordering {
         let (ours, theirs) = ((self.load, &self.id), (other.load, &other.id));
         let loads = if packs { theirs.cmp(&ours) } else { ours.cmp(&theirs) };
         self.distance.cmp(&other.distance).then(loads)
     }
 
     /// What tells this host from the `next` best.
-    fn against(&self, next: &Self, constraints: &Constraints, packs: bool) -> String {
+    pub(crate) fn against(&self, next: &Self, constraints: &Constraints, packs: bool) -> String {
         let (ours, theirs) = (&self.distance, &next.distance);
         let sign = if self.compared(next, packs).is_lt() { '<' } else { '>' };
         let preferences = constraints.preferences.as_deref();

@@ -138,10 +138,10 @@ impl<M: Member> Members<M> {
         let status = |connection: M::Connection| async move { connection.status().await };
         let ask = |at: usize| async move {
             let end = Instant::now() + self.timeout;
-            let mut state = self.attempt(at, self.timeout, end, &status).await;
+            let mut state = self.attempt((at, None), self.timeout, end, &status).await;
             // The connection may have broken long ago: what counts is whether another one can be opened.
             if matches!(&state, Err(Failure::Here(trouble)) if trouble.hung_up) {
-                state = self.attempt(at, self.timeout, end, &status).await;
+                state = self.attempt((at, None), self.timeout, end, &status).await;
             }
             let answer = match state {
                 Ok(status) => Ok(status.state),

@@ -76,7 +76,7 @@ fn of_unit(problem: Problem, name: &str) -> String {
             format!("`fleetctl journal {name}` shows why it ends; `fleetctl stop {name}` ends the loop")
         }
         Problem::Unready => format!("`fleetctl journal {name}` shows what it does; its probes say that it isn't ready"),
-        _ => format!("`fleetctl start {name}` shows which rule excludes which host; it starts as soon as a host fits"),
+        _ => format!("`fleetctl explain {name}` shows which rule excludes which host, and what would place it"),
     }
 }
 
