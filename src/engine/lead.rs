@@ -343,8 +343,8 @@ impl<'a, S: Store> Term<'a, S> {
         self.engine.options.machine.lowest_format(machines.map(|machine| machine.format))
     }
 
-    /// The same, only for the store from which it was planned. One that was restored from a backup may have the leader's
-    /// key as this leader wrote it, and not the units and files that it has placed since.
+    /// The same, only for the store from which it was planned. One that was restored from a backup may have the
+    /// leader's key as this leader wrote it, and not the units and files that it has placed since.
     fn of_this_store(&self, mut txn: Txn) -> Txn {
         txn.guards.extend(self.state.cluster().map(Guard::Cluster));
         txn

@@ -103,8 +103,8 @@ pub struct Lost {
     /// The generation, in the history that the store has lost. All earlier ones were carried out as well.
     pub generation: Revision,
     /// The revision of the store when its host noticed it. What is requested later has this generation or a higher one.
-    /// What was requested between the restore and that can't be told from what was requested before, if it has the number
-    /// of what was carried out.
+    /// What was requested after the restore and before that can't be told from what was requested before the restore if
+    /// it has the number of what was carried out.
     pub at: Revision,
 }
 

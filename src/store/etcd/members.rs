@@ -189,7 +189,8 @@ impl<M: Member> Members<M> {
         ours
     }
 
-    /// The answer, `None` if it is too large, and which endpoint answered. The cluster must be the one with the id `of`.
+    /// The answer, `None` if it is too large, and which endpoint answered. With `of`, the id of a cluster, nothing is
+    /// sent to another one.
     async fn carry_out<T, F, R>(
         &self,
         (timeouts, of): (Timeouts, Option<u64>),
