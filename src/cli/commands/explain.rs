@@ -1,5 +1,5 @@
-//! `fleetctl explain UNIT…`: why units wait, or are where they are. Owns how that is told to people; the cluster finds
-//! it out. Changes nothing.
+//! `fleetctl explain UNIT…`: why units wait, or are where they are. Owns how that is told to people; the cluster
+//! finds it out. Changes nothing.
 
 use crate::api::client::ClientError;
 use crate::api::wire::{
