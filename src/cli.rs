@@ -128,8 +128,9 @@ fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {
         Command::Context(args) => context::run(&out, &args),
         Command::Options => Ok(show::options(&out)),
         Command::Manual(asked) => show::manual(&out, &asked),
-        Command::Complete { words } => {
-            complete::run(&out, &words, async |globals| client(globals, &mut globals.reach.hosts()?).await);
+        Command::Complete { completion_timeout, words } => {
+            let client = async |globals: &Globals| client(globals, &mut globals.reach.hosts()?).await;
+            complete::run(&out, completion_timeout, &words, client);
             Ok(Exit::Ok)
         }
         Command::FdForward { sockets } => {

@@ -46,6 +46,10 @@ const ENDPOINT: &str = "unix:///run/fleet.sock";
 /// fleetd gives up on its store after 5 seconds, and says so: worth waiting for.
 const REQUEST_TIMEOUT: &str = "6";
 
+/// How long a completion may take, in seconds: together with the start of this program less than 150 ms, which a person
+/// doesn't notice.
+const COMPLETION_TIMEOUT: &str = "0.12";
+
 /// systemd for a cluster: submit unit files, and they run on the hosts that fit
 #[derive(Debug, Parser)]
 #[command(name = "fleetctl", disable_version_flag = true, max_term_width = 100)]
@@ -193,6 +197,10 @@ pub(super) enum Command {
     /// What the last word of an unfinished command line may be; what the completion scripts ask
     #[command(hide = true, name = "__complete")]
     Complete {
+        /// How long it may take, in seconds; what isn't known by then is left out
+        #[arg(long, env = "FLEETCTL_COMPLETION_TIMEOUT", hide_env = true, value_name = "SECONDS")]
+        #[arg(default_value = COMPLETION_TIMEOUT, value_parser = seconds)]
+        completion_timeout: std::time::Duration,
         /// The words after `fleetctl`
         #[arg(value_name = "WORD", last = true, allow_hyphen_values = true)]
         words: Vec<String>,

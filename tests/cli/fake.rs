@@ -27,7 +27,7 @@ const HANG: Duration = Duration::from_secs(30);
 
 /// How many seconds a `fleetctl` waits for an answer of a [`Fake`]: as long as the test does. One that gave up sooner,
 /// on a busy machine, would ask again, and be told what is meant for its next question.
-const PATIENCE: &str = "30";
+pub(crate) const PATIENCE: &str = "30";
 
 /// Ends a watch; without it, the watch stays open.
 pub(crate) const CLOSE: &str = "CLOSE";
@@ -64,8 +64,8 @@ pub(crate) struct Script {
 /// A running fake.
 pub(crate) struct Fake {
     pub(crate) dir: TempDir,
-    /// More variables for [`Fake::on_terminal`].
-    pub(crate) terminal: Vec<(&'static str, &'static str)>,
+    /// More variables of the environment for all that is run.
+    pub(crate) variables: Vec<(&'static str, &'static str)>,
     requests: Arc<Mutex<Vec<(String, Value)>>>,
     _runtime: tokio::runtime::Runtime,
 }
@@ -102,7 +102,7 @@ impl Fake {
         // fleetctl's requests are as large as the real API takes them.
         let app = app.layer(axum::extract::DefaultBodyLimit::max(flotilla::api::wire::BODY_LIMIT));
         runtime.spawn(async move { axum::serve(listener, app).await });
-        Self { dir, terminal: Vec::new(), requests, _runtime: runtime }
+        Self { dir, variables: Vec::new(), requests, _runtime: runtime }
     }
 
     pub(crate) fn file(&self, name: &str, text: &str) -> &Self {
@@ -126,7 +126,7 @@ impl Fake {
     pub(crate) fn command(&self, args: &str) -> Command {
         let mut command = fleetctl(self.dir.path());
         command.args(args.split_whitespace()).env("FLEETCTL_ENDPOINT", self.endpoint());
-        command.env("FLEETCTL_REQUEST_TIMEOUT", PATIENCE);
+        command.env("FLEETCTL_REQUEST_TIMEOUT", PATIENCE).envs(self.variables.iter().copied());
         command
     }
 
@@ -147,7 +147,7 @@ impl Fake {
     pub(crate) fn on_terminal_after(&self, args: &str, columns: u16, typed: &str, seen: &str) -> (Option<i32>, String) {
         let mut command = terminal(self.dir.path(), args, columns);
         command.env("FLEETCTL_ENDPOINT", self.endpoint()).env("FLEETCTL_REQUEST_TIMEOUT", PATIENCE);
-        command.envs(self.terminal.iter().copied());
+        command.envs(self.variables.iter().copied());
         typed_at(&mut command, typed, seen)
     }
 
@@ -167,7 +167,7 @@ impl Fake {
             ("PS1", "> "),
             ("FLEETCTL_ENDPOINT", &self.endpoint()),
         ]);
-        command.env("PATH", path());
+        command.env("PATH", path()).envs(self.variables.iter().copied());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let line = format!("{setup}; echo rea''dy\n");
@@ -314,8 +314,11 @@ pub(crate) fn finish(mut child: Child) -> Ran {
         match child.try_wait().unwrap() {
             Some(status) => break status,
             None if began.elapsed() > HANG => {
+                let typed = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
                 child.kill().unwrap();
-                panic!("fleetctl ({id}) hangs");
+                let (out, err) = reader.join().unwrap();
+                let typed = String::from_utf8_lossy(&typed).replace('\0', " ");
+                panic!("`{typed}` hasn't ended after {HANG:?}; it has printed {out:?}, and on stderr {err:?}");
             }
             None => std::thread::sleep(Duration::from_millis(5)),
         }

@@ -362,7 +362,7 @@ fn edit_on_a_terminal_offers_to_edit_again() {
     );
     let editor = fake.dir.path().join("editor");
     std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)).unwrap();
-    fake.terminal = vec![("EDITOR", "./editor")];
+    fake.variables = vec![("EDITOR", "./editor")];
     let (code, text) = fake.on_terminal("edit web", 80, "y\n");
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("edit it again? [y/N] ") && text.ends_with("Unit web.service inactive\n"), "{text}");

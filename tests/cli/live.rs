@@ -29,7 +29,7 @@ fn changing() -> Fake {
     let units = [running("a.service", N1), running(LONG, N2), waiting("w@1.service", "2 of 2 hosts: conflict")];
     let watch = followed_by(&units, &[told(&failed("a.service")), removed("w@1.service")]);
     let mut fake = Fake::new(script(&units, vec![watch]));
-    fake.terminal = vec![("NO_COLOR", "1")];
+    fake.variables = vec![("NO_COLOR", "1")];
     fake
 }
 

@@ -26,7 +26,7 @@ fn cluster() -> Fake {
         waiting("web@1.service", "2 of 2 hosts: conflict"),
     ];
     let mut fake = Fake::new(Script { machines: machines(), ..script(&units, vec![]) });
-    fake.terminal = PLAIN.into();
+    fake.variables = PLAIN.into();
     fake
 }
 
@@ -80,10 +80,10 @@ fn list_machines_on_a_terminal_is_ordered_by_name_and_counts_units() {
 fn a_terminal_has_colours_unless_they_are_unwanted() {
     let mut fake = cluster();
     assert!(!fake.on_terminal("list-units", 80, "").1.contains('\u{1b}'));
-    fake.terminal = vec![];
+    fake.variables = vec![];
     let (_, text) = fake.on_terminal("list-units", 80, "");
     assert!(text.contains("\u{1b}[1;31mfailed\u{1b}[0m"), "{text}");
-    fake.terminal = vec![("TERM", "dumb")];
+    fake.variables = vec![("TERM", "dumb")];
     assert!(!fake.on_terminal("list-units", 80, "").1.contains('\u{1b}'));
 }
 
@@ -146,7 +146,7 @@ fn host_gone() -> Script {
 
 fn with_a_host_gone() -> Fake {
     let mut fake = Fake::new(host_gone());
-    fake.terminal = PLAIN.into();
+    fake.variables = PLAIN.into();
     fake
 }
 
@@ -214,7 +214,7 @@ fn status_shows_the_cluster_on_one_screen() {
     assert_eq!((&json["healthy"], &json["states"]["waiting"]), (&json!(false), &json!(1)), "{json}");
 
     let mut well = Fake::new(Script { machines: machines(), ..script(&[running("a.service", N1)], vec![]) });
-    well.terminal = PLAIN.into();
+    well.variables = PLAIN.into();
     let (code, text) = well.on_terminal("status", 80, "");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!((code, lines.len(), lines[1]), (Some(0), 2, "●  1 unit: 1 running"), "{text}");
@@ -231,7 +231,7 @@ fn the_doctor_says_what_to_do() {
     ];
     let gone = |store| Script { store, ..host_gone() };
     let mut fake = Fake::new(gone(Some(members)));
-    fake.terminal = PLAIN.into();
+    fake.variables = PLAIN.into();
     let ran = fake.run("doctor");
     assert_eq!((ran.code, ran.err.as_str()), (Some(3), ""));
     let words: Vec<Vec<&str>> = ran.out.lines().map(|line| line.split('\t').collect()).collect();
@@ -267,7 +267,7 @@ fn the_doctor_says_what_to_do() {
 
     let well = Script { machines: machines(), store: Some(vec![]), ..script(&[running("a.service", N1)], vec![]) };
     let mut well = Fake::new(well);
-    well.terminal = PLAIN.into();
+    well.variables = PLAIN.into();
     let ran = well.run("doctor");
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", ""));
     let (code, text) = well.on_terminal("doctor", 80, "");

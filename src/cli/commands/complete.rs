@@ -1,5 +1,5 @@
-//! `__complete`: what the completion scripts ask for, one candidate on each line. Owns the time that it may take. It
-//! never prints an error, since it is asked while somebody types, and never logs in anywhere.
+//! `__complete`: what the completion scripts ask for, one candidate on each line. It takes
+//! no longer than it may, and never prints an error, since it is asked while somebody types, and never logs in anywhere.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,24 +22,21 @@ use crate::cli::output::Printer;
 use crate::cli::output::people::natural;
 use crate::model::name::{TYPES, UnitName};
 
-/// How long all of it may take: together with the start of this program less than 150 ms, which a person doesn't
-/// notice.
-const COMPLETION_TIMEOUT: Duration = Duration::from_millis(120);
-
 /// The states of systemd that `--state` takes, besides our own words.
 const SYSTEMD_STATES: [&str; 5] = ["active", "activating", "deactivating", "reloading", "exited"];
 
 /// Where candidates come from.
 type Source = Box<dyn FnOnce() -> Vec<String> + Send>;
 
-/// Print what the last of `words` may be. `client` makes the client that the options on the line ask for.
+/// Print what the last of `words` may be, as far as it is known after `patience`. `client` makes the client that the options on the line ask for.
 pub(in crate::cli) fn run(
     out: &Printer,
+    patience: Duration,
     words: &[String],
     client: impl AsyncFnOnce(&Globals) -> Result<Client, Error> + Send + 'static,
 ) {
     let Some(slot) = slot::of(&args::documented(), words) else { return };
-    let candidates = within(COMPLETION_TIMEOUT, sources(&slot, words, client));
+    let candidates = within(patience, sources(&slot, words, client));
     let mut fitting: Vec<&String> = candidates
         .iter()
         .filter(|candidate| candidate.starts_with(&slot.begun) && !slot.named.contains(candidate))
