@@ -25,7 +25,7 @@ use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::systemd::ActiveState;
 use display::Display;
-use tracked::{Awaited, Tracked};
+use tracked::{Awaited, Tracked, next_due};
 
 /// How many failed units are shown with their last journal lines, and how many lines.
 const QUOTED: usize = 3;
@@ -130,6 +130,8 @@ struct Waiting<'a> {
     revision: Revision,
     limit: Limit,
     synced: bool,
+    /// When it was last decided which units have ended.
+    settled: Instant,
     display: Display,
 }
 
@@ -143,8 +145,8 @@ impl<'a> Waiting<'a> {
     ) -> Self {
         let tracked: Vec<Tracked> = awaited.map(|(name, awaited)| Tracked::new(name, awaited)).collect();
         let index = tracked.iter().enumerate().map(|(index, one)| (one.name.clone(), index)).collect();
-        let display = Display::begin();
-        Self { session, patterns, tracked, index, together: None, revision, limit, synced: false, display }
+        let (display, settled) = (Display::begin(), Instant::now());
+        Self { session, patterns, tracked, index, together: None, revision, limit, synced: false, settled, display }
     }
 
     /// Wait until it is over, the time is over, or Ctrl-C is pressed.
@@ -250,6 +252,7 @@ impl<'a> Waiting<'a> {
             return;
         }
         let now = Instant::now();
+        self.settled = now;
         // Units that must be in a state at the same time wait for each other, unless one can't get there any more.
         let waits = |one: &Tracked| one.is_open() && !one.is_over(now);
         let all = !self.tracked.iter().any(waits);
@@ -342,8 +345,7 @@ impl<'a> Waiting<'a> {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let open = self.tracked.iter().filter(|one| one.is_open() && self.synced);
-        let due = open.filter_map(Tracked::due).filter(|due| *due > Instant::now()).min();
+        let due = if self.synced { next_due(&self.tracked, self.settled) } else { None };
         [due, self.display.next(self.session)].into_iter().flatten().min()
     }
 }

@@ -51,7 +51,7 @@ fn a_unit_that_runs_is_told_why_there() {
     let fleetd = two();
     let ran = fleetd.run("explain web@1.service");
     let told = "  why there: units 0 < 1; the next best is n2\n  \
-                it moves when n1 is gone, n1 is drained or a person moves it (`fleetctl\n    move`)\n";
+                it moves when n1 is gone, n1 is drained or a person moves it\n    (`fleetctl move`)\n";
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
     assert!(ran.out.starts_with("web@1.service is on n1") && ran.out.ends_with(told), "{}", ran.out);
 }

@@ -13,6 +13,7 @@ pub(crate) async fn guards_decide(backend: &impl Backend) {
 
     let absent = |key: &str| Guard::Absent(key.into());
     let unchanged = |key: &str, revision| Guard::Unchanged(key.into(), revision);
+    let cluster = store.range(Range::default()).await.expect("a page").cluster;
     let cases = [
         (absent("nothing"), true),
         (absent("a"), false),
@@ -23,6 +24,8 @@ pub(crate) async fn guards_decide(backend: &impl Backend) {
         (unchanged("nothing", written), false),
         (unchanged("h", held), true),
         (absent("h"), false),
+        (Guard::Cluster(cluster), true),
+        (Guard::Cluster(cluster ^ 1), false),
     ];
     for (guard, expected) in &cases {
         for changes in [vec![], vec![put("x", "1")]] {

@@ -168,6 +168,12 @@ impl Tracked {
     }
 }
 
+/// When a unit takes effect that hadn't when it was last `settled` which units have ended; perhaps in the past, because
+/// time has passed since. What had taken effect by then waits for others.
+pub(super) fn next_due(tracked: &[Tracked], settled: Instant) -> Option<Instant> {
+    tracked.iter().filter(|one| one.is_open()).filter_map(Tracked::due).filter(|due| *due > settled).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,5 +215,15 @@ mod tests {
         assert!(!one.is_over(Instant::now()));
         tokio::time::advance(SETTLE).await;
         assert!(one.is_over(Instant::now()));
+    }
+
+    /// Something else has woken the loop just before a unit was due, and it is due by the time that it sleeps again.
+    #[tokio::test(start_paused = true)]
+    async fn what_becomes_due_between_two_looks_is_not_missed() {
+        let one = [tracked(AwaitedState::Active, Progress::Failed("no".into()))];
+        let (settled, due) = (Instant::now(), one[0].since + GRACE);
+        tokio::time::advance(GRACE + SETTLE).await;
+        assert_eq!(next_due(&one, settled), Some(due));
+        assert_eq!(next_due(&one, Instant::now()), None, "it was looked at, and waits for others");
     }
 }
