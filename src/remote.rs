@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use crate::api::client::Dial;
 use crate::api::wire::MachineRef;
 use crate::model::name::MachineId;
+use crate::model::text::shell_word;
 use crate::ssh::{self, Remote, Settings, Ssh};
 pub use error::Error;
 pub use forward::forward;
@@ -240,15 +241,7 @@ fn reader(stream: Option<impl AsyncRead + Send + 'static>) -> Reader {
 /// `argv` as a line that a shell splits into the same words.
 #[must_use]
 pub fn shell_line(argv: &[String]) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c);
-    let quote = |word: &String| {
-        if !word.is_empty() && word.chars().all(plain) {
-            word.clone()
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    };
-    argv.iter().map(quote).collect::<Vec<_>>().join(" ")
+    argv.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
 }
 
 impl Running {

@@ -9,7 +9,7 @@ use crate::api::wire::{DamagedUnit, HostReasons, Operation, StateView, UnitDetai
 use crate::model::name::UnitName;
 
 /// The most hosts with the same reasons that are named one by one.
-const SEVERAL: usize = 5;
+pub(super) const SEVERAL: usize = 5;
 
 /// The message about a unit with a damaged record.
 pub(super) fn damaged(unit: &DamagedUnit) -> String {

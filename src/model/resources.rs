@@ -63,16 +63,11 @@ impl Kind {
 #[serde(default)]
 pub struct Resources {
     /// Memory, in bytes.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "super::unit::is_zero")]
     pub memory: u64,
     /// CPU, in percent of one core.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "super::unit::is_zero")]
     pub cpu: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 impl Resources {

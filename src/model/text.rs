@@ -1,5 +1,6 @@
-//! Texts for people. Owns what is removed from the texts of others, and how much of them a report may hold. The files
-//! through which texts leave a program use `without_os_error`, and no others: `tests/layers` has their list.
+//! Texts for people. Owns what is removed from the texts of others, how much of them a report may hold, and how a word
+//! is typed in a shell. The files through which texts leave a program use `without_os_error`, and no others:
+//! `tests/layers` has their list.
 
 use std::borrow::Cow;
 
@@ -39,6 +40,16 @@ pub fn status(text: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// `word` as a shell reads it as one word: in quotes unless none are needed.
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:=/@+%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// `text` with its control characters as `\x1b`.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -66,6 +77,19 @@ pub(super) fn cut(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell_if_they_need_it() {
+        for (word, typed) in [
+            ("--unit=web@1.service", "--unit=web@1.service"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("web@*", "'web@*'"),
+            ("it's", r"'it'\''s'"),
+        ] {
+            assert_eq!(shell_word(word), typed);
+        }
+    }
 
     #[test]
     fn numbers_of_errors_are_removed_and_nothing_else() {

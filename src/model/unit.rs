@@ -374,9 +374,9 @@ impl UnitReport {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-pub(crate) fn is_zero(count: &u32) -> bool {
-    *count == 0
+/// For numbers that are left out of JSON if they are 0.
+pub(crate) fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 /// The result of submitting, changing or destroying a unit.

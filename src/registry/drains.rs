@@ -35,7 +35,7 @@ pub async fn looked<S: Store, T: Send + 'static>(
         let found = look(scheduler, &Timers::default(), now);
         of(scheduler.cluster(), found)
     };
-    computed(cluster, clock, work).await.map(Some)
+    computed(cluster, clock, Brake::off(), work).await.map(Some)
 }
 
 /// Which units would be better on other hosts, of those that match one of `only`, and of that the first `limit` moves.
@@ -53,7 +53,7 @@ pub async fn better<S: Store, T: Send + 'static>(
 ) -> Result<T, Error> {
     let cluster = present(reader).await?;
     let work = move |scheduler: &mut Scheduler| of(scheduler.cluster(), rebalance(scheduler, &only, limit, &is_enough));
-    computed(cluster, clock, work).await
+    computed(cluster, clock, Brake::off(), work).await
 }
 
 /// What `work` finds in the cluster as it is scheduled now, by a leader with this brake on mass loss. Reads the whole
@@ -67,11 +67,7 @@ pub async fn scheduled<S: Store, T: Send + 'static>(
     brake: Brake,
     work: impl FnOnce(&mut Scheduler) -> T + Send + 'static,
 ) -> Result<T, Error> {
-    let braked = move |scheduler: &mut Scheduler| {
-        *scheduler = std::mem::replace(scheduler, Scheduler::new(Cluster::default())).with_brake(brake);
-        work(scheduler)
-    };
-    computed(present(reader).await?, clock, braked).await
+    computed(present(reader).await?, clock, brake, work).await
 }
 
 /// Look at a cluster as it is scheduled, beside the runtime's thread; on it in a simulation, which can be replayed only
@@ -79,11 +75,12 @@ pub async fn scheduled<S: Store, T: Send + 'static>(
 async fn computed<T: Send + 'static>(
     mut cluster: Cluster,
     clock: Clock,
+    brake: Brake,
     work: impl FnOnce(&mut Scheduler) -> T + Send + 'static,
 ) -> Result<T, Error> {
     let work = move || {
         gate::apply(&mut cluster);
-        work(&mut Scheduler::new(cluster))
+        work(&mut Scheduler::new(cluster).with_brake(brake))
     };
     if clock.simulated_computing().is_some() {
         return Ok(work());

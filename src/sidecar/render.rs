@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::model::text::shell_word;
+
 use super::file::{self, Candidate};
 use super::notify::Notifier;
 use super::service_watch::{self, Instances, Live, until};
@@ -95,7 +97,7 @@ async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, notifier: &N
         let again = if now.heard {
             file.next()
         } else {
-            Some(ready.begun + FIRST_ANSWER_TIMEOUT).filter(|at| *at > Instant::now())
+            Some(ready.begun + FIRST_ANSWER_TIMEOUT).filter(|_| ready.old && !ready.said)
         };
         tokio::select! {
             heard = live.changed() => {
@@ -195,7 +197,7 @@ impl Rendered {
         let candidate =
             Candidate::write(out, text.as_bytes(), *mode).map_err(|error| format!("a new version of it: {error}"))?;
         if let Some(check) = check {
-            let command = check.replace("{}", &shell::quoted(&candidate.path().to_string_lossy()));
+            let command = check.replace("{}", &shell_word(&candidate.path().to_string_lossy()));
             shell::run(&command, *timeout).await.map_err(|why| format!("its check fails: {why}"))?;
         }
         candidate.place().map_err(|error| format!("{}: {error}", out.display()))?;

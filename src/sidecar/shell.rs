@@ -78,14 +78,10 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&kept).trim().to_owned()
 }
 
-/// `text` quoted as one word for the shell.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::text::shell_word;
 
     const LIMIT: Duration = Duration::from_secs(20);
 
@@ -103,7 +99,7 @@ mod tests {
     async fn what_takes_too_long_is_killed_with_its_children() {
         let dir = tempfile::tempdir().unwrap();
         let mark = dir.path().join("mark");
-        let command = format!("(sleep 2; touch {}) & wait", quoted(&mark.display().to_string()));
+        let command = format!("(sleep 2; touch {}) & wait", shell_word(&mark.display().to_string()));
         let begun = tokio::time::Instant::now();
         assert_eq!(run(&command, Duration::from_millis(200)).await, Err("it took longer than 0.2 s".into()));
         tokio::time::sleep_until(begun + Duration::from_secs(3)).await;
@@ -131,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn words_are_quoted() {
         let word = "a'b \"$HOME\" \\";
-        assert_eq!(run(&format!("test {} = {}", quoted(word), quoted(word)), LIMIT).await, Ok(()));
-        assert_eq!(quoted("a'b"), r"'a'\''b'");
+        let command = format!("test $(printf %s {} | wc -c) = {}", shell_word(word), word.len());
+        assert_eq!(run(&command, LIMIT).await, Ok(()));
     }
 }

@@ -16,7 +16,7 @@ pub struct Explanations {
     /// The first of the units that were asked about, sorted by name.
     pub units: Vec<Explanation>,
     /// How many more there are.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::model::unit::is_zero")]
     pub left_out: usize,
 }
 
@@ -51,7 +51,7 @@ pub struct Explanation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostsAgainst>,
     /// How many more hosts there are, if more than 500 groups of them differ.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::model::unit::is_zero")]
     pub hosts_left_out: usize,
     /// Of a unit that is placed: why on its host rather than on another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,9 +173,4 @@ pub struct PlaceView {
     pub passed_over: Vec<HostsAgainst>,
     /// How many such hosts there are.
     pub passed_over_in_all: usize,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::api::client::ClientError;
 use crate::api::wire::StoreView;
 use crate::cli::error::{Error, Exit};
+use crate::cli::output::filled::filled;
 use crate::cli::output::fitted::{Cell, render};
 use crate::cli::output::people::ago;
 use crate::cli::session::Session;
@@ -18,7 +19,7 @@ use crate::journal::Output as _;
 use super::overview::{Finding, Overview, sort};
 
 /// How far what belongs to a line is indented below it.
-const INDENT: &str = "   ";
+const INDENT: usize = 3;
 
 /// Something that needs a person, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,12 +53,13 @@ impl Diagnosis {
 /// Run the command. If the cluster can't be asked, the store is examined nevertheless: it is often why.
 pub(in crate::cli) async fn run(session: &Session) -> Result<Exit, Error> {
     let now = Clock::system().now_ms();
-    let store = match session.client.store().await {
+    let (store, cluster) = tokio::join!(session.client.store(), session.known_cluster());
+    let store = match store {
         Ok(store) => Some(store),
         Err(ClientError::Api(detail)) if detail.code == 404 => None,
         Err(error) => return Err(error.into()),
     };
-    let cluster = match session.known_cluster().await {
+    let cluster = match cluster {
         Ok(cluster) => cluster,
         Err(error) => {
             print(session, &Diagnosis::of(Vec::new(), store), &[], now);
@@ -90,7 +92,7 @@ fn print(session: &Session, diagnosis: &Diagnosis, head: &[Vec<Cell>], now: u64)
         let (mark, tone) = finding.problem.mark();
         out.data(&render(&[], &[vec![Cell::new(mark, tone), Cell::new(title(finding, now), tone)]], None, colours));
         for text in [&finding.text, advice] {
-            wrapped(text, width.unwrap_or(80)).iter().for_each(|line| out.line(&format!("{INDENT}{line}")));
+            out.data(&filled(text, INDENT, width.unwrap_or(usize::MAX)));
         }
     }
 }
@@ -110,23 +112,6 @@ fn line(advised: &Advised) -> String {
     let host = if host.is_empty() { "-" } else { host };
     let words = ["problem", problem.word(), name, host, &since.to_string(), text, advice];
     words.map(|word| word.replace(char::is_control, " ")).join("\t")
-}
-
-/// The lines of `text`, which is indented and printed on a terminal of `width` columns. A longer word has a line of its
-/// own.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let room = width.saturating_sub(INDENT.len() + 1).max(20);
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 #[cfg(test)]
@@ -150,12 +135,5 @@ mod tests {
         let advice = &diagnosis.findings[0].advice;
         let printed = format!("problem\tfailed\ta.service\t-\t5\tfailed: exit status 1\t{advice}");
         assert_eq!((diagnosis.healthy, line(&diagnosis.findings[0])), (false, printed));
-    }
-
-    #[test]
-    fn texts_are_wrapped_at_words() {
-        assert_eq!(wrapped("one two three four five six", 24), ["one two three four", "five six"]);
-        assert_eq!(wrapped("a-word-that-is-longer-than-the-line b", 10), ["a-word-that-is-longer-than-the-line", "b"]);
-        assert_eq!(wrapped("", 80), [""; 0]);
     }
 }

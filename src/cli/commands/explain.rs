@@ -8,7 +8,9 @@ use crate::api::wire::{
 use crate::cli::args::Explain;
 use crate::cli::commands::{instances, members};
 use crate::cli::error::{Error, Exit, Line};
+use crate::cli::explain::SEVERAL;
 use crate::cli::input::{names, select};
+use crate::cli::output::filled::filled;
 use crate::cli::output::people::{ago, count, natural};
 use crate::cli::session::Session;
 use crate::clock::{Clock, utc};
@@ -17,9 +19,6 @@ use crate::model::name::UnitName;
 
 /// Where there is no terminal, lines are no longer than this.
 const WIDTH: usize = 80;
-
-/// The most hosts with the same obstacles that are named one by one.
-const NAMED: usize = 5;
 
 /// The most groups of hosts that are told of one unit; `--output json` has all.
 const GROUPS: usize = 12;
@@ -146,26 +145,8 @@ struct Page {
 }
 
 impl Page {
-    /// A line after so many blanks. What doesn't fit goes on in the next one, a little further in.
     fn line(&mut self, indent: usize, line: &str) {
-        let mut at = 0;
-        for (number, word) in line.split(' ').enumerate() {
-            let length = word.chars().count();
-            if number == 0 {
-                self.text += &" ".repeat(indent);
-                at = indent;
-            } else if at + 1 + length >= self.width && at > indent + 2 {
-                self.text += "\n";
-                self.text += &" ".repeat(indent + 2);
-                at = indent + 2;
-            } else {
-                self.text.push(' ');
-                at += 1;
-            }
-            self.text.extend(word.chars().map(|c| if c.is_control() { ' ' } else { c }));
-            at += length;
-        }
-        self.text.push('\n');
+        self.text += &filled(line, indent, self.width);
     }
 
     /// What each host has against it: hosts with the same together, those with the fewest first.
@@ -227,7 +208,7 @@ impl Page {
 /// The hosts by name, or how many there are.
 fn these(group: &HostsAgainst) -> String {
     let mut names: Vec<String> = group.machines.iter().map(|machine| machine.name()).collect();
-    if names.len() > NAMED {
+    if names.len() > SEVERAL {
         return count(names.len(), "host");
     }
     names.sort_by(|a, b| natural(a, b));

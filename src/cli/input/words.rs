@@ -3,6 +3,7 @@
 
 use super::argv;
 use crate::cli::error::Line;
+use crate::model::text::shell_word;
 
 /// The words of other tools for something that one of our commands does.
 struct Words {
@@ -129,10 +130,7 @@ fn nearest(typed: &str) -> Option<&'static str> {
 
 /// The arguments as they can be typed again, each after a blank.
 fn arguments(rest: &[String]) -> String {
-    let plain =
-        |arg: &str| !arg.is_empty() && arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_.,:=/@+%".contains(c));
-    let typed = |arg: &String| if plain(arg) { arg.clone() } else { format!("'{}'", arg.replace('\'', "'\\''")) };
-    rest.iter().map(|arg| format!(" {}", typed(arg))).collect()
+    rest.iter().map(|arg| format!(" {}", shell_word(arg))).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::wire::{AlarmKind, StoreMemberView, StoreView};
+use crate::api::wire::{AlarmKind, StoreAlarm, StoreMemberView, StoreView};
 use crate::cli::commands::overview::{Finding, Problem};
 use crate::cli::output::fitted::{Cell, Tone};
 use crate::cli::output::people::count;
@@ -22,20 +22,12 @@ pub(super) fn findings(store: &StoreView) -> Vec<Finding> {
     let mut findings: Vec<Finding> = store.members.iter().filter_map(silent).collect();
     // All members tell of the alarms of each.
     let mut told = BTreeSet::new();
-    for (member, alarm) in
-        store.members.iter().flat_map(|member| member.alarms.iter().map(move |alarm| (member, alarm)))
-    {
+    let alarms = store.members.iter().flat_map(|member| member.alarms.iter().map(move |alarm| (member, alarm)));
+    for (member, alarm) in alarms {
         let about = if alarm.member.is_empty() { &member.id } else { &alarm.member };
-        if told.insert((alarm.kind, about, if alarm.kind == AlarmKind::Other { alarm.text.as_str() } else { "" })) {
-            let address = store.members.iter().find(|other| other.id == *about).map(|other| other.address.as_str());
-            let text = match alarm.kind {
-                AlarmKind::NoSpace => {
-                    "its database has reached its quota: nothing in the cluster can be changed".into()
-                }
-                AlarmKind::Corrupt => "its database differs from that of the other members".into(),
-                AlarmKind::Other => format!("it says: {}", alarm.text),
-            };
-            findings.push(finding(problem(alarm.kind), address.unwrap_or(about), text));
+        if told.insert((about, &alarm.text)) {
+            let known = store.members.iter().find(|other| other.id == *about);
+            findings.push(of_alarm(alarm, known.map_or(about, |known| &known.address)));
         }
     }
     let is_full = |member: &StoreMemberView| member.alarms.iter().any(|alarm| alarm.kind == AlarmKind::NoSpace);
@@ -66,12 +58,15 @@ fn finding(problem: Problem, address: &str, text: String) -> Finding {
     Finding { problem, name: format!("etcd at {address}"), host: String::new(), text, since: 0 }
 }
 
-fn problem(kind: AlarmKind) -> Problem {
-    match kind {
-        AlarmKind::NoSpace => Problem::StoreFull,
-        AlarmKind::Corrupt => Problem::StoreCorrupt,
-        AlarmKind::Other => Problem::StoreAlarm,
-    }
+fn of_alarm(alarm: &StoreAlarm, address: &str) -> Finding {
+    let (problem, text) = match alarm.kind {
+        AlarmKind::NoSpace => {
+            (Problem::StoreFull, "its database has reached its quota: nothing in the cluster can be changed".into())
+        }
+        AlarmKind::Corrupt => (Problem::StoreCorrupt, "its database differs from that of the other members".into()),
+        AlarmKind::Other => (Problem::StoreAlarm, format!("it says: {}", alarm.text)),
+    };
+    finding(problem, address, text)
 }
 
 fn silent(member: &StoreMemberView) -> Option<Finding> {
@@ -107,7 +102,6 @@ fn versions(store: &StoreView) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::StoreAlarm;
 
     fn member(number: u64) -> StoreMemberView {
         StoreMemberView {

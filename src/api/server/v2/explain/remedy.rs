@@ -4,6 +4,7 @@ use crate::api::server::views::machine_ref;
 use crate::api::wire::{RemedyStep, RemedyView};
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
+use crate::model::text::shell_word;
 use crate::plan::remedy::{Remedy, Step};
 
 /// A fix; `hosts` has the names of hosts.
@@ -18,8 +19,8 @@ fn step(hosts: &Cluster, step: &Step) -> RemedyStep {
         Step::Open { host, cordoned, drained } => open(&word(hosts, host), *cordoned, *drained),
         Step::Metadata { host, set, unset } => {
             let host = word(hosts, host);
-            let pairs: Vec<String> = set.iter().map(|(key, value)| quoted(&format!("{key}={value}"))).collect();
-            let keys: Vec<String> = unset.iter().map(|key| quoted(key)).collect();
+            let pairs: Vec<String> = set.iter().map(|(key, value)| shell_word(&format!("{key}={value}"))).collect();
+            let keys: Vec<String> = unset.iter().map(|key| shell_word(key)).collect();
             let mut commands = Vec::new();
             if !pairs.is_empty() {
                 commands.push(format!("fleetctl set-metadata {host} {}", pairs.join(" ")));
@@ -70,16 +71,7 @@ fn dropped(units: &[UnitName], line: usize, option: &str) -> (&'static str, Stri
 fn word(hosts: &Cluster, host: &MachineId) -> String {
     let name = hosts.hostname(host).unwrap_or_default();
     let same = hosts.machines.values().filter(|machine| machine.hostname == name).count();
-    if same == 1 && !name.is_empty() { quoted(name) } else { host.to_string() }
-}
-
-/// A word for a shell.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    if same == 1 && !name.is_empty() { shell_word(name) } else { host.to_string() }
 }
 
 #[cfg(test)]
@@ -122,6 +114,5 @@ mod tests {
         ] {
             assert_eq!(step(&hosts, &shown).commands, commands, "{shown:?}");
         }
-        assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 }
