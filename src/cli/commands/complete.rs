@@ -1,5 +1,5 @@
-//! `__complete`: what the completion scripts ask for, one candidate on each line. It takes
-//! no longer than it may, and never prints an error, since it is asked while somebody types, and never logs in anywhere.
+//! `__complete`: what the completion scripts ask for, one candidate on each line. It takes no longer than it may, never
+//! prints an error, since it is asked while somebody types, and never logs in anywhere.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,7 +28,8 @@ const SYSTEMD_STATES: [&str; 5] = ["active", "activating", "deactivating", "relo
 /// Where candidates come from.
 type Source = Box<dyn FnOnce() -> Vec<String> + Send>;
 
-/// Print what the last of `words` may be, as far as it is known after `patience`. `client` makes the client that the options on the line ask for.
+/// Print what the last of `words` may be, as far as it is known after `patience`. `client` makes the client that the
+/// options on the line ask for.
 pub(in crate::cli) fn run(
     out: &Printer,
     patience: Duration,
