@@ -27,7 +27,6 @@ use crate::config::{Changes, ConfigError, EtcdSettings, Settings, StoreSettings}
 use crate::engine::Brake;
 use crate::metrics::Metrics;
 use crate::model::machine::Machine;
-use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::etcd::{self, Etcd};
 use crate::store::measured::Measured;
@@ -55,30 +54,35 @@ pub struct ProcessHandles {
     pub print: fn(&str),
 }
 
-/// A configured store, which may be able to apply another configuration.
-trait Reconfigurable: Store {
-    /// Its name in the status line.
-    const NAME: &'static str;
-
-    fn reconfigure(&self, settings: &StoreSettings) -> Result<()>;
+/// The configured store.
+enum Configured {
+    Etcd(Etcd),
+    Embedded(Embedded),
 }
 
-impl Reconfigurable for Etcd {
-    const NAME: &'static str = "etcd";
-
-    fn reconfigure(&self, settings: &StoreSettings) -> Result<()> {
-        match settings {
-            StoreSettings::Etcd(etcd) => Ok(Etcd::reconfigure(self, &options(etcd))?),
-            StoreSettings::Standalone { .. } => Ok(()),
+impl Configured {
+    /// Its name in the status line.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Etcd(_) => "etcd",
+            Self::Embedded(_) => "the store",
         }
     }
-}
 
-impl Reconfigurable for Embedded {
-    const NAME: &'static str = "the store";
+    /// The store as everything else of the daemon sees it: its requests are counted.
+    fn measured(&self, metrics: &Metrics) -> Measured {
+        match self {
+            Self::Etcd(store) => Measured::new(store.clone(), metrics.clone()),
+            Self::Embedded(store) => Measured::new(store.clone(), metrics.clone()),
+        }
+    }
 
-    fn reconfigure(&self, _: &StoreSettings) -> Result<()> {
-        Ok(())
+    /// Apply another configuration, as far as that is possible without a restart.
+    fn reconfigure(&self, settings: &StoreSettings) -> Result<()> {
+        match (self, settings) {
+            (Self::Etcd(store), StoreSettings::Etcd(etcd)) => Ok(store.reconfigure(&options(etcd))?),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -104,7 +108,7 @@ pub async fn run(settings: Settings, process: ProcessHandles) -> Result<()> {
         StoreSettings::Etcd(etcd) => {
             tracing::info!(endpoints = etcd.endpoints.join(","), prefix = etcd.prefix, "the store is etcd");
             let store = Etcd::new(&options(&etcd)).context("the configuration of etcd can't be used")?;
-            assemble(settings, store, process).await
+            assemble(settings, Configured::Etcd(store), process).await
         }
         StoreSettings::Standalone { directory } => {
             std::fs::create_dir_all(&directory)
@@ -113,7 +117,7 @@ pub async fn run(settings: Settings, process: ProcessHandles) -> Result<()> {
             tracing::info!(file = %file.display(), "standalone: this host is the whole cluster");
             // After a power failure the file may have to be repaired first.
             let store = notify::extending(Embedded::open(&file)).await.map_err(|error| anyhow!("{error}"))?;
-            assemble(settings, store, process).await
+            assemble(settings, Configured::Embedded(store), process).await
         }
     }
 }
@@ -124,11 +128,11 @@ fn log_warnings(settings: &Settings) {
     }
 }
 
-async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: ProcessHandles) -> Result<()> {
+async fn assemble(settings: Settings, store: Configured, mut process: ProcessHandles) -> Result<()> {
     let (clock, metrics) = (Clock::system(), Metrics::default());
     metrics.version(env!("CARGO_PKG_VERSION"));
     // Requests go through this, so that they are counted; reconfiguration uses the store directly.
-    let counted = Measured::new(store.clone(), metrics.clone());
+    let counted = store.measured(&metrics);
     let config = role_config(&settings)?;
     // The socket comes first: a second fleetd on this host must fail before it takes anything over.
     let listeners = listeners(&settings).await?;
@@ -148,7 +152,8 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
     let mut served = tokio::spawn(server::serve(listeners, api.clone(), stop.clone().cancelled_owned()));
     let mut daemon = Daemon { settings, store, api, clock, machine, refused: watch::Sender::new(None) };
     let (agent, engine, refusal) = (roles.agent_status(), roles.engine_status(), daemon.refused.subscribe());
-    let followed = Followed { store: S::NAME, agent, engine, refusal, health, outage, watched: watched.clone(), clock };
+    let store = daemon.store.name();
+    let followed = Followed { store, agent, engine, refusal, health, outage, watched: watched.clone(), clock };
     let notifying = tokio::spawn(notify::follow(followed, stop.clone()));
     notify::ready();
 
@@ -223,10 +228,10 @@ fn ask_host(
 }
 
 /// The state that a reload changes.
-struct Daemon<S> {
+struct Daemon {
     settings: Settings,
-    store: S,
-    api: Api<Measured<S>>,
+    store: Configured,
+    api: Api<Measured>,
     clock: Clock,
     /// This host, as it presents itself to the cluster.
     machine: watch::Sender<Machine>,
@@ -236,9 +241,9 @@ struct Daemon<S> {
 
 type Host = systemd::measured::Measured<Dbus>;
 
-impl<S: Reconfigurable> Daemon<S> {
+impl Daemon {
     /// Reload the configuration and apply what has changed; if it has an error, apply nothing.
-    async fn reload(&mut self, roles: &mut Roles<Measured<S>, Host>, process: &ProcessHandles) {
+    async fn reload(&mut self, roles: &mut Roles<Measured, Host>, process: &ProcessHandles) {
         notify::reloading();
         let refusal = self.take_up(roles, process).await.err().map(|error| {
             let error = format!("{error:#}");
@@ -251,7 +256,7 @@ impl<S: Reconfigurable> Daemon<S> {
         notify::ready();
     }
 
-    async fn take_up(&mut self, roles: &mut Roles<Measured<S>, Host>, process: &ProcessHandles) -> Result<()> {
+    async fn take_up(&mut self, roles: &mut Roles<Measured, Host>, process: &ProcessHandles) -> Result<()> {
         let read = (process.load)()?;
         let changes = Changes::between(&self.settings, &read);
         log_warnings(&read);

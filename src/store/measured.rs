@@ -1,6 +1,11 @@
-//! A store whose requests are counted and timed, by their result. Owns nothing else: every request is passed on.
+//! A store whose requests are counted and timed, by their result. It hides which adapter carries them out: whatever
+//! runs on it exists once in the program, instead of once for each adapter (docs/performance.md). Owns nothing else:
+//! every request is passed on.
 
+use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,17 +15,66 @@ use crate::metrics::Metrics;
 use super::{Error, LeaseId, Page, Range, Revision, Store, StoreMember, Txn, Watch};
 
 /// Counts the requests to another store. Clones count together.
-#[derive(Debug, Clone)]
-pub struct Measured<S> {
-    store: S,
+#[derive(Clone)]
+pub struct Measured {
+    store: Arc<dyn Adapter>,
     metrics: Metrics,
 }
 
-impl<S: Store> Measured<S> {
+impl fmt::Debug for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Measured").finish_non_exhaustive()
+    }
+}
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// [`Store`], in a form that can be called without knowing the type.
+trait Adapter: Send + Sync {
+    fn range(&self, range: Range) -> Answer<'_, Result<Page, Error>>;
+    fn commit(&self, txn: Txn) -> Answer<'_, Result<Revision, Error>>;
+    fn watch(&self, prefix: &str, from: Revision) -> Watch;
+    fn grant(&self, ttl: Duration) -> Answer<'_, Result<LeaseId, Error>>;
+    fn keep_alive(&self, lease: LeaseId, within: Duration) -> Answer<'_, Result<Duration, Error>>;
+    fn revoke(&self, lease: LeaseId) -> Answer<'_, Result<(), Error>>;
+    fn members(&self) -> Answer<'_, Vec<StoreMember>>;
+}
+
+impl<S: Store> Adapter for S {
+    fn range(&self, range: Range) -> Answer<'_, Result<Page, Error>> {
+        Box::pin(Store::range(self, range))
+    }
+
+    fn commit(&self, txn: Txn) -> Answer<'_, Result<Revision, Error>> {
+        Box::pin(Store::commit(self, txn))
+    }
+
+    fn watch(&self, prefix: &str, from: Revision) -> Watch {
+        Store::watch(self, prefix, from)
+    }
+
+    fn grant(&self, ttl: Duration) -> Answer<'_, Result<LeaseId, Error>> {
+        Box::pin(Store::grant(self, ttl))
+    }
+
+    fn keep_alive(&self, lease: LeaseId, within: Duration) -> Answer<'_, Result<Duration, Error>> {
+        Box::pin(Store::keep_alive(self, lease, within))
+    }
+
+    fn revoke(&self, lease: LeaseId) -> Answer<'_, Result<(), Error>> {
+        Box::pin(Store::revoke(self, lease))
+    }
+
+    fn members(&self) -> Answer<'_, Vec<StoreMember>> {
+        Box::pin(Store::members(self))
+    }
+}
+
+impl Measured {
     /// Count the requests to `store`.
     #[must_use]
-    pub fn new(store: S, metrics: Metrics) -> Self {
-        Self { store, metrics }
+    pub fn new(store: impl Store, metrics: Metrics) -> Self {
+        Self { store: Arc::new(store), metrics }
     }
 
     /// A request whose caller was cancelled has no result, and isn't counted.
@@ -32,7 +86,7 @@ impl<S: Store> Measured<S> {
     }
 }
 
-impl<S: Store> Store for Measured<S> {
+impl Store for Measured {
     async fn range(&self, range: Range) -> Result<Page, Error> {
         self.count("range", self.store.range(range)).await
     }
@@ -69,9 +123,12 @@ impl<S: Store> Store for Measured<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use super::Measured;
+    use crate::metrics::Metrics;
     use crate::store::embedded::Embedded;
-    use crate::store::{Guard, Op};
+    use crate::store::{Error, Guard, Op, Store as _, Txn};
 
     #[tokio::test]
     async fn requests_are_counted_with_what_became_of_them() {
