@@ -1,9 +1,9 @@
 //! What the agent reads from the store besides its assignments: unit files, its own reports, and desired states. Owns
-//! which records are valid. It reads single keys, several at a time.
+//! which records are valid.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::try_join;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::format::ReportKeyForm;
@@ -14,15 +14,13 @@ use crate::model::unit::{Desired, Unit, UnitReport};
 use crate::plan::gate;
 use crate::plan::host::Input;
 use crate::registry::keys::Key;
+use crate::registry::reader::Reader;
 use crate::registry::records::file::FileRecord;
 use crate::registry::{decode, point};
 use crate::store::{Error, Kv, LeaseId, Store};
 use crate::systemd::Systemd;
 
 use super::Agent;
-
-/// Keys read concurrently.
-const AT_ONCE: usize = 32;
 
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// Read the texts under these keys, each the hash of a file or of a text; for one that can't be used, the reason,
@@ -89,19 +87,17 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         })
     }
 
+    /// The records of `of`, each under its `key`, which no other one has.
     async fn read<T: Clone>(
         &self,
         of: impl IntoIterator<Item = T>,
         key: impl Fn(T) -> Key,
     ) -> Result<Vec<(T, Option<Kv>)>, Error> {
-        let (of, key): (Vec<T>, _) = (of.into_iter().collect(), &key);
-        let mut found = Vec::with_capacity(of.len());
-        for part in of.chunks(AT_ONCE) {
-            let reads = part.iter().map(async |one| point(&self.store, &key(one.clone()).to_string(), None).await);
-            let records = try_join_all(reads).await?;
-            found.extend(part.iter().cloned().zip(records.into_iter().map(|(_, record)| record)));
-        }
-        Ok(found)
+        let of: Vec<(String, T)> = of.into_iter().map(|one| (key(one.clone()).to_string(), one)).collect();
+        let keys = of.iter().map(|(key, _)| key.clone()).collect();
+        let found = Reader::new(self.store.clone()).some(&keys, None).await?;
+        let mut found: BTreeMap<String, Kv> = found.into_iter().map(|kv| (kv.key.clone(), kv)).collect();
+        Ok(of.into_iter().map(|(key, one)| (one, found.remove(&key))).collect())
     }
 }
 
