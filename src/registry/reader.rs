@@ -97,11 +97,16 @@ impl<S: Store> Reader<S> {
     }
 
     async fn read_once(&self, families: &[&str], scope: &Scope) -> Result<Parts, Error> {
-        let (mut parts, mut at) = (Parts::default(), None);
+        let (mut parts, mut at, mut families) = (Parts::default(), None, families.to_vec());
         // The hosts that are registered decide where reports are, and which of them count.
         if families.contains(&keys::STATES) {
-            let (revision, presences) = self.presences(None).await?;
-            (at, parts.presences) = (Some(revision), presences);
+            let (wants_hosts, all) = (families.contains(&keys::MACHINES), &mut parts);
+            let follow = |kv| match wants_hosts {
+                true => self.take(all, scope, kv),
+                false => all.presences.follow(&Event::Put(kv)),
+            };
+            at = Some(self.hosts(None, follow).await?);
+            families.retain(|family| *family != keys::MACHINES);
         }
         let hosts = parts.presences.hosts();
         let prefixes = families.iter().flat_map(|family| scope.prefixes(family, &hosts)).collect();
@@ -204,8 +209,10 @@ impl<S: Store> Reader<S> {
     /// As [`Reader::add`].
     pub async fn add_reports(&self, cluster: &mut Cluster, units: &BTreeSet<UnitName>) -> Result<(), Error> {
         let is_placed = |unit: &UnitName| cluster.placed_on(unit).is_some();
-        let anywhere = !units.iter().all(is_placed);
-        let known = if anywhere { self.presences(Some(cluster.revision)).await?.1 } else { Presences::default() };
+        let mut known = Presences::default();
+        if !units.iter().all(is_placed) {
+            self.hosts(Some(cluster.revision), |kv| known.follow(&Event::Put(kv))).await?;
+        }
         let hosts = known.hosts();
         if units.iter().filter(|unit| !is_placed(unit)).count() * hosts.len() > MAX_POINTS {
             self.add_range(cluster, keys::STATES, known).await?;
@@ -223,15 +230,14 @@ impl<S: Store> Reader<S> {
         self.add_known(cluster, &wanted, known).await
     }
 
-    /// The hosts that are registered, whether or not their records can be read, at a revision.
-    async fn presences(&self, at: Option<Revision>) -> Result<(Revision, Presences), Error> {
-        let mut presences = Presences::default();
+    /// Pass the keys of the hosts that are registered to `take`: at a revision, or at the newest, which is returned.
+    async fn hosts(&self, at: Option<Revision>, mut take: impl FnMut(Kv)) -> Result<Revision, Error> {
         let range = Range { prefix: keys::MACHINES.into(), at, ..Range::default() };
-        let read = mirror::pages(&self.store, range, |page| {
-            page.into_iter().for_each(|kv| presences.follow(&Event::Put(kv)));
+        mirror::pages(&self.store, range, |page| {
+            page.into_iter().for_each(&mut take);
             ControlFlow::Continue(())
-        });
-        Ok((read.await?, presences))
+        })
+        .await
     }
 
     /// Add a whole family to a cluster that was read, at the revision that it shows. Not for reports: see

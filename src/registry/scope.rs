@@ -61,6 +61,12 @@ impl Scope {
         (!names.is_empty()).then_some(names)
     }
 
+    /// Whether it includes every unit.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
     /// Whether it includes `name`.
     #[must_use]
     pub fn has(&self, name: &UnitName) -> bool {

@@ -28,6 +28,9 @@ use crate::api::wire::{
 /// behind gates wait for.
 pub(super) const FAMILIES: [&str; 4] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::GATES];
 
+/// The same with all hosts.
+pub(super) const WITH_HOSTS: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::GATES, keys::MACHINES];
+
 /// Summaries of files, by hash.
 pub(super) type FileSummaries = BTreeMap<UnitHash, Arc<FileSummary>>;
 

@@ -8,7 +8,7 @@ use axum::http::Uri;
 
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
-use crate::api::server::views::{self, FAMILIES, FileSummaries};
+use crate::api::server::views::{self, FAMILIES, FileSummaries, WITH_HOSTS};
 use crate::api::wire::{UnitDetail, UnitList};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
@@ -103,7 +103,8 @@ async fn text<S: Store>(api: &Api<S>, unit: &Unit) -> Result<String, Error> {
 /// The records from which views of the units in `scope` are made, with spares among the units.
 pub(super) async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, FileSummaries, Damaged), Error> {
     loop {
-        let (mut cluster, damaged) = api.reader.all(&FAMILIES, scope).await?;
+        let families = if scope.is_all() { &WITH_HOSTS[..] } else { &FAMILIES };
+        let (mut cluster, damaged) = api.reader.all(families, scope).await?;
         // A unit whose record can't be read has taken the spare's place.
         cluster.gates.retain(|name, gate| !(gate.value.spare && damaged.contains_key(name)));
         show_spares(&mut cluster);
@@ -130,12 +131,14 @@ async fn join_hosts<S: Store>(
         api.reader.add(cluster, &rollouts).await?;
     }
     let globals = views::globals(cluster, summaries);
-    if globals.is_empty() && !matches!(scope, Scope::All) {
+    if globals.is_empty() && !scope.is_all() {
         let hosts = views::hosts_wanted(cluster);
         api.reader.add(cluster, &hosts).await?;
         return join_absent(api, cluster).await;
     }
-    api.reader.add_family(cluster, keys::MACHINES).await?;
+    if !scope.is_all() {
+        api.reader.add_family(cluster, keys::MACHINES).await?;
+    }
     join_absent(api, cluster).await?;
     let orders = |name: &UnitName| cluster.machines.keys().map(|id| Key::Schedule(id.clone(), name.clone())).collect();
     let orders: Vec<BTreeSet<Key>> = globals.iter().map(orders).collect();
