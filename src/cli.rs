@@ -97,10 +97,8 @@ impl Refusal {
 }
 
 fn understand(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> {
-    let words = argv::normalise(&args::command(), args);
-    let context =
-        args::context::of(&words).map_err(|lines| Refusal::Invalid(lines.into_iter().map(Line::Message).collect()))?;
-    let mut command = args::command_in(context.as_ref());
+    let (mut command, words) =
+        argv::understood(args).map_err(|lines| Refusal::Invalid(lines.into_iter().map(Line::Message).collect()))?;
     let typed: Vec<String> = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let parsed = command.try_get_matches_from_mut(words).and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| {

@@ -108,9 +108,7 @@ fn contexts() -> Vec<String> {
 /// The global options on an unfinished line, and those of its context.
 fn globals(words: &[String]) -> Option<Globals> {
     let words = ["fleetctl"].into_iter().chain(words.iter().map(String::as_str)).map(Into::into);
-    let words = argv::normalise(&args::command(), words);
-    let context = context::of(&words).ok()?;
-    let command = args::command_in(context.as_ref());
+    let (command, words) = argv::understood(words).ok()?;
     let matches = command.ignore_errors(true).try_get_matches_from(words).ok()?;
     Globals::from_arg_matches(&matches).ok()
 }

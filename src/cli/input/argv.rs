@@ -5,9 +5,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
+use crate::cli::args;
+
+/// The definitions with the defaults of the context that `args` ask for, and `args` as these definitions expect them.
+///
+/// # Errors
+/// What is wrong with the file of contexts, one line each.
+pub(in crate::cli) fn understood(
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<(clap::Command, Vec<OsString>), Vec<String>> {
+    let command = args::command();
+    let words = normalise(&command, args);
+    // The definitions are made again only for a context: they are most of what a short command costs.
+    Ok(match args::context::of(&words)? {
+        None => (command, words),
+        context => (args::command_in(context.as_ref()), words),
+    })
+}
+
 /// `args` (the program's name first), with the command's full name moved to the front and every known option in clap's
 /// spelling.
-pub(in crate::cli) fn normalise(command: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+fn normalise(command: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut options = Options::of(command);
     let mut args = args.into_iter();
     let mut front: Vec<OsString> = args.next().into_iter().collect();
