@@ -113,7 +113,9 @@ impl Unit {
         let (assignment, executed) = self.assignment.as_ref().zip(self.executed.as_ref())?;
         let carried_out = executed.generation > Revision::default() && !executed.undone;
         let asked = assignment.target == executed.target && assignment.restart == executed.restart;
-        let fails = assignment.target == Target::Launched && self.is_at_rest();
+        // That a file couldn't be had doesn't make a oneshot that has finished one whose start was refused.
+        let finished = executed.lacks.is_some() && self.has_finished();
+        let fails = assignment.target == Target::Launched && self.is_at_rest() && !finished;
         (carried_out && asked && !fails).then_some(assignment.generation)
     }
 }

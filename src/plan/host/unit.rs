@@ -239,9 +239,14 @@ impl Unit {
     /// Whether it is down, for another reason than that it is meant to end by itself and has.
     pub(super) fn is_at_rest(&self) -> bool {
         let down = matches!(self.state.active, ActiveState::Inactive | ActiveState::Failed) && self.state.job.is_none();
-        let ends = self.file.as_ref().is_some_and(|file| file.ends);
         let refused = self.executed.as_ref().is_some_and(|executed| executed.error.is_some());
-        down && !(ends && self.state.active == ActiveState::Inactive && !refused)
+        down && (refused || !self.has_finished())
+    }
+
+    /// Whether it is meant to end by itself, and is down without having failed.
+    pub(super) fn has_finished(&self) -> bool {
+        let ends = self.file.as_ref().is_some_and(|file| file.ends);
+        ends && self.state.active == ActiveState::Inactive && self.state.job.is_none()
     }
 
     /// Whether its error is about a file that isn't assigned any more.

@@ -185,6 +185,24 @@ fn a_file_that_cannot_be_written_is_reported_and_tried_again() {
     assert_eq!((&world.disk[&unit("o.service")], &world.reports[&unit("o.service")].error), (&text, &None));
 }
 
+/// Nor is it started for the next such file, because it has finished: only the file couldn't be written.
+#[test]
+fn a_oneshot_that_has_finished_is_not_started_after_a_file_that_could_not_be_written() {
+    let (mut world, _) = finished_and_changed();
+    let full = Error::Io("No space left on device".into());
+    let text = noted(&mut world, ONCE, "changed again");
+    for generation in [3, 4] {
+        let Action::Install(files) = world.next_change() else { panic!("the file is written first") };
+        world.input(Input::Installed(files.into_iter().map(|(name, text)| (name, text, Err(full.clone()))).collect()));
+        world.pass();
+        assert!(world.reports[&unit("o.service")].error.is_some());
+        world.assign("o.service", with_file(&text, generation));
+    }
+    assert_eq!(world.settle(), ["install o.service"]);
+    let report = &world.reports[&unit("o.service")];
+    assert_eq!((report.generation, &report.error, &world.disk[&unit("o.service")]), (Revision(4), &None, &text));
+}
+
 /// Nothing is stopped before it is known what comes instead.
 #[test]
 fn a_unit_whose_new_file_cannot_be_read_runs_on() {
