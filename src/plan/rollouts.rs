@@ -64,6 +64,8 @@ pub struct Rollouts {
     dirty: BTreeSet<UnitName>,
     /// Hosts without a unit whose rollout has failed, which the gate of the unit has yet to be compared with.
     bare: BTreeSet<(UnitName, MachineId)>,
+    /// What the rollouts of riders had come to that take part in those of their leads from this step on.
+    joined: BTreeMap<UnitName, Rollout>,
     /// The members of rollouts that aren't over, once they were looked at.
     kept: BTreeMap<UnitName, Membership>,
     /// When to look at a rollout although nothing has happened.
@@ -269,6 +271,7 @@ impl Rollouts {
             }
         }
         self.fresh.clear();
+        self.joined.clear();
         self.heed_changes(scheduler);
         self.draft.finish(scheduler)
     }

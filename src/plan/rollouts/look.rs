@@ -29,6 +29,8 @@ impl Rollouts {
         let subject = self.record(cluster, name).filter(|record| is_rolled_out(cluster, name, record)).cloned();
         let Some(subject) = subject else {
             if !self.unreadable.contains(name) {
+                let own = cluster.rollouts.get(name).filter(|_| lead_of(cluster, name).is_some());
+                self.joined.extend(own.map(|own| (name.clone(), own.value.clone())));
                 self.open(scheduler, name, |_, _| true);
                 self.set_rollout(scheduler, name, None);
             }
@@ -89,7 +91,7 @@ impl Rollouts {
         let files = |rider: &UnitName| {
             let hash = &cluster.units.get(rider)?.hash;
             let same = known.and_then(|known| known.riders.get(rider)).filter(|files| files.target == *hash);
-            let files = same.cloned().or_else(|| rider_files(cluster, &members.groups(), known, rider))?;
+            let files = same.cloned().or_else(|| self.rider_files(cluster, &members.groups(), known, rider))?;
             Some((rider.clone(), files))
         };
         let riders: BTreeMap<UnitName, RiderFiles> = riders_of(cluster, name).filter_map(files).collect();
@@ -104,7 +106,7 @@ impl Rollouts {
         let groups = members.groups();
         let own = known.map(|known| (&known.target, &known.from));
         let from = Files::of(cluster, &groups, (name, &subject.hash), own).before(cluster, phase);
-        let files = |rider: UnitName| rider_files(cluster, &groups, known, &rider).map(|files| (rider, files));
+        let files = |rider: UnitName| self.rider_files(cluster, &groups, known, &rider).map(|files| (rider, files));
         let riders: BTreeMap<UnitName, RiderFiles> = riders.into_keys().filter_map(files).collect();
         let (phase, why) = match (waiting.any(), self.damaged.remove(name)) {
             // Nobody has to be stopped for it.
@@ -124,6 +126,25 @@ impl Rollouts {
         };
         members.begin_again();
         (Some(rollout), members)
+    }
+
+    /// The file of the rider that its members have before, and the one that they are to have. Of one that was rolled
+    /// out by itself so far, its own rollout says which was the last stable one.
+    fn rider_files(
+        &self,
+        cluster: &Cluster,
+        groups: &[&Group],
+        known: Option<&Rollout>,
+        rider: &UnitName,
+    ) -> Option<RiderFiles> {
+        let target = &cluster.units.get(rider)?.hash;
+        let ridden = || known.and_then(|known| Some((known.phase, known.riders.get(rider)?)));
+        let ridden = || ridden().map(|(phase, files)| (phase, (&files.target, &files.from)));
+        let own = || cluster.rollouts.get(rider).map(|own| &own.value).or_else(|| self.joined.get(rider));
+        let last = ridden().or_else(|| own().map(|own| (own.phase, (&own.target, &own.from))));
+        let files = Files::of(cluster, groups, (rider, target), last.map(|(_, files)| files));
+        let phase = last.map(|(phase, _)| phase).or(known.map(|known| known.phase));
+        Some(RiderFiles { target: target.clone(), from: files.before(cluster, phase) })
     }
 
     /// Members that are new, or were started, get the file before until the new one has proved itself.
@@ -273,14 +294,6 @@ fn lines(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> Vec<String> {
         Some(report.failure.as_ref()?.lines.clone())
     };
     reported().unwrap_or_default()
-}
-
-/// The file of the rider that its members have before, and the one that they are to have.
-fn rider_files(cluster: &Cluster, groups: &[&Group], known: Option<&Rollout>, rider: &UnitName) -> Option<RiderFiles> {
-    let target = &cluster.units.get(rider)?.hash;
-    let last = known.and_then(|known| known.riders.get(rider)).map(|files| (&files.target, &files.from));
-    let files = Files::of(cluster, groups, (rider, target), last);
-    Some(RiderFiles { target: target.clone(), from: files.before(cluster, known.map(|known| known.phase)) })
 }
 
 /// How far a rollout has got whose place another one takes; `None` if it has ended.

@@ -257,6 +257,29 @@ fn a_rider_with_a_rollout_of_its_own_keeps_it() {
     assert_eq!(bench.store.rollouts[&name(RIDER)].value.phase, Phase::Done);
 }
 
+/// A rider whose own rollout has just begun goes back to the file before that, now with its lead, which fails: at once,
+/// or with a member. Those that have had that file all the time aren't given the other one.
+#[test]
+fn a_rider_that_joins_from_its_own_rollout_goes_back_to_what_was_stable() {
+    let own = |program| file(program, "[X-Fleet]\nReplicas=web@.service\n[X-Rollout]\nHealthySec=1");
+    let missing = file("new", "[X-Rollout]\nHealthySec=1\nBefore=missing.service");
+    for (restless, lead) in [(false, &missing), (true, &missing), (false, &web("bad")), (true, &web("bad"))] {
+        let bad = vec![web("bad").hash()];
+        let mut bench = Bench { restless, bad, ..Bench::new(3) }.with_rider(&web("old"), &log("log1"));
+        bench.ask_rider(RIDER, &own("log2"));
+        bench.decide();
+        let has_old =
+            |bench: &Bench| bench.pairs().into_iter().filter(|(_, rider)| *rider == log("log1").hash()).count();
+        assert_eq!(has_old(&bench), 2, "{:#?}", bench.log);
+        bench.ask_set(lead);
+        bench.ask_rider(RIDER, &log("log1"));
+        bench.two_serve(30);
+        assert_eq!(bench.rollout().phase, Phase::Reverted, "{:#?}", bench.log);
+        assert_eq!(bench.rollout().riders[&name(RIDER)].from.hash, log("log1").hash());
+        assert!(has_old(&bench) >= 2, "{:#?}", bench.log);
+    }
+}
+
 /// A leader of an earlier version rolls out riders by themselves, and forgets what the rollout of the lead says of
 /// them.
 #[test]
