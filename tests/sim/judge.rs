@@ -800,7 +800,7 @@ impl Facts {
             return Some(Ok(()));
         }
         let fits_elsewhere = |cluster: &Cluster| {
-            cluster.machines.keys().any(|other| other != host && fits_with_all_of(cluster, host, name, other))
+            cluster.machines.keys().any(|other| other != host && self.fits_with_all_of(cluster, host, name, other))
         };
         let global =
             self.cluster.schedule.get(host).and_then(|there| there.get(name)).is_some_and(|told| told.value.global);
@@ -829,7 +829,7 @@ impl Facts {
             let Some(failing) = retries::failing(cluster, host, name) else { return false };
             let (avoided, may_move) = retries::avoided(cluster, host, &failing);
             let mut others = cluster.machines.keys().filter(|other| *other != host && !avoided.contains(other));
-            may_move && others.any(|other| fits_with_all_of(cluster, host, name, other))
+            may_move && others.any(|other| self.fits_with_all_of(cluster, host, name, other))
         };
         let right = past().any(fits_elsewhere);
         Some(if right { Ok(()) } else { Err("after a failure, and fits nowhere else".into()) })
@@ -843,7 +843,7 @@ impl Facts {
         let goal = |cluster: &Cluster| goal(cluster, name);
         let back = past().find_map(goal)?;
         let fits_back =
-            |cluster: &Cluster| goal(cluster).is_some_and(|back| fits_with_all_of(cluster, host, name, &back));
+            |cluster: &Cluster| goal(cluster).is_some_and(|back| self.fits_with_all_of(cluster, host, name, &back));
         if !past().any(fits_back) {
             return Some(Err(format!("to return to {}, which doesn't fit it", self.name(Some(&back)))));
         }
@@ -865,7 +865,7 @@ impl Facts {
             return Some(Err("to move, and nobody has asked for it".into()));
         }
         let gated = |cluster: &Cluster| Cluster { gates: self.cluster.gates.clone(), ..cluster.clone() };
-        let fits = |cluster: &Cluster| fits_with_all_of(cluster, host, name, &to);
+        let fits = |cluster: &Cluster| self.fits_with_all_of(cluster, host, name, &to);
         if !past().any(|cluster| fits(cluster) || fits(&gated(cluster))) {
             return Some(Err(format!("to move to {}, which doesn't fit it", self.name(Some(&to)))));
         }
@@ -873,6 +873,14 @@ impl Facts {
             return Some(Err("to move, and too many of its set are away".into()));
         }
         Some(Ok(()))
+    }
+
+    /// Whether a unit of `home` fits `other`, if all units of its host came along, as far as the leader can know: one
+    /// that has listed everything since a file was forged doesn't know whom the units with that file exclude. They are
+    /// the ones that the forged record is about.
+    fn fits_with_all_of(&self, cluster: &Cluster, home: &MachineId, name: &UnitName, other: &MachineId) -> bool {
+        let fits = |cluster: &Cluster| fits_with_all_of(cluster, home, name, other);
+        fits(cluster) || (!self.forged.is_empty() && fits(&without_forged(cluster, &self.forged)))
     }
 
     /// Whether, in a state from which the leader may have planned, and in which it was `asked` for, no more members of

@@ -91,8 +91,10 @@ pub(crate) fn judge<'a>(
         found
             .extend(wrong_file(before, after, member, rollout, told).map(|what| format!("{what} on {}", host.short())));
         let takes_part = before.gates.contains_key(name) || after.gates.contains_key(name);
-        // What was destroyed is to go anyway, also if its name is needed for a spare before its host has stopped it.
-        let is_wanted = before.units.contains_key(name) || before.gates.contains_key(name);
+        // What was destroyed is to go anyway, also if its name is needed for a spare before its host has stopped it. It
+        // may have been behind a gate, which the leader deletes with the same commit.
+        let is_spare = || before.gates.get(name).is_some_and(|gate| gate.value.spare);
+        let is_wanted = before.units.contains_key(name) || is_spare();
         if takes_part && is_wanted && !is_at_once(before, name, &told.hash) && was_healthy(rollout_name, member) {
             away.entry(rollout_name).or_default().push(member);
         }
