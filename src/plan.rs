@@ -20,6 +20,8 @@
 //! * [`explain`]: why a unit isn't where it should be; on request, for the API.
 //! * [`account`]: the same of every host, and why a unit is where it is; on request, for the API.
 //! * [`remedy`]: what a person could do so that a unit that waits is placed; on request, for the API.
+//! * [`whatif`]: where units would be if hosts were lost or added, or units started; on request, for the API.
+//! * `trial`: a copy of the cluster on which changes are tried and taken back; for `remedy` and `whatif`.
 //! * [`progress`]: whether a requested operation is done, and what it waits for; for the API.
 //! * [`check`]: the invariants of a cluster; for tests, simulations and the engine's periodic audit.
 //!
@@ -48,4 +50,6 @@ pub mod rollouts;
 pub mod schedule;
 pub mod sets;
 pub mod templates;
+mod trial;
 pub mod wanted;
+pub mod whatif;

@@ -20,6 +20,8 @@ mod rebalance;
 mod remedy;
 #[path = "plan/skew.rs"]
 mod skew;
+#[path = "plan/whatif.rs"]
+mod whatif;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

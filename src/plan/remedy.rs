@@ -6,10 +6,10 @@
 //! cluster always has the same ones. A fix that would make another unit leave its host counts as none, except that of a
 //! unit that is moved and placed elsewhere.
 
+mod attempt;
 mod candidates;
 #[cfg(test)]
 mod tests;
-mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +19,8 @@ use crate::model::name::{MachineId, UnitName};
 use super::account::stands;
 use super::explain::{Standing, standing};
 use super::schedule::Scheduler;
+use super::trial::Trial;
 use candidates::{Candidate, Kind, candidates};
-use trial::Trial;
 
 /// The most fixes that are told.
 pub const MOST: usize = 3;

@@ -1,7 +1,7 @@
 //! What planning costs at 5,000 hosts and 150,000 units, on one core: all at once, then one change at a time; and what
-//! a step of a rollout, a rebalance and an explanation cost. Every figure of the first scenarios is printed as a ratio
-//! to a reference measured in the same run, so that runs on different machines can be compared: one insertion of a
-//! unit's name into a plain `BTreeMap` of as many.
+//! a step of a rollout, a rebalance, an explanation and a question what if cost. Every figure of the first scenarios is
+//! printed as a ratio to a reference measured in the same run, so that runs on different machines can be compared: one
+//! insertion of a unit's name into a plain `BTreeMap` of as many.
 //!
 //! Long steps are measured in processor time, so that other load on the machine doesn't matter.
 //!
@@ -12,6 +12,7 @@
 mod explain;
 mod rebalance;
 mod rollout;
+mod whatif;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,6 +60,11 @@ fn main() {
     explain::scenario("no constraints", hosts, units, |_| String::new());
     explain::scenario("memory and CPU", hosts, units, amounts);
     explain::scenario("spread and operators", hosts, units, spread);
+    println!("\nwhat the loss of hosts would lead to");
+    whatif::scenario("no constraints", hosts, units, |_| String::new());
+    whatif::scenario("spread, operators, memory and CPU", hosts, units, |service| {
+        format!("{}\n{}", spread(service), amounts(service))
+    });
     println!("\na set is rolled out one member at a time");
     let looks = [10, 100, 1_000, 3_000].map(|members| (members, rollout::scenario(reference, members)));
     let [(_, ten), .., (_, thousand), _] = looks;

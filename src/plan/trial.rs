@@ -1,23 +1,20 @@
-//! Tries fixes on a copy of the cluster: the real scheduler decides, and hosts stop at once what is to leave them. Owns
-//! that afterwards the copy is as it was before. Must never decide what to try.
+//! Tries changes on a copy of the cluster: the real scheduler decides, and hosts stop at once what is to leave them.
+//! Owns that afterwards the copy is as it was before. Must never decide what to try.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::format::ReportKeyForm;
 use crate::model::machine::Machine;
 use crate::model::name::{MachineId, UnitName};
-use crate::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
+use crate::model::unit::{Target, UnitReport};
 
-use super::super::schedule::{Departure, Host, Plan, Scheduler, Write};
-use super::candidates::{Candidate, constraints};
-use super::{Remedy, Step};
+use super::schedule::{Departure, Plan, Scheduler};
 
-/// How often the leader decides and hosts carry that out before a fix counts as none.
+/// How often the leader decides and hosts carry that out before the first change is tried.
 const ROUNDS: usize = 6;
 
-/// A copy on which fixes are tried.
+/// A copy on which changes are tried.
 pub(super) struct Trial<'a> {
     scheduler: &'a mut Scheduler,
     /// The cluster as it is between two attempts.
@@ -42,89 +39,54 @@ impl<'a> Trial<'a> {
                 drop(trial.plan());
             }
         }
-        trial.changed.clear();
-        trial.base = trial.scheduler.snapshot();
+        trial.keep();
         trial
+    }
+
+    /// What was tried since is what later changes are tried on.
+    pub(super) fn keep(&mut self) {
+        self.changed.clear();
+        self.base = self.scheduler.snapshot();
+    }
+
+    /// What was tried since, in order.
+    pub(super) fn changed(&self) -> Vec<Change> {
+        self.changed.clone()
+    }
+
+    /// What was [kept](Self::keep) is to be taken back as well: it had changed `base` in this order.
+    pub(super) fn go_back_to(&mut self, base: Arc<Cluster>, changed: Vec<Change>) {
+        (self.base, self.changed) = (base, changed);
     }
 
     pub(super) fn scheduler(&self) -> &Scheduler {
         self.scheduler
     }
 
+    pub(super) fn cluster(&self) -> &Cluster {
+        self.scheduler.cluster()
+    }
+
+    /// The cluster as it is between two attempts.
+    pub(super) fn base(&self) -> &Arc<Cluster> {
+        &self.base
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
     pub(super) fn placed_on(&self, unit: &UnitName) -> Option<MachineId> {
         self.scheduler.cluster().placed_on(unit).cloned()
     }
 
-    /// Whether these steps place `unit`, one after the other, and where. Afterwards everything is as it was.
-    pub(super) fn attempt(&mut self, unit: &UnitName, steps: Vec<Step>, candidate: &Candidate) -> Option<Remedy> {
-        let (mut new, mut moved, mut can_move) = (None, BTreeSet::new(), true);
-        let (mut touched, mut left) = (BTreeSet::new(), BTreeSet::new());
-        for step in &steps {
-            let changes = self.changes(step, candidate);
-            new = new.or_else(|| changes.iter().find_map(joined));
-            self.tell(changes);
-            if let Step::Move { unit, to } = step {
-                can_move &= self.scheduler.fits_on(std::slice::from_ref(unit), to);
-                let name = self.scheduler.cluster().hostname(to).map(str::to_owned);
-                self.scheduler.send_away(unit.clone(), Departure::Moves { to: Host { id: to.clone(), name } });
-                moved.insert(unit.clone());
-            }
-            let (then, gone) = self.go_on();
-            touched.extend(then);
-            left.extend(gone);
-        }
-        let is_placed = |name: &UnitName| self.placed_on(name).is_some();
-        let is_harmed = |name: &UnitName| {
-            let before = self.base.placed_on(name).filter(|_| !moved.contains(name));
-            before.is_some() && before != self.scheduler.cluster().placed_on(name)
-        };
-        let is_harmless = can_move && left.is_subset(&moved) && !touched.iter().any(is_harmed);
-        let host = self.placed_on(unit).filter(|_| is_harmless && moved.iter().all(is_placed));
-        self.take_back();
-        let host = host?;
-        Some(Remedy { steps, host: Some(host).filter(|host| new.as_ref() != Some(host)) })
+    /// A unit is to leave the host that it is on.
+    pub(super) fn send_away(&mut self, unit: &UnitName, why: Departure) {
+        self.scheduler.send_away(unit.clone(), why);
     }
 
-    /// What a person's step changes.
-    fn changes(&self, step: &Step, candidate: &Candidate) -> Vec<Change> {
-        let cluster = self.scheduler.cluster();
-        let revision = cluster.revision.next();
-        let record =
-            |unit: &UnitName| cluster.units.get(unit).map(|record| Unit { generation: revision, ..record.clone() });
-        match step {
-            Step::Move { .. } => Vec::new(),
-            Step::Start(unit) => {
-                let record = record(unit).map(|record| Unit { desired: Desired::Launched, ..record });
-                vec![Change::Unit(unit.clone(), record)]
-            }
-            Step::Open { host, .. } => {
-                let asked = cluster.maintenance.get(host).cloned().map(|mut asked| {
-                    (asked.value.cordon, asked.value.drain) = (None, None);
-                    asked
-                });
-                vec![Change::Maintenance(host.clone(), asked.filter(|asked| !asked.value.is_empty()))]
-            }
-            Step::Metadata { host, set, unset } => {
-                let set = set.iter().map(|(key, value)| (key.clone(), value.clone()));
-                let unset = unset.iter().map(|key| (key.clone(), String::new()));
-                set.chain(unset).map(|(key, value)| Change::Metadata(host.clone(), key, Some(value))).collect()
-            }
-            Step::Drop { units, .. } => {
-                let Some((file, value)) = candidate.file().and_then(|file| Some((file, constraints(file)?))) else {
-                    return Vec::new();
-                };
-                let renewed = |unit: &UnitName| {
-                    let record = Unit { hash: file.hash(), text: None, ..record(unit)? };
-                    Some(Change::Unit(unit.clone(), Some(record)))
-                };
-                let new = Change::File(file.hash(), Some(Versioned { value, revision }));
-                std::iter::once(new).chain(units.iter().filter_map(renewed)).collect()
-            }
-            Step::Join { like } => another(cluster, like).into_iter().collect(),
-        }
-    }
-
-    fn tell(&mut self, changes: Vec<Change>) {
+    /// Something changes.
+    pub(super) fn tell(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
             self.changed.push(change.clone());
             self.scheduler.apply(change);
@@ -144,30 +106,24 @@ impl<'a> Trial<'a> {
         plan
     }
 
-    /// The leader decides and hosts stop what is to leave them, until nothing is left to do. Returns the units about
-    /// which anything was decided, and those that were told to leave a host.
-    fn go_on(&mut self) -> (BTreeSet<UnitName>, BTreeSet<UnitName>) {
-        let (mut touched, mut left) = (BTreeSet::new(), BTreeSet::new());
-        for _ in 0..ROUNDS {
+    /// The leader decides and hosts stop what is to leave them, until nothing is left to do, and at most so many times.
+    /// `see` is shown each plan. Returns whether it came to an end.
+    pub(super) fn go_on(&mut self, rounds: usize, mut see: impl FnMut(&Cluster, &Plan)) -> bool {
+        for _ in 0..rounds {
             let plan = self.plan();
-            touched.extend(plan.decisions.iter().map(|decision| decision.unit.clone()));
-            let leaves = |write: &Write<Assignment>| {
-                write.after.as_ref().is_some_and(|assignment| assignment.target == Target::Removed)
-            };
-            let leaving = plan.decisions.iter().filter(|it| it.assignments.iter().any(|(_, write)| leaves(write)));
-            left.extend(leaving.map(|decision| decision.unit.clone()));
             let cluster = self.scheduler.cluster();
+            see(cluster, &plan);
             let gone = plan
                 .decisions
                 .iter()
                 .flat_map(|decision| decision.assignments.iter().map(move |(host, _)| (host, &decision.unit)));
             let stopped: Vec<Change> = gone.filter_map(|(host, unit)| stopped(cluster, host, unit)).collect();
             if stopped.is_empty() {
-                break;
+                return true;
             }
             self.tell(stopped);
         }
-        (touched, left)
+        false
     }
 
     /// What all hosts report when they have stopped what is to leave them.
@@ -178,7 +134,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Undo all changes since the last attempt, the last first.
-    fn take_back(&mut self) {
+    pub(super) fn take_back(&mut self) {
         for change in std::mem::take(&mut self.changed).into_iter().rev() {
             if let Change::Report(unit, host, form, Some(_)) = &change {
                 // One that was written earlier wouldn't count.
@@ -205,7 +161,7 @@ fn stopped(cluster: &Cluster, host: &MachineId, unit: &UnitName) -> Option<Chang
 }
 
 /// Another host like this one, with an id that no host has.
-fn another(cluster: &Cluster, like: &MachineId) -> Option<Change> {
+pub(super) fn another(cluster: &Cluster, like: &MachineId) -> Option<Change> {
     let machine = cluster.machines.get(like)?;
     let ids = (0..=u16::MAX).rev().filter_map(|at| format!("{}{at:04x}", "f".repeat(28)).parse::<MachineId>().ok());
     let is_free = |id: &MachineId| !cluster.machines.contains_key(id) && !cluster.roster.contains_key(id);
@@ -214,14 +170,6 @@ fn another(cluster: &Cluster, like: &MachineId) -> Option<Change> {
     let (metadata, builtin) = (cluster.effective_metadata(like), machine.builtin.clone());
     let machine = Machine { metadata, builtin, reserved: machine.reserved, version: machine.version.clone(), ..new };
     Some(Change::Machine(id, Some(machine)))
-}
-
-/// The host that a change adds.
-fn joined(change: &Change) -> Option<MachineId> {
-    match change {
-        Change::Machine(id, Some(_)) => Some(id.clone()),
-        _ => None,
-    }
 }
 
 /// The change that brings back what `cluster` has in the place of this one.
@@ -250,7 +198,7 @@ fn as_before(cluster: &Cluster, change: Change) -> Change {
             let known = known.map(|known| Versioned { value: known.value.clone(), revision: known.revision });
             Change::Report(name, host, form, known)
         }
-        // No fix changes them.
+        // Nobody tries to change them.
         Change::Settings(_) => change,
     }
 }
