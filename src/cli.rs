@@ -39,7 +39,7 @@ use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit
 use commands::{
     complete, context, cordon, diff, doctor, drain, edit, export, fd_forward, forget, history, import, journal, list,
     metadata, moves, rebalance, reboot, reset_failed, restart, restore, rollback, rollout, scale, services, settings,
-    show, ssh, status, submit, undrain, units, verify, wait_for,
+    show, ssh, status, submit, undrain, units, verify, wait_for, what_if,
 };
 use error::{Error, Exit, Line};
 use input::{argv, refused};
@@ -238,6 +238,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Status(args) => status::run(session, args).await,
         Command::Doctor(_) => doctor::run(session).await,
         Command::Explain(args) => commands::explain::run(session, args).await,
+        Command::WhatIf(args) => what_if::run(session, args).await,
         Command::Ssh(args) => ssh::run(session, args).await,
         Command::ListServices(args) => services::list(session, args).await,
         Command::Service(args) => services::show(session, args).await,
@@ -279,6 +280,7 @@ fn format(command: &Command) -> Format {
         Command::Status(args) => args.output.format,
         Command::Doctor(args) => args.output.format,
         Command::Explain(args) => args.output.format,
+        Command::WhatIf(args) => args.output.format,
         Command::Cordon(args) => args.output.format,
         Command::Uncordon(args) => args.output.format,
         Command::Drain(args) => args.output.format,

@@ -58,3 +58,5 @@ mod v1;
 mod v2;
 #[path = "api/watch.rs"]
 mod watch;
+#[path = "api/what_if.rs"]
+mod what_if;

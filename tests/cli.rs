@@ -53,6 +53,8 @@ mod settings;
 mod terminal;
 #[path = "cli/waiting.rs"]
 mod waiting_for;
+#[path = "cli/what_if.rs"]
+mod what_if;
 
 use std::io::{BufRead as _, BufReader};
 

@@ -34,6 +34,7 @@ fn description() -> Value {
         { "name": "web@1.service", "desired": "launched" },
         { "name": "old.service", "destroy": true },
     ] });
+    let supposed = json!({ "lose": ["3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"], "add": [{ "count": 1 }] });
     let filters = [("unitName", "Only reports of this unit."), ("machineID", "Only reports of this host.")];
     let line = types.answer::<wire::WatchLine>();
     let rollout_line = types.answer::<wire::RolloutLine>();
@@ -257,6 +258,20 @@ fn description() -> Value {
                 vec![globs()],
                 types.answer::<wire::Explanations>(),
             ),
+        ),
+        (
+            "/fleet/v2/what-if",
+            "post",
+            Operation {
+                id: "whatIf",
+                summary: "Where units would be if hosts were lost or added, or units started, decided by the scheduler \
+                          on a copy of the cluster. Nothing is changed.",
+                needs: Need::Read,
+                parameters: vec![],
+                request: body(types.request::<wire::WhatIfRequest>(), supposed),
+                done: vec![(200, "What would follow.", json_of(types.answer::<wire::WhatIf>()))],
+                refused: &[400, 408, 409, 413, 415, 500, 503],
+            },
         ),
         (
             "/fleet/v2/status",

@@ -16,6 +16,7 @@ mod status;
 mod store;
 mod units;
 pub mod v1;
+mod whatif;
 
 pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
@@ -45,3 +46,4 @@ pub use units::{
     PresentRevision, ReplacingBatch, RetryView, SetList, SetView, StateView, UnitDetail, UnitHistory, UnitList,
     UnitView, WatchLine,
 };
+pub use whatif::{AddedHosts, SupposedGlobal, SupposedLoss, SupposedMove, SupposedWait, WhatIf, WhatIfRequest};

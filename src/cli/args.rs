@@ -17,6 +17,7 @@ mod output;
 mod rollout;
 mod settings;
 mod wait;
+mod what_if;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -39,6 +40,7 @@ pub(super) use output::{Format, OutputFormat};
 pub(super) use rollout::Rollout;
 pub(super) use settings::{Set, Settings, Unset};
 pub(super) use wait::Wait;
+pub(super) use what_if::WhatIf;
 
 /// Where `fleetd` listens unless told otherwise.
 const ENDPOINT: &str = "unix:///run/fleet.sock";
@@ -166,6 +168,8 @@ pub(super) enum Command {
     Doctor(Doctor),
     /// Say why units wait, or are where they are
     Explain(Explain),
+    /// Say where units would be if hosts were lost or added, or units started
+    WhatIf(WhatIf),
     /// Open a shell or run a command on a host, or on a unit's host
     Ssh(Ssh),
     /// Connect stdin and stdout with a unix socket; what `--tunnel` runs on a host whose sshd doesn't forward sockets

@@ -51,3 +51,4 @@ pub(super) mod units;
 pub(super) mod verify;
 pub(super) mod wait_for;
 mod watch;
+pub(super) mod what_if;

@@ -1,10 +1,10 @@
 //! What becomes of the units that are to leave their hosts, because of a drain, of the end of one, or of a person, as
 //! the leader would decide it now; which ones a person may want on other hosts; and what else is asked of the cluster
 //! as it is scheduled. Owns what is read for it; decides nothing itself (`plan::drain`, `plan::rebalance`,
-//! `plan::account`).
+//! `plan::account`, `plan::whatif`).
 
 use crate::clock::Clock;
-use crate::model::cluster::Cluster;
+use crate::model::cluster::{Change, Cluster};
 use crate::model::glob::Glob;
 use crate::plan::drain::{Found, Timers, look};
 use crate::plan::gate;
@@ -12,8 +12,9 @@ use crate::plan::rebalance::{Rebalance, rebalance};
 use crate::plan::schedule::{Brake, Scheduler};
 use crate::store::{Error, Store};
 
-use super::apply::present;
+use super::apply::{Trial, Why, present, trial};
 use super::reader::Reader;
+use super::units::Intent;
 
 /// What becomes of them at the time of `clock`, with the cluster in which that is so; `None` unless `is_asked` in it.
 /// Reads the whole cluster, and computes beside the runtime's thread.
@@ -68,6 +69,24 @@ pub async fn scheduled<S: Store, T: Send + 'static>(
     work: impl FnOnce(&mut Scheduler) -> T + Send + 'static,
 ) -> Result<T, Error> {
     computed(present(reader).await?, clock, brake, work).await
+}
+
+/// The same, with what `intents`, which name a unit at most once, would change in it. Nothing is changed.
+///
+/// # Errors
+/// As [`trial`].
+pub async fn supposed<S: Store, T: Send + 'static>(
+    reader: &Reader<S>,
+    clock: Clock,
+    brake: Brake,
+    intents: &[Intent],
+    work: impl FnOnce(&mut Scheduler, Vec<Change>) -> T + Send + 'static,
+) -> Result<T, Why> {
+    let Trial { changes, mut cluster, unreadable, .. } = trial(reader, intents, clock.now_ms()).await?;
+    unreadable.iter().for_each(|name| cluster.preserve(name));
+    cluster.placements.retain(|name, _| !unreadable.contains(name) || cluster.units.contains_key(name));
+    let work = move |scheduler: &mut Scheduler| work(scheduler, changes);
+    computed(cluster, clock, brake, work).await.map_err(Why::Store)
 }
 
 /// Look at a cluster as it is scheduled, beside the runtime's thread; on it in a simulation, which can be replayed only

@@ -264,6 +264,7 @@ fn described(args: &[String], out: &str) {
         "status" => Some("PrintedStatus"),
         "doctor" => Some("PrintedDiagnosis"),
         "explain" => Some("Explanations"),
+        "what-if" => Some("WhatIf"),
         "diff" => Some("PrintedDiffs"),
         "cordon" | "uncordon" => Some("PrintedAskedHosts"),
         "settings" | "set" | "unset" => Some("PrintedSettings"),

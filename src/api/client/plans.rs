@@ -1,11 +1,13 @@
-//! `/fleet/v2/plan`, `/fleet/v2/moves`, `/fleet/v2/rebalance` and `/fleet/v2/explain` as typed calls.
+//! `/fleet/v2/plan`, `/fleet/v2/moves`, `/fleet/v2/rebalance`, `/fleet/v2/explain` and `/fleet/v2/what-if` as typed
+//! calls.
 
 use hyper::Method;
 
 use super::batch::json;
 use super::{Client, ClientError, encode};
 use crate::api::wire::{
-    ApplyUnit, AskHosts, Explanations, MoveUnits, MovesView, Plan, PlanAsk, PlanRequest, RebalanceView,
+    ApplyUnit, AskHosts, Explanations, MoveUnits, MovesView, Plan, PlanAsk, PlanRequest, RebalanceView, WhatIf,
+    WhatIfRequest,
 };
 use crate::model::name::UnitName;
 use crate::model::rollout::Request;
@@ -84,6 +86,14 @@ impl Client {
     pub async fn explain(&self, patterns: &[String]) -> Result<Explanations, ClientError> {
         let names: Vec<String> = patterns.iter().map(|pattern| format!("name={}", encode(pattern))).collect();
         self.get(&format!("/fleet/v2/explain?{}", names.join("&"))).await
+    }
+
+    /// Where units would be if hosts were lost or added, or units started; nothing is changed.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 from a `fleetd` that doesn't know it.
+    pub async fn what_if(&self, supposed: &WhatIfRequest) -> Result<WhatIf, ClientError> {
+        self.call(&Method::POST, "/fleet/v2/what-if", json(supposed)?.into(), self.patience).await
     }
 
     async fn planned(&self, request: &PlanRequest) -> Result<Option<Plan>, ClientError> {

@@ -35,8 +35,8 @@ const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 /// Paths that are answered in any state of the cluster: they don't need it, and matter most when something is wrong.
 const ALWAYS: [&str; 3] = ["/metrics", "/fleet/openapi.json", "/fleet/v2/store"];
 
-/// A question that comes with a body.
-const PLAN: &str = "/fleet/v2/plan";
+/// Questions that come with a body.
+const QUESTIONS: [&str; 2] = ["/fleet/v2/plan", "/fleet/v2/what-if"];
 
 /// All routes.
 pub(super) fn router<S: Store>(api: Api<S>) -> Router {
@@ -85,7 +85,7 @@ async fn every_request<S: Store>(
         let kind = kind(request.uri());
         let (request, _held) = limits::whole(&api.settings, &seat, request).await?;
         let place = seat.take(kind).map_err(|why| Failure::unavailable(why).into_response())?;
-        let changes = !reads(&request) && request.uri().path() != PLAN;
+        let changes = !reads(&request) && !QUESTIONS.contains(&request.uri().path());
         let answered = tokio::time::timeout(api.settings.request_timeout, next.run(request)).await;
         let lasts = |answer: &Response| kind.is_stream() && answer.status().is_success();
         let answered = answered.map(|answer| if lasts(&answer) { lasting(answer, place) } else { answer });

@@ -289,11 +289,16 @@ impl<S: Store> Api<S> {
     /// What `intents` would change at the request of `caller`, and the cluster that they would change.
     pub(super) async fn trial(&self, intents: &[Intent], caller: &Caller) -> Result<Trial, Failure> {
         caller.check_changes(intents)?;
-        apply::trial(&self.reader, intents, self.clock.now_ms()).await.map_err(|why| match why {
+        apply::trial(&self.reader, intents, self.clock.now_ms()).await.map_err(|why| self.not_tried(why))
+    }
+
+    /// Why it isn't known what a batch would change.
+    pub(super) fn not_tried(&self, why: Why) -> Failure {
+        match why {
             Why::Problems(problems) => Failure::problems(problems),
             Why::Store(error) | Why::Unknown(error) => self.failed(&error),
             Why::Contended => Failure::new(StatusCode::CONFLICT, CONTENDED),
-        })
+        }
     }
 
     /// Who `caller` is, as this daemon records it.

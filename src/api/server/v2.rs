@@ -20,6 +20,7 @@ mod settings;
 mod store;
 mod units;
 mod watch;
+mod what_if;
 
 use axum::Router;
 use axum::http::Uri;
@@ -52,6 +53,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/units/{name}", allow_methods([(Read, get(units::get::<S>))], "GET"))
         .route("/units/{name}/history", allow_methods([(Read, get(history::get::<S>))], "GET"))
         .route("/explain", allow_methods([(Read, get(explain::get::<S>))], "GET"))
+        .route("/what-if", allow_methods([(Read, post(what_if::post::<S>))], "POST"))
         .route("/sets", allow_methods([(Read, get(sets::list::<S>))], "GET"))
         .route("/rollouts", allow_methods([(Read, get(rollouts::list::<S>))], "GET"))
         .route("/rollouts/{name}", allow_methods(rollout, "GET and POST"))

@@ -267,6 +267,15 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     (
+        "what-if",
+        &[
+            ("what-if --lose n2", "which units would move to which hosts, and which would wait, and why"),
+            ("what-if --lose zone=a --add 2:zone=c", "without a whole zone, and with two more hosts in another one"),
+            ("what-if --each-host", "whether the cluster can lose any one host: exit status 3 if it can't"),
+            ("what-if --start big.service --each zone", "and any one zone, once big.service runs"),
+        ],
+    ),
+    (
         "ssh",
         &[("ssh n1", "a shell on the host n1"), ("ssh web@1 systemctl cat web@1", "a command on the host of web@1")],
     ),

@@ -23,9 +23,9 @@ const GROUPS: &[(&str, &[&str])] = &[
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
 /// `rollback`, `diff` and `cat` name `history`, where `forget` or `reset-failed` helps, `status` says so, and who takes
 /// hosts out of service, announces services, has several clusters, sets, hosts of several kinds, or other settings,
-/// reads about `cordon`, `drain`, `move`, `rebalance`, `reboot`, `list-services`, `service`, `context`, `list-sets`,
-/// `set-metadata` and `settings` there.
-const LEFT_OUT: [&str; 21] = [
+/// reads about `cordon`, `drain`, `move`, `rebalance`, `reboot`, `what-if`, `list-services`, `service`, `context`,
+/// `list-sets`, `set-metadata` and `settings` there.
+const LEFT_OUT: [&str; 22] = [
     "list-sets",
     "version",
     "history",
@@ -47,6 +47,7 @@ const LEFT_OUT: [&str; 21] = [
     "settings",
     "set",
     "unset",
+    "what-if",
 ];
 
 /// What follows the list of commands.

@@ -114,32 +114,18 @@ fn globals(words: &[String]) -> Option<Globals> {
 }
 
 async fn known(client: &Client, values: &Values) -> Result<Vec<String>, ClientError> {
-    let mut known = Vec::new();
-    if let Values::Hosts | Values::CordonedHosts | Values::DrainedHosts | Values::GoneHosts | Values::HostsAndUnits =
-        values
-    {
-        let MachineList { machines, gone, .. } = client.machines().await?;
-        let is_cordoned = |host: &MachineView| host.cordon.is_some();
-        let is_drained = |host: &MachineView| host.drain.is_some();
-        let hosts: Vec<MachineView> = match values {
-            Values::GoneHosts => gone,
-            Values::CordonedHosts => machines.into_iter().chain(gone).filter(is_cordoned).collect(),
-            Values::DrainedHosts => machines.into_iter().chain(gone).filter(is_drained).collect(),
-            _ => machines,
-        };
-        let name = |host: MachineView| if host.hostname.is_empty() { host.ip } else { host.hostname };
-        known.extend(hosts.into_iter().map(name));
-    }
+    let mut known = hosts_of(client, values).await?;
     if *values == Values::RebootingHosts {
         known.extend(client.reboots().await?.reboots.into_iter().map(|reboot| reboot.machine.name()));
     }
-    if let Values::Metadata | Values::KeysOf(_) = values {
+    if let Values::Metadata | Values::HostsAndMetadata | Values::Keys | Values::KeysOf(_) = values {
         let list = client.machines().await?;
         match values {
             Values::KeysOf(name) => {
                 let hosts = hosts::named(name, &list.machines).into_iter();
                 known.extend(hosts.flat_map(|host| host.metadata.keys().cloned()));
             }
+            Values::Keys => known.extend(list.machines.iter().flat_map(|host| host.metadata.keys().cloned())),
             _ => {
                 let pairs = list.machines.iter().flat_map(|host| &host.metadata);
                 known.extend(pairs.map(|(key, value)| format!("{key}={value}")));
@@ -170,6 +156,25 @@ async fn known(client: &Client, values: &Values) -> Result<Vec<String>, ClientEr
         known.extend(services.into_iter().map(|service| service.name.to_string()));
     }
     Ok(known)
+}
+
+/// The names of the hosts that may be meant.
+async fn hosts_of(client: &Client, values: &Values) -> Result<Vec<String>, ClientError> {
+    let all = [Values::Hosts, Values::HostsAndUnits, Values::HostsAndMetadata];
+    if !all.contains(values) && !matches!(values, Values::CordonedHosts | Values::DrainedHosts | Values::GoneHosts) {
+        return Ok(Vec::new());
+    }
+    let MachineList { machines, gone, .. } = client.machines().await?;
+    let is_cordoned = |host: &MachineView| host.cordon.is_some();
+    let is_drained = |host: &MachineView| host.drain.is_some();
+    let hosts: Vec<MachineView> = match values {
+        Values::GoneHosts => gone,
+        Values::CordonedHosts => machines.into_iter().chain(gone).filter(is_cordoned).collect(),
+        Values::DrainedHosts => machines.into_iter().chain(gone).filter(is_drained).collect(),
+        _ => machines,
+    };
+    let name = |host: MachineView| if host.hostname.is_empty() { host.ip } else { host.hostname };
+    Ok(hosts.into_iter().map(name).collect())
 }
 
 /// What is offered of a unit. `instances` is whether a template stands for the beginning of its instances: `web@`.

@@ -24,7 +24,9 @@ use crate::model::unit::Desired;
 pub(in crate::cli) async fn submit(session: &Session, args: &Submit) -> Result<Exit, Error> {
     let Submit { create, instances } = args;
     let limit = Limit::begin(&create.block);
-    let prepared = prepare(session, create, Desired::Inactive, *instances).await?;
+    signed(session, create);
+    let policy = Policy { desired: Desired::Inactive, replace: create.replace };
+    let prepared = prepare(session, &create.units, policy, *instances).await?;
     let followers = prepared.instances.clone();
     let operation = |name: &UnitName| {
         let desired = followers.iter().find(|(instance, _)| instance == name);
@@ -42,9 +44,23 @@ pub(in crate::cli) async fn create(
 ) -> Result<Exit, Error> {
     let limit = Limit::begin(&args.block);
     let desired = operation.desired().unwrap_or(Desired::Inactive);
-    let prepared = prepare(session, args, desired, desired != Desired::Inactive).await?;
+    signed(session, args);
+    let policy = Policy { desired, replace: args.replace };
+    let prepared = prepare(session, &args.units, policy, desired != Desired::Inactive).await?;
     let operation = |name: &UnitName| Some(operation).filter(|_| !name.is_template());
     deliver(session, prepared.batch, &[], &How::of(args, limit, watch), operation).await
+}
+
+/// What `start` would send for these files and units, for a question: nothing is sent.
+pub(in crate::cli) async fn supposed(session: &Session, units: &[String]) -> Result<Vec<ApplyUnit>, Error> {
+    let policy = Policy { desired: Desired::Launched, replace: false };
+    Ok(prepare(session, units, policy, true).await?.batch.units)
+}
+
+fn signed(session: &Session, args: &Create) {
+    if args.sign {
+        session.out.message(SIGNED);
+    }
 }
 
 /// A batch that was checked.
@@ -54,20 +70,18 @@ struct Prepared {
     instances: Vec<(UnitName, Desired)>,
 }
 
-async fn prepare(session: &Session, args: &Create, desired: Desired, instances: bool) -> Result<Prepared, Error> {
-    if args.sign {
-        session.out.message(SIGNED);
-    }
+async fn prepare(session: &Session, units: &[String], policy: Policy, instances: bool) -> Result<Prepared, Error> {
+    let desired = policy.desired;
     let nothing = |lines: Vec<Line>| Error::failures(lines).because("nothing was submitted");
-    let names = select::expand(session, &args.units, desired == Desired::Inactive).await?;
+    let names = select::expand(session, units, desired == Desired::Inactive).await?;
     let wanted = files::wanted(&names).map_err(|lines| nothing(lines.into_iter().map(Line::Message).collect()))?;
     let known = session.client.units(&files::patterns(&wanted)).await?;
-    let mut batch = files::batch(&wanted, &Known::new(&known.units), Policy { desired, replace: args.replace });
+    let mut batch = files::batch(&wanted, &Known::new(&known.units), policy);
     session.out.messages(&batch.warnings);
     if !batch.problems.is_empty() {
         let mut problems = std::mem::take(&mut batch.problems);
         if batch.has_unknown {
-            problems.extend(select::hints(session, &args.units).await);
+            problems.extend(select::hints(session, units).await);
         }
         return Err(nothing(problems));
     }

@@ -164,7 +164,7 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 22] = [
+const LATER: [&str; 23] = [
     "cordon",
     "diff",
     "doctor",
@@ -187,6 +187,7 @@ const LATER: [&str; 22] = [
     "unset",
     "unset-metadata",
     "verify",
+    "what-if",
 ];
 
 /// The only command that begins with `typed`, or else `typed`: first of fleet's, then of all but the later ones, then

@@ -34,6 +34,10 @@ pub(in crate::cli) enum Values {
     HostsAndUnits,
     /// Metadata as `key=value`, of all hosts.
     Metadata,
+    /// Names of hosts, and metadata as `key=value`.
+    HostsAndMetadata,
+    /// Keys of the metadata of all hosts.
+    Keys,
     /// Keys of the metadata of a host, by what names it.
     KeysOf(String),
     /// Names of services.
@@ -118,6 +122,9 @@ fn takes_value(command: &clap::Command, verb: Option<&str>, name: &str) -> Optio
 fn of_option(command: &clap::Command, verb: Option<&str>, name: &str, head: &str, value: &str) -> Option<Slot> {
     let values = match name {
         "host" | "machine" | "to" => Values::Hosts,
+        "lose" => Values::HostsAndMetadata,
+        "each" => Values::Keys,
+        "start" => Values::Units { templates: false, instances: true, files: true },
         "unit" => Values::Units { templates: false, instances: false, files: false },
         "context" => Values::Contexts,
         "state" => Values::States,
@@ -141,7 +148,8 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
     let units = |templates, files| Some(Values::Units { templates, instances: false, files });
     match verb {
         "submit" => units(true, true),
-        "load" | "start" => Some(Values::Units { templates: false, instances: true, files: true }),
+        // The files of `what-if --start` may be several.
+        "load" | "start" | "what-if" => Some(Values::Units { templates: false, instances: true, files: true }),
         "verify" | "diff" => units(true, true),
         "restart" | "reset-failed" | "stop" | "unload" | "status" | "wait" | "list-units" => units(false, false),
         "destroy" | "journal" | "list-unit-files" => units(true, false),
@@ -251,6 +259,12 @@ mod tests {
             ("move w", units(false, false), "", "w"),
             ("move web@2 n", Some(Values::HostsAndUnits), "", "n"),
             ("move web@2 --to n", Some(Values::Hosts), "", "n"),
+            ("what-if --lose n", Some(Values::HostsAndMetadata), "", "n"),
+            ("what-if --lose n1 --each z", Some(Values::Keys), "", "z"),
+            ("what-if --each=z", Some(Values::Keys), "--each=", "z"),
+            ("what-if --start a.service b", files(), "", "b"),
+            ("what-if --start a", files(), "", "a"),
+            ("what-if --add ", None, "", ""),
             ("--context pr", Some(Values::Contexts), "", "pr"),
             ("list-units --context=pr", Some(Values::Contexts), "--context=", "pr"),
             ("context use ", Some(Values::Contexts), "", ""),

@@ -81,7 +81,7 @@ const OTHERS: &[Words] = &[
 ];
 
 /// The commands that change nothing: only these are suggested for a word that is merely close in letters.
-const READ: [&str; 14] = [
+const READ: [&str; 15] = [
     "cat",
     "diff",
     "doctor",
@@ -96,6 +96,7 @@ const READ: [&str; 14] = [
     "status",
     "verify",
     "version",
+    "what-if",
 ];
 
 /// The largest edit distance of a suggestion, and how many letters of the command there must be for each edit.
