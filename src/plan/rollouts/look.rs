@@ -98,7 +98,8 @@ impl Rollouts {
         if let Some(known) = known.filter(|known| known.target == subject.hash)
             && let Turn::GoesOn(riders) = turn(known, &riders, &waiting)
         {
-            return (Some(Rollout { riders, ..known.clone() }), members);
+            let goes_on = Rollout { riders, ..known.clone() };
+            return (Some(riding::ended_if_left(known, goes_on, &waiting, now)), members);
         }
         if !waiting.any() && known.is_none() {
             return (None, members);

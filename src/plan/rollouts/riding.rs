@@ -148,6 +148,16 @@ pub(super) fn turn(known: &Rollout, riders: &BTreeMap<UnitName, RiderFiles>, wai
     Turn::GoesOn(riders.iter().map(kept).collect())
 }
 
+/// A `rollout` that goes on as it was `known`. It is over if the riders that it was for have left it: it could only go
+/// back to what is there already, and give its spares the same file without end.
+pub(super) fn ended_if_left(known: &Rollout, rollout: Rollout, waiting: &Waiting<'_>, now: u64) -> Rollout {
+    let is_left = known.is_of_riders() && !rollout.is_of_riders();
+    if !is_left || waiting.any() || rollout.phase.is_over() {
+        return rollout;
+    }
+    Rollout { phase: Phase::Done, since: now, why: None, ..rollout }
+}
+
 /// Who waits behind gates for the files of a rollout.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Waiting<'a> {

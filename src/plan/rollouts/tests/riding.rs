@@ -280,6 +280,26 @@ fn a_rider_that_joins_from_its_own_rollout_goes_back_to_what_was_stable() {
     }
 }
 
+/// A rollout that was only for a rider brings nothing any more when that is rolled out by itself. If its spare failed,
+/// there would be nothing to go back to, and the spare would get the same file without end.
+#[test]
+fn a_rollout_that_its_riders_have_left_is_over() {
+    let own = |program| file(program, "[X-Fleet]\nReplicas=web@.service\n[X-Rollout]\nHealthySec=1");
+    let spared = file("web", "[X-Rollout]\nSpare=1\nHealthySec=1");
+    for restless in [false, true] {
+        let mut bench = Bench { restless, ..Bench::new(3) }.with_rider(&spared, &log("log1"));
+        bench.ask_rider(RIDER, &log("log2"));
+        bench.decide();
+        assert!(bench.rollout().is_of_riders() && bench.store.gates.values().any(|gate| gate.value.spare));
+        bench.ask_rider(RIDER, &own("log3"));
+        bench.decide();
+        assert_eq!(bench.rollout().phase, Phase::Done, "{:#?}", bench.log);
+        bench.two_serve(30);
+        assert_eq!(bench.store.rollouts[&name(RIDER)].value.phase, Phase::Done, "{:#?}", bench.log);
+        assert!(bench.store.gates.is_empty(), "{:#?}", bench.store.gates);
+    }
+}
+
 /// A leader of an earlier version rolls out riders by themselves, and forgets what the rollout of the lead says of
 /// them.
 #[test]
