@@ -238,7 +238,9 @@ pub(crate) fn judge_hooks<'a>(
         };
         let (known, rollout) = (&known.value, &rollout.value);
         let is_done = rollout.phase == Phase::Done && known.phase != Phase::Done;
-        if is_done && !rollout.is_of_riders() && states().all(|past| has_members(past, name)) {
+        // One that its riders have left had none either.
+        let of_riders = rollout.is_of_riders() || known.is_of_riders();
+        if is_done && !of_riders && states().all(|past| has_members(past, name)) {
             let missing = missing(rollout, |policy| policy.after);
             found.extend(missing.map(|hook| format!("the rollout of {name} is done before {hook} has run")));
         }
@@ -452,6 +454,18 @@ fn spares_of<'a>(cluster: &'a Cluster, rollout: &'a UnitName) -> impl Iterator<I
     cluster.gates.iter().filter(is_of).map(|(name, _)| name)
 }
 
+/// Whether no host could have a global unit with the file of its `rollout`: those that have it would lose it, and stay
+/// as they are until it is proven elsewhere.
+fn fits_nowhere(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> bool {
+    let Some(file) = cluster.files.get(&rollout.target).filter(|file| file.value.global) else { return false };
+    let constraints = Constraints::resolve(&file.value, name);
+    let fits = |host: &MachineId| {
+        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
+        fit(cluster, &question).is_ok()
+    };
+    !cluster.machines.keys().any(fits)
+}
+
 /// The rollouts that go on although nothing prevents their end. A spare that a person has stopped on its host does: no
 /// healthy member is stopped while it doesn't serve. So does that no member fits a host: the file is proven nowhere.
 /// And so does another rollout that waits for a person, and has begun the hook that is next: it has yet to see how that
@@ -484,8 +498,11 @@ pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
         let policy = rollout.and_then(|rollout| policy_of(cluster, rollout));
         policy.is_some_and(|policy| begun().any(|hook| policy.before.contains(hook) || policy.after.contains(hook)))
     };
-    let is_held_up = move |name: &UnitName| spares(name) || is_nowhere(name) || has_hook(name);
-    let all = cluster.rollouts.iter().filter(move |(name, rollout)| goes_on(rollout.value.phase) && !is_held_up(name));
+    let is_held_up = move |name: &UnitName, rollout: &Rollout| {
+        spares(name) || is_nowhere(name) || has_hook(name) || fits_nowhere(cluster, name, rollout)
+    };
+    let all = cluster.rollouts.iter();
+    let all = all.filter(move |(name, rollout)| goes_on(rollout.value.phase) && !is_held_up(name, &rollout.value));
     all.map(|(name, rollout)| format!("the rollout of {name} is {:?}", rollout.value.phase))
 }
 
