@@ -1086,6 +1086,29 @@ fn a_host_writes_no_keys_but_its_own() {
     });
 }
 
+/// Each unit has a file of its own, and they lie close together in the store.
+#[test]
+fn many_files_are_read_at_once() {
+    run(async {
+        let mut world = World::stopped();
+        world.lead("2").await;
+        let units: Vec<(String, String)> =
+            (0..60).map(|n| (format!("u{n}.service"), format!("{PLAIN}Environment=N={n}\n"))).collect();
+        let told: Vec<_> = units.iter().map(|(name, text)| (&**name, &**text, Target::Launched, 1)).collect();
+        world.tell(&told).await;
+        let store = Limited(world.store.clone(), Arc::default());
+        let options = Options { machine: machine("n1"), ttl: TTL, alone: false, clock: world.clock };
+        let (agent, status) = Agent::new(store.clone(), world.host.clone(), options);
+        world.daemon = Some((tokio::spawn(agent.run(CancellationToken::new())), status));
+        for (name, _) in &units {
+            world.until_active(name).await;
+        }
+        let reads = std::mem::take(&mut *store.1.lock().unwrap());
+        let of_files = reads.iter().filter(|prefix| prefix.starts_with(keys::FILES)).count();
+        assert!((1..=3).contains(&of_files), "{of_files} reads of files for 60 units");
+    });
+}
+
 /// A store in which the leader's key can't be read any more once the flag is set.
 #[derive(Debug, Clone)]
 struct WithoutLeader(Embedded, watch::Receiver<bool>);
