@@ -10,12 +10,12 @@ pub(in crate::cli) fn filled(text: &str, indent: usize, width: usize) -> String 
     let (mut filled, mut at) = (" ".repeat(indent), indent);
     for (number, word) in words(&text).enumerate() {
         let length = word.chars().count();
-        if number == 0 {
-        } else if at + 1 + length >= width && at > indent + FURTHER {
+        let is_full = at + 1 + length >= width && at > indent + FURTHER;
+        if number > 0 && is_full {
             filled.push('\n');
             filled.push_str(&" ".repeat(indent + FURTHER));
             at = indent + FURTHER;
-        } else {
+        } else if number > 0 {
             filled.push(' ');
             at += 1;
         }
