@@ -14,6 +14,7 @@ use super::placement::Constraints;
 use super::revision::Revision;
 use super::rollout::{Gate, Rollout};
 use super::settings::Settings;
+use super::small::SmallMap;
 use super::unit::{Assignment, Desired, Done, Placement, Taken, Target, Tried, Unit, UnitReport};
 
 /// A value and the commit that wrote it, for guards.
@@ -65,9 +66,8 @@ pub struct Cluster {
     pub placements: BTreeMap<UnitName, Versioned<Placement>>,
     /// The assignments of each host, including dead hosts.
     pub schedule: BTreeMap<MachineId, BTreeMap<UnitName, Versioned<Assignment>>>,
-    /// The reports of each host. Boxed, because nearly every unit has one report, and a map of one entry takes the room
-    /// of eleven.
-    pub states: BTreeMap<UnitName, BTreeMap<MachineId, Box<StoredReport>>>,
+    /// The reports of each host.
+    pub states: BTreeMap<UnitName, SmallMap<MachineId, Box<StoredReport>>>,
 }
 
 /// One change of a [`Cluster`]. `None` is a deletion.
@@ -138,7 +138,14 @@ impl Cluster {
             });
         if !outdated {
             let stored = report.map(|Versioned { value, revision }| Box::new(StoredReport { value, revision, form }));
-            set_nested(&mut self.states, name, host, stored);
+            let reports = self.states.entry(name.clone()).or_default();
+            match stored {
+                Some(stored) => drop(reports.insert(host, stored)),
+                None => drop(reports.remove(&host)),
+            }
+            if reports.is_empty() {
+                self.states.remove(&name);
+            }
         }
     }
 
@@ -219,7 +226,8 @@ impl Cluster {
 
     /// The reports of a unit, without those of hosts that have removed it.
     pub fn reports(&self, name: &UnitName) -> impl Iterator<Item = (&MachineId, &UnitReport)> + use<'_> {
-        let all = self.states.get(name).into_iter().flatten().map(|(host, stored)| (host, &stored.value));
+        let all =
+            self.states.get(name).into_iter().flat_map(SmallMap::iter).map(|(host, stored)| (host, &stored.value));
         all.filter(|(_, report)| report.target != Target::Removed)
     }
 
@@ -236,7 +244,7 @@ impl Cluster {
         let placed = placed.filter_map(|placement| placement.host().or(placement.done().map(|done| &done.host)));
         let tried = self.placements.values().filter_map(|placement| placement.value.tried());
         let placed = placed.chain(tried.flat_map(|tried| &tried.hosts));
-        placed.chain(self.states.values().flat_map(|reports| reports.keys()))
+        placed.chain(self.states.values().flat_map(SmallMap::keys))
     }
 
     /// The constraints of unit `name`, with resolved specifiers; `None` if its file isn't known.

@@ -1,5 +1,5 @@
-//! Names of units, machines and unit files. A value of these types is valid by construction and cheap to clone: the
-//! scheduler has each name in a dozen indexes.
+//! Names of units, machines and unit files. A value of these types is valid by construction and cheap to clone, and
+//! equal ones share their text: the scheduler has each name in a dozen indexes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use super::intern;
 
 /// Unit types that systemd loads from a file (`systemd.unit(5)`).
 pub const TYPES: [&str; 10] =
@@ -195,7 +197,7 @@ impl FromStr for UnitName {
         if stem.contains('@') && !TEMPLATE_TYPES.contains(&kind) {
             return Err(NameError::TemplateType(kind.into()));
         }
-        Ok(Self(name.into()))
+        Ok(Self(intern::shared(name)))
     }
 }
 
@@ -256,7 +258,7 @@ impl FromStr for MachineId {
         let valid = id.len() == 32
             && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
             && id.bytes().any(|b| b != b'0');
-        if valid { Ok(Self(id.into())) } else { Err(MachineIdError(id.chars().take(64).collect())) }
+        if valid { Ok(Self(intern::shared(id))) } else { Err(MachineIdError(id.chars().take(64).collect())) }
     }
 }
 
@@ -316,7 +318,7 @@ fn digits(text: &str) -> Result<&str, HashError> {
 impl TryFrom<String> for UnitHash {
     type Error = HashError;
     fn try_from(text: String) -> Result<Self, HashError> {
-        Ok(Self(digits(&text)?.into()))
+        digits(&text).map(Self::new)
     }
 }
 
@@ -342,7 +344,7 @@ impl UnitHash {
     /// Wrap a hash in hexadecimal.
     #[must_use]
     pub fn new(hex: &str) -> Self {
-        Self(hex.into())
+        Self(intern::shared(hex))
     }
 
     /// All 40 digits.

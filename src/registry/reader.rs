@@ -15,6 +15,7 @@ use crate::model::cluster::{Change, Cluster};
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
+use crate::model::small::SmallMap;
 use crate::store::{Error, Event, Kv, Range, Store};
 
 use super::damage::Damage;
@@ -222,7 +223,7 @@ impl<S: Store> Reader<S> {
         let mut wanted = BTreeSet::new();
         for unit in units {
             // One that is reported already may have lost its placement since.
-            let reporting = cluster.states.get(unit).into_iter().flat_map(BTreeMap::keys);
+            let reporting = cluster.states.get(unit).into_iter().flat_map(SmallMap::keys);
             let placed = cluster.placed_on(unit);
             let others = hosts.iter().filter(|_| placed.is_none());
             wanted.extend(reporting.chain(placed).chain(others).flat_map(|host| Key::states(host, unit)));

@@ -1,13 +1,13 @@
 //! What the leader knows of a unit of a rollout: whether it is healthy with the file that it should have now, and
 //! whether it could run with the new one; `riding` joins units to members. Must never decide what follows from it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::rollout::{MemberName, Rollout};
+use crate::model::small::SmallMap;
 use crate::model::systemd::ActiveState;
 use crate::model::unit::{Placement, Target, Unit, UnitReport};
 
@@ -88,7 +88,7 @@ pub(super) fn spare(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> Me
 /// Whether a unit is being stopped on a host that is there, and goes to another one afterwards.
 fn leaves(cluster: &Cluster, name: &UnitName) -> bool {
     let hosts =
-        cluster.placed_on(name).into_iter().chain(cluster.states.get(name).into_iter().flat_map(BTreeMap::keys));
+        cluster.placed_on(name).into_iter().chain(cluster.states.get(name).into_iter().flat_map(SmallMap::keys));
     hosts.filter(|host| cluster.machines.contains_key(*host)).any(|host| {
         let assignment = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
         assignment.is_some_and(|assignment| assignment.value.target == Target::Removed)

@@ -9,6 +9,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::resources::Resources;
 use crate::model::rule::Rule;
 use crate::model::settings::Order;
+use crate::model::small::SmallMap;
 use crate::model::unit::Target;
 
 use super::super::fit::{Question, Stance, View, first_violation, is_effective};
@@ -98,7 +99,7 @@ impl<'a> Indexed<'a> {
         let ungated = group.iter().filter(|unit| !self.cluster.gates.contains_key(*unit));
         let takes = ungated.filter_map(|unit| self.constraints(unit)).map(|known| known.resources);
         let amount = takes.fold(Resources::default(), Resources::with);
-        let assigned = group.iter().filter_map(|unit| self.index.nodes.get(unit)).flat_map(|node| &node.hosts);
+        let assigned = group.iter().filter_map(|unit| self.index.nodes.get(unit)).flat_map(|node| node.hosts.keys());
         let running = group.iter().flat_map(|unit| self.cluster.reports(unit)).map(|(host, _)| host);
         let there = assigned.chain(running).filter_map(|host| self.index.hosts.place(host)).collect();
         Trying::Fullest(Need { amount, there })
@@ -141,10 +142,10 @@ impl<'a> Indexed<'a> {
             let outside = |peer: &&String| !group.iter().any(|name| name.as_str() == **peer);
             for peer in constraints.machine_of.iter().filter(outside) {
                 let hosts = index.nodes.get(peer.as_str()).map(|node| &node.hosts);
-                let count = hosts.map_or(0, std::collections::BTreeSet::len);
+                let count = hosts.map_or(0, SmallMap::len);
                 if count <= fewest {
                     fewest = count;
-                    best = self.in_order(hosts.into_iter().flatten(), order);
+                    best = self.in_order(hosts.into_iter().flat_map(SmallMap::keys), order);
                 }
             }
             let with_metadata = index.hosts.with_metadata(constraints, &trying);

@@ -24,6 +24,7 @@ use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::placement::limits::MAX_PLANNED_PATTERNS;
+use crate::model::small::SmallMap;
 use crate::model::unit::Placement;
 
 use super::super::fit::{Eligible, View as _, live_at};
@@ -95,7 +96,7 @@ pub(super) type ConstraintId = u64;
 /// The units with one file.
 #[derive(Debug, Clone, Default)]
 struct FileUsers {
-    names: BTreeSet<UnitName>,
+    names: SmallMap<UnitName, ()>,
     /// The file's constraints, if they contain no specifiers.
     plain: Option<ConstraintId>,
     /// Resolved constraints by the units' prefix: most specifiers have the same value for all instances of a template.
@@ -116,7 +117,7 @@ pub(super) struct Node {
     /// first host still has.
     pub(super) in_force: Option<Arc<Constraints>>,
     /// Hosts that have an assignment of it.
-    pub(super) hosts: BTreeSet<MachineId>,
+    pub(super) hosts: SmallMap<MachineId, ()>,
     /// Units whose `MachineOf=` names it.
     pub(super) dependents: BTreeSet<UnitName>,
     /// The patterns of `Conflicts=` that concern it.
@@ -183,7 +184,7 @@ impl Index {
     pub(super) fn unit_changed(&mut self, cluster: &Cluster, name: &UnitName, before: Option<&UnitHash>) {
         let hash = cluster.units.get(name).map(|unit| &unit.hash);
         if let Some(hash) = hash {
-            self.by_hash.entry(hash.clone()).or_default().names.insert(name.clone());
+            self.by_hash.entry(hash.clone()).or_default().names.insert(name.clone(), ());
         }
         let (constraints, constraint_id) = self.resolve(cluster, name).unzip();
         if let Some(before) = before.filter(|before| Some(*before) != hash)
@@ -306,7 +307,7 @@ impl Index {
             replaces.count(&node.replaces, host, there);
             ports.count(ports_of(node), host, there);
             if there {
-                node.hosts.insert(host.clone());
+                node.hosts.insert(host.clone(), ());
             } else {
                 node.hosts.remove(host);
             }
@@ -325,7 +326,7 @@ impl Index {
         let Some(node) = self.nodes.get_mut(name) else { return false };
         let in_force = match cluster.units.get(name) {
             Some(_) => node.constraints.clone(),
-            None => node.hosts.first().and_then(|host| {
+            None => node.hosts.keys().next().and_then(|host| {
                 let file = cluster.files.get(cluster.file_on(name, host)?)?;
                 let planned = file.value.patterns() <= MAX_PLANNED_PATTERNS;
                 planned.then(|| Constraints::resolve(&file.value, name))
@@ -358,7 +359,7 @@ impl Index {
 
     /// Units with this file.
     pub(super) fn users(&self, hash: &UnitHash) -> Vec<UnitName> {
-        self.by_hash.get(hash).into_iter().flat_map(|users| &users.names).cloned().collect()
+        self.by_hash.get(hash).into_iter().flat_map(|users| users.names.keys()).cloned().collect()
     }
 
     pub(super) fn is_referred_to(&self, hash: &UnitHash) -> bool {
@@ -366,7 +367,7 @@ impl Index {
     }
 
     pub(super) fn hosts(&self, name: &str) -> Vec<MachineId> {
-        self.nodes.get(name).into_iter().flat_map(|node| &node.hosts).cloned().collect()
+        self.nodes.get(name).into_iter().flat_map(|node| node.hosts.keys()).cloned().collect()
     }
 
     pub(super) fn is_anywhere(&self, name: &str) -> bool {
@@ -375,13 +376,13 @@ impl Index {
 
     /// Whether, on `host`, another unit conflicts with this one, whichever side declares it.
     pub(super) fn has_conflict(&self, node: &Node, host: &MachineId) -> bool {
-        let there = node.hosts.contains(host);
+        let there = node.hosts.contains_key(host);
         self.conflicts.matches_on(&node.conflicts, host, there)
             || self.conflicts.is_matched_on(&node.conflicts, host, there)
     }
 
     fn is_named_by_replacer(&self, node: &Node, host: &MachineId) -> bool {
-        self.replaces.is_matched_on(&node.replaces, host, node.hosts.contains(host))
+        self.replaces.is_matched_on(&node.replaces, host, node.hosts.contains_key(host))
     }
 
     /// Units that name this one in their `Replaces=`.
@@ -427,7 +428,7 @@ fn declare(
         if new {
             for (_, node) in range_mut(nodes, glob) {
                 ids(node).matches.push(id);
-                node.hosts.iter().for_each(|host| patterns.count_matched(id, host, true));
+                node.hosts.keys().for_each(|host| patterns.count_matched(id, host, true));
             }
         }
         if !declares.contains(&id) {
@@ -437,7 +438,7 @@ fn declare(
     let Some(node) = nodes.get_mut(name) else { return };
     let hosts = node.hosts.clone();
     let before = std::mem::replace(&mut ids(node).declares, declares.clone());
-    for host in &hosts {
+    for host in hosts.keys() {
         before.iter().for_each(|id| patterns.count_declared(*id, host, false));
         declares.iter().for_each(|id| patterns.count_declared(*id, host, true));
     }

@@ -10,6 +10,7 @@ use futures_util::future::select_all;
 
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
+use crate::model::small::SmallMap;
 use crate::model::unit::Placement;
 use crate::plan::gate::show_spares;
 use crate::registry::keys::{Key, rollouts_of};
@@ -143,7 +144,7 @@ impl Few {
     /// The keys of the reports: of the host that each unit is placed on, and of those that report it.
     fn reports(&self) -> impl Iterator<Item = Key> {
         self.names.iter().flat_map(|name| {
-            let reporting = self.cluster.states.get(name).into_iter().flat_map(BTreeMap::keys);
+            let reporting = self.cluster.states.get(name).into_iter().flat_map(SmallMap::keys);
             reporting.chain(self.cluster.placed_on(name)).flat_map(move |host| Key::states(host, name))
         })
     }

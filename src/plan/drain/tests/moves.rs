@@ -200,7 +200,7 @@ fn a_unit_whose_host_is_away_moves_only_if_that_is_forced() {
     let report = |bench: &mut Bench, report| {
         bench.scheduler.apply(Change::Report(name("db.service"), id(1), ReportKeyForm::HostFirst, report));
     };
-    let stored = bench.scheduler.cluster().states[&name("db.service")][&id(1)].value.clone();
+    let stored = bench.scheduler.cluster().states[&name("db.service")].get(&id(1)).unwrap().value.clone();
     report(&mut bench, None);
     bench.scheduler.apply(Change::Machine(id(1), None));
     bench.settle();

@@ -224,7 +224,7 @@ impl Spread {
 fn count(cluster: &Cluster, nodes: &BTreeMap<UnitName, Node>, crowd: &Crowd) -> BTreeMap<MachineId, usize> {
     let mut hosts = BTreeMap::new();
     let mut take = |(name, node): (&UnitName, &Node)| {
-        for host in node.hosts.iter().filter(|host| live_at(cluster, name.as_str(), host)) {
+        for host in node.hosts.keys().filter(|host| live_at(cluster, name.as_str(), host)) {
             *hosts.entry(host.clone()).or_default() += 1;
         }
     };

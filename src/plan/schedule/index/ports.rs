@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::placement::port::Port;
+use crate::model::small::SmallMap;
 
 use super::{Node, put};
 
@@ -38,13 +39,13 @@ impl Ports {
     pub(super) fn changed(
         &mut self,
         name: &UnitName,
-        hosts: &BTreeSet<MachineId>,
+        hosts: &SmallMap<MachineId, ()>,
         (old, new): (&BTreeSet<Port>, &BTreeSet<Port>),
     ) {
         for (port, comes) in old.iter().map(|port| (port, false)).chain(new.iter().map(|port| (port, true))) {
             let units = self.0.entry(*port).or_default();
             put(&mut units.names, name, comes);
-            hosts.iter().for_each(|host| units.count(host, comes));
+            hosts.keys().for_each(|host| units.count(host, comes));
             if units.names.is_empty() {
                 self.0.remove(port);
             }

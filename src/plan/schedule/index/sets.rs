@@ -65,7 +65,7 @@ fn count(template: &UnitName, nodes: &BTreeMap<UnitName, Node>) -> BTreeMap<Mach
         .take_while(|(name, _)| name.as_str().starts_with(&prefix))
         .filter(|(name, _)| name.number_in(template).is_some());
     let mut hosts = BTreeMap::new();
-    for host in instances.flat_map(|(_, node)| &node.hosts) {
+    for host in instances.flat_map(|(_, node)| node.hosts.keys()) {
         *hosts.entry(host.clone()).or_default() += 1;
     }
     hosts

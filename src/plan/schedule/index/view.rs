@@ -10,6 +10,7 @@ use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::placement::preference::Crowd;
+use crate::model::small::SmallMap;
 
 use super::super::super::fit::resources::Taken;
 use super::super::super::fit::{Eligible, Occupancy, View, is_eligible, is_wanted, live_at, metadata_value};
@@ -39,7 +40,7 @@ impl Occupancy for Others<'_> {
     }
 
     fn has_port(&self, host: &MachineId) -> bool {
-        self.index.ports.is_taken(ports_of(self.node), host, self.node.hosts.contains(host))
+        self.index.ports.is_taken(ports_of(self.node), host, self.node.hosts.contains_key(host))
     }
 
     fn is_exact(&self) -> bool {
@@ -122,7 +123,7 @@ impl View for Indexed<'_> {
 
     fn is_placed(&self, name: &str) -> bool {
         let hosts = self.index.nodes.get(name).map(|node| &node.hosts);
-        hosts.into_iter().flatten().any(|host| live_at(self.cluster, name, host))
+        hosts.into_iter().flat_map(SmallMap::keys).any(|host| live_at(self.cluster, name, host))
     }
 
     fn counted(&self, crowd: &Crowd, key: &str, except: &UnitName) -> BTreeMap<Option<String>, usize> {
@@ -131,7 +132,8 @@ impl View for Indexed<'_> {
         };
         let mut counts = sums.clone();
         let own = self.index.nodes.get(except).filter(|_| crowd.has(except)).map(|node| &node.hosts);
-        for host in own.into_iter().flatten().filter(|host| live_at(self.cluster, except.as_str(), host)) {
+        for host in own.into_iter().flat_map(SmallMap::keys).filter(|host| live_at(self.cluster, except.as_str(), host))
+        {
             let value = metadata_value(self.cluster, host, key).map(str::to_owned);
             if let Some(count) = counts.get_mut(&value).filter(|_| self.cluster.machines.contains_key(host)) {
                 *count -= 1;
