@@ -192,7 +192,12 @@ pub fn is_global(cluster: &Cluster, record: &Unit) -> bool {
 }
 
 /// Whether a unit that runs one file on a host goes on there when it gets the `other`.
-fn stays_up(cluster: &Cluster, (name, host): (&UnitName, &MachineId), one: &UnitHash, other: &UnitHash) -> bool {
+pub(super) fn stays_up(
+    cluster: &Cluster,
+    (name, host): (&UnitName, &MachineId),
+    one: &UnitHash,
+    other: &UnitHash,
+) -> bool {
     one == other || is_same_body(cluster, one, other) && still_fits(cluster, (name, host), one, other)
 }
 

@@ -64,11 +64,18 @@ pub struct Member {
     pub host: Option<MachineId>,
     /// How it is with the file that it is to have.
     pub state: MemberState,
+    /// Whether it serves although its host has yet to carry out what it was told: systemd reads the same from the file
+    /// that it runs, and doesn't stop it for the other one.
+    pub goes_on: bool,
 }
 
 impl Member {
     fn is_gone(&self) -> bool {
         self.state.is_gone()
+    }
+
+    fn serves(&self) -> bool {
+        self.state == MemberState::Healthy || self.goes_on
     }
 
     /// As sentences about its state name it: `web@1.service`, `agent.service on n2`.

@@ -431,6 +431,7 @@ impl Played {
             leaves: false,
             host: Some(host(number)),
             state: MemberState::Healthy,
+            goes_on: false,
         };
         Self::again(&member, gated, now)
     }

@@ -2,8 +2,8 @@
 
 use crate::model::rollout::policy::Policy;
 
+use super::Member;
 use super::summary::{Count, Summary};
-use super::{Member, MemberState};
 
 /// What is left of `Parallel=`.
 #[derive(Debug)]
@@ -38,13 +38,14 @@ impl Budget {
     /// Whether `member`, which isn't under way, may be given another file. Once it may not, no other may that serves as
     /// well or as badly.
     pub(super) fn allows(&self, member: &Member) -> bool {
-        let is_free = member.state != MemberState::Healthy || self.healthy + self.parallel > self.placed;
+        let is_free = !member.serves() || self.healthy + self.parallel > self.placed;
         self.under_way + self.taken < self.parallel && is_free
     }
 
     /// Give `member` another file.
     pub(super) fn take(&mut self, member: &Member) {
         self.taken += 1;
-        self.healthy -= usize::from(member.state == MemberState::Healthy);
+        // One that goes on on a silent host isn't counted.
+        self.healthy = self.healthy.saturating_sub(usize::from(member.serves()));
     }
 }

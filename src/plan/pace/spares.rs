@@ -34,7 +34,7 @@ impl Pace<'_> {
 
     /// The spares that get the file before while the rollout goes back: those that don't serve with the new one.
     pub(super) fn spares_to_turn(&self) -> Vec<MemberName> {
-        let turned = self.known.spares().filter(|(spare, _)| !spare.gated && spare.state != MemberState::Healthy);
+        let turned = self.known.spares().filter(|(spare, _)| !spare.gated && !spare.serves());
         turned.map(|(spare, _)| spare.name.clone()).collect()
     }
 

@@ -30,7 +30,7 @@ pub(super) enum Count {
     Unwell,
     /// Own, not back at the files before in all of its units.
     Through,
-    /// The same, and not healthy.
+    /// The same, and neither healthy nor going on.
     ThroughUnwell,
     /// Own, waited for, and never healthy for long enough.
     Unserved,
@@ -46,7 +46,7 @@ pub(super) enum Count {
     Placed,
     /// Of these, those that serve, apart from those under way to the new file.
     Serving,
-    /// The same, apart from those under way back.
+    /// The same with own that go on, apart from those under way back.
     ServingBack,
     /// Own, waited for, with the new file, and not healthy for long enough.
     UnderWay,
@@ -206,10 +206,7 @@ impl Summary {
     /// it counts as they do, so that a new leader doesn't stop more of these at once than the one before would have.
     fn turns(&mut self, member: &Member, timed: &Timed) -> impl Iterator<Item = &mut BTreeSet<Order>> {
         let is_own = !member.spare;
-        let through = match member.state {
-            MemberState::Healthy => &mut self.through.well,
-            _ => &mut self.through.unwell,
-        };
+        let through = if member.serves() { &mut self.through.well } else { &mut self.through.unwell };
         let next = &mut self.next[usize::from(member.leaves)];
         let next = match member.state {
             MemberState::Healthy => Some(&mut next.well),
@@ -233,6 +230,7 @@ fn counts_of(member: &Member, timed: &Timed) -> impl Iterator<Item = Count> {
     let is_here = is_own && waited_for;
     let (under_way, under_way_back) = (is_here && !gated && !has_passed, is_here && is_back && !has_passed);
     let serves = waited_for && is_well && (is_own || has_passed);
+    let goes_on = is_here && member.goes_on;
     [
         (Count::Own, is_own),
         (Count::Hosts, is_own && member.name.host.is_some()),
@@ -242,7 +240,7 @@ fn counts_of(member: &Member, timed: &Timed) -> impl Iterator<Item = Count> {
         (Count::Waiting, is_here && gated),
         (Count::Unwell, is_here && !is_well),
         (Count::Through, is_own && !is_back),
-        (Count::ThroughUnwell, is_own && !is_back && !is_well),
+        (Count::ThroughUnwell, is_own && !is_back && !member.serves()),
         (Count::Unserved, is_here && !has_passed),
         (Count::Ungated, !gated),
         (Count::Present, is_present(member, timed)),
@@ -250,7 +248,7 @@ fn counts_of(member: &Member, timed: &Timed) -> impl Iterator<Item = Count> {
         (Count::Proven, !gated && has_passed),
         (Count::Placed, if is_own { is_here } else { serves }),
         (Count::Serving, serves && !under_way),
-        (Count::ServingBack, serves && !under_way_back),
+        (Count::ServingBack, (serves || goes_on) && !under_way_back),
         (Count::UnderWay, under_way),
         (Count::UnderWayBack, under_way_back),
     ]

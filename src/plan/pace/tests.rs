@@ -42,7 +42,7 @@ fn name(number: u32) -> MemberName {
 /// A healthy member behind its gate.
 fn member(number: u32) -> Member {
     let (name, host) = (name(number), Some(host(number)));
-    let (spare, partly, lacks, leaves) = Default::default();
+    let (spare, partly, lacks, leaves, goes_on) = Default::default();
     Member {
         about: name.unit.clone(),
         name,
@@ -54,6 +54,7 @@ fn member(number: u32) -> Member {
         leaves,
         host,
         state: Healthy,
+        goes_on,
     }
 }
 
@@ -114,7 +115,8 @@ impl World {
         for (names, gated) in [(&step.let_through, false), (&step.revert, true)] {
             for member in self.members.iter_mut().filter(|member| names.contains(&member.name)) {
                 assert_ne!(member.gated, gated, "{} has it already", member.name);
-                (member.gated, member.state) = (gated, if member.host.is_some() { Assigned(None) } else { Unplaced });
+                (member.gated, member.goes_on) = (gated, false);
+                member.state = if member.host.is_some() { Assigned(None) } else { Unplaced };
             }
         }
         self.members.retain(|member| !step.end.contains(&member.name));

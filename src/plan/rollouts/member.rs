@@ -12,7 +12,7 @@ use crate::model::systemd::ActiveState;
 use crate::model::unit::{Placement, Target, Unit, UnitReport};
 
 use super::super::fit::{Question, Stance, first_misfit, metadata};
-use super::super::gate::launched;
+use super::super::gate::{launched, stays_up};
 use super::super::pace::{Member, MemberState};
 
 /// How often systemd may start a unit again before it has failed.
@@ -29,6 +29,7 @@ pub(super) fn on_host(
     let gated = cluster.gates.get(unit).is_some_and(|gate| gate.value.held_on(host).is_some());
     let record = cluster.record_on(unit, host).filter(|_| cluster.machines.contains_key(host));
     let misfits = |new: &Arc<Constraints>| !metadata(cluster, &Constraints::resolve(new, unit), host).is_empty();
+    let state = record.as_deref().map_or(MemberState::Away, |record| state(cluster, unit, record, host));
     Member {
         name: name.clone(),
         about: unit.clone(),
@@ -39,12 +40,15 @@ pub(super) fn on_host(
         gated,
         leaves: gated && new.is_some_and(misfits),
         host: Some(host.clone()),
-        state: record.map_or(MemberState::Away, |record| state(cluster, unit, &record, host)),
+        goes_on: state == MemberState::Assigned(None) && record.is_some_and(|it| goes_on(cluster, unit, &it, host)),
+        state,
     }
 }
 
 /// A unit that is a member, or rides with one.
 pub(in crate::plan) fn unit(cluster: &Cluster, name: &UnitName) -> Member {
+    let record = launched(cluster, name).and_then(|(host, _)| Some((host, cluster.record_on(name, host)?)));
+    let goes_on = || record.as_ref().is_some_and(|(host, record)| goes_on(cluster, name, record, host));
     let member = |host: Option<&MachineId>, state: MemberState| Member {
         name: name.clone().into(),
         about: name.clone(),
@@ -55,6 +59,7 @@ pub(in crate::plan) fn unit(cluster: &Cluster, name: &UnitName) -> Member {
         lacks: false,
         leaves: false,
         host: host.cloned(),
+        goes_on: state == MemberState::Assigned(None) && goes_on(),
         state,
     };
     if let Some((done, _)) = cluster.done(name) {
@@ -62,11 +67,9 @@ pub(in crate::plan) fn unit(cluster: &Cluster, name: &UnitName) -> Member {
         return member(Some(&done.host), MemberState::Healthy);
     }
     let host = launched(cluster, name).map(|(host, _)| host);
-    let state = match (host, cluster.units.get(name)) {
+    let state = match (host, &record) {
         (Some(host), _) if !cluster.machines.contains_key(host) => MemberState::Away,
-        (Some(host), Some(_)) => {
-            cluster.record_on(name, host).map_or(MemberState::Away, |record| state(cluster, name, &record, host))
-        }
+        (Some(_), Some((host, record))) => state(cluster, name, record, host),
         _ if leaves(cluster, name) => MemberState::Assigned(None),
         _ => MemberState::Unplaced,
     };
@@ -105,6 +108,16 @@ fn state(cluster: &Cluster, name: &UnitName, unit: &Unit, host: &MachineId) -> M
     };
     let ends = cluster.files.get(&unit.hash).is_some_and(|file| file.value.ends);
     of_report(report, cluster.hostname(host).unwrap_or(host.short()), name, ends)
+}
+
+/// Whether a unit, whose host has yet to carry out what is asked of it now, isn't stopped for that, and is as it should
+/// be until then: it is asked for a file from which systemd reads the same, or for its own one anew.
+fn goes_on(cluster: &Cluster, name: &UnitName, unit: &Unit, host: &MachineId) -> bool {
+    let ends = cluster.files.get(&unit.hash).is_some_and(|file| file.value.ends);
+    cluster.report(name, host).filter(|report| report.target == Target::Launched).is_some_and(|report| {
+        let is_restarted = unit.restart.is_some_and(|restart| restart > report.generation);
+        !is_restarted && report.is_healthy(ends) && stays_up(cluster, (name, host), &report.hash, &unit.hash)
+    })
 }
 
 /// Whether a host has carried out what is asked of it now.

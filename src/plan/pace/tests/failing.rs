@@ -212,3 +212,26 @@ fn a_unit_alone_is_a_rollout_of_one() {
     assert!(look(&mut db, 13, Healthy));
     assert_eq!((db.phase(), db.why()), (Phase::Reverted, "db.service failed"));
 }
+
+#[test]
+fn one_that_goes_on_with_what_reads_the_same_goes_back_as_one_that_is_healthy_does() {
+    let going_back = |goes_on: bool| {
+        let mut web = web(3, "HealthySec=10\nDeadlineSec=60");
+        web.rollout.phase = Phase::Reverting;
+        web.set(1, Pending(None));
+        web.set(3, Assigned(None));
+        (web.members[2].gated, web.members[2].goes_on) = (false, goes_on);
+        web
+    };
+    assert_eq!(going_back(false).look(), back([3]));
+    let mut web = going_back(true);
+    assert_eq!(web.look(), none());
+    assert_eq!(web.at(10, &[(1, Healthy)]), none());
+    assert_eq!(web.at(20, &[]), back([3]));
+    // Nobody waits for a host that carries out nothing, and nobody counts what serves there.
+    let mut web = going_back(true);
+    web.members.remove(1);
+    web.set(1, Assigned(None));
+    assert_eq!(web.look(), none());
+    assert_eq!(web.at(60, &[]), back([3]));
+}

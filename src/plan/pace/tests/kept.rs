@@ -52,8 +52,11 @@ fn change(world: &mut World, random: &mut Random) -> MemberName {
         4 => member.partly = !member.partly,
         5 => member.leaves = !member.leaves,
         6 => member.spare = !member.spare,
-        7 if member.spare => member.state = FitsNowhere,
-        _ => member.state = random.state(),
+        7 if member.spare => (member.state, member.goes_on) = (FitsNowhere, false),
+        _ => {
+            member.state = random.state();
+            member.goes_on = member.state == Assigned(None) && number % 2 == 0;
+        }
     }
     world.members.iter_mut().for_each(|member| {
         member.partly &= member.gated;

@@ -183,6 +183,30 @@ fn what_a_rollout_changes_nothing_of_is_not_asked_for_anything_when_that_fails()
 }
 
 #[test]
+fn what_reads_as_the_new_file_already_goes_back_only_while_enough_others_serve() {
+    for restless in [false, true] {
+        let bad = vec![log("log1").hash()];
+        let mut bench = Bench { restless, ..Bench::new(3) }.with_rider(&web("old"), &log("log1"));
+        // One rider has a file of its own, and another one fails where it is.
+        let own = file("log2", "[X-Fleet]\nReplicas=web@.service\nMachineOf=web@%i.service\n[X-Note]\nWhy=a trial");
+        bench.ask("log@2.service", &own, |_| {});
+        bench.settle();
+        (bench.bad_on, bench.bad) = (bench.store.placed_on(&name("log@1.service")).cloned(), bad);
+        bench.answer();
+        assert_eq!(bench.well(), 2);
+        // All riders are to have what that file says, and the lead one that fits no host.
+        bench.ask_set(&file("new", "[X-Fleet]\nMachineMetadata=zone=c\n[X-Rollout]\nHealthySec=1"));
+        bench.ask_rider(RIDER, &log("log2"));
+        bench.decide();
+        // What its host is told of this rider now stops nothing.
+        assert_eq!(bench.pairs()[1], (web("old").hash(), log("log2").hash()), "{:#?}", bench.log);
+        bench.answer();
+        bench.two_serve(30);
+        assert_eq!(bench.rollout().phase, Phase::Stuck, "{:#?}", bench.log);
+    }
+}
+
+#[test]
 fn the_hooks_of_a_lead_run_for_its_own_file() {
     let hooked = |program| file(program, "[X-Rollout]\nHealthySec=1\nBefore=migrate.service");
     let migrate = UnitFile::parse(b"[Service]\nType=oneshot\nExecStart=/bin/migrate").unwrap();

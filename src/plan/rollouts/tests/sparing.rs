@@ -138,6 +138,29 @@ fn a_member_that_is_added_takes_the_place_of_a_spare_without_a_restart() {
 }
 
 #[test]
+fn a_spare_that_becomes_a_member_while_its_file_is_taken_back_serves_until_another_does() {
+    for restless in [false, true] {
+        let mut bench = Bench { restless, ..Bench::new(4) };
+        bench.ask_set(&spared("old"));
+        bench.settle();
+        bench.bad_on = bench.store.placed_on(&name("web@3.service")).cloned();
+        bench.bad.push(spared("new").hash());
+        bench.ask_set(&spared("new"));
+        bench.decide();
+        while bench.rollout().phase != Phase::Reverting {
+            bench.answer();
+            bench.now += 250;
+            bench.decide();
+        }
+        bench.ask(SET, &spared("new"), |set| set.replicas = Some(4));
+        bench.ask("web@4.service", &spared("new"), |_| {});
+        bench.serve(20, 3);
+        assert_eq!((bench.rollout().phase, bench.spares().len()), (Phase::Reverted, 0), "{:#?}", bench.log);
+        assert_eq!(launched(&bench.store, &name("web@4.service")).unwrap().1.hash, spared("old").hash());
+    }
+}
+
+#[test]
 fn the_end_of_a_set_is_the_end_of_its_spares() {
     for restless in [false, true] {
         let mut bench = Bench { restless, ..Bench::new(3) }.of_one(&spared("old"));
