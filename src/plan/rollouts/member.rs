@@ -137,7 +137,11 @@ fn of_report(report: &UnitReport, host: &str, name: &UnitName, ends: bool) -> Me
     if report.is_healthy(ends) {
         return MemberState::Healthy;
     }
-    MemberState::Pending(report.error.clone().or_else(|| report.health.clone()))
+    match &report.error {
+        // It has tried to, and can't.
+        Some(error) => MemberState::Assigned(Some(error.clone())),
+        None => MemberState::Pending(report.health.clone()),
+    }
 }
 
 /// Whether a unit fits its host with the new file, or some other host.
@@ -180,5 +184,9 @@ mod tests {
         ] {
             assert_eq!(of_report(&report(active, restarts), "n1", &name, false), expected, "{active} {restarts}");
         }
+        // Its host has tried to start it, and can't: that counts more than that others have yet to be started.
+        let report = UnitReport { error: Some("it has a bad setting".into()), ..report("inactive", 0) };
+        let expected = MemberState::Assigned(Some("it has a bad setting".into()));
+        assert_eq!(of_report(&report, "n1", &name, false), expected);
     }
 }
