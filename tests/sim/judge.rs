@@ -95,6 +95,8 @@ struct Facts {
     writer: Writer,
     /// The keys of records that somebody has written past the daemons, and that can't be read.
     forged: BTreeSet<String>,
+    /// Which of them were written properly again, and when: a leader may have planned before that.
+    mended: Vec<(Point, String)>,
     /// Whether the commit that is being judged forges records, or restores what was there before.
     forging: bool,
     /// All keys that were ever forged: a backup may have what is there no more.
@@ -440,11 +442,14 @@ impl Judge {
             if let Some(before) = before.filter(|_| !facts.forging) {
                 facts.rolls_out(&before, &self.journal);
             }
-            let found = always(&without_forged(&facts.cluster, &facts.forged));
-            let found: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
+            let wrong = |forged: &BTreeSet<String>| -> BTreeSet<String> {
+                always(&without_forged(&facts.cluster, forged)).iter().map(ToString::to_string).collect()
+            };
+            let (found, unread) = (wrong(&facts.forged), facts.unread());
+            let known = if unread == facts.forged { found.clone() } else { wrong(&unread) };
             // A leader that could not read a file may have broken its constraints: that shows when it can be read.
             let forging = facts.forging || facts.forged.len() < unreadable;
-            for violation in found.difference(&facts.standing).filter(|_| !forging) {
+            for violation in found.intersection(&known).filter(|it| !facts.standing.contains(*it) && !forging) {
                 self.journal.violate(format!("at revision {}: {violation}", batch.revision));
             }
             facts.standing = found;
@@ -535,8 +540,10 @@ impl Facts {
                 return false;
             }
         };
-        if let Event::Put(kv) = event {
-            self.forged.remove(&kv.key);
+        if let Event::Put(kv) = event
+            && self.forged.remove(&kv.key)
+        {
+            self.mended.push((Point::new(self.epoch, revision), kv.key.clone()));
         }
         journal.note(format!("#{revision} {}", self.line(&change)));
         let now = journal.now();
@@ -707,6 +714,13 @@ impl Facts {
         if let Some((machine, what)) = self.machines.had(host, name, self.writer.sent) {
             journal.violate(format!("{machine} says that {name} is gone, and it {what} there"));
         }
+    }
+
+    /// The keys of the records that the leader can't have read when it planned what it commits.
+    fn unread(&self) -> BTreeSet<String> {
+        let oldest = self.writer.planned_from.unwrap_or(self.point());
+        let later = self.mended.iter().filter(|(at, _)| *at > oldest).map(|(_, key)| key.clone());
+        self.forged.iter().cloned().chain(later).collect()
     }
 
     /// Keep the present state of the cluster.
@@ -880,7 +894,8 @@ impl Facts {
     /// the ones that the forged record is about.
     fn fits_with_all_of(&self, cluster: &Cluster, home: &MachineId, name: &UnitName, other: &MachineId) -> bool {
         let fits = |cluster: &Cluster| fits_with_all_of(cluster, home, name, other);
-        fits(cluster) || (!self.forged.is_empty() && fits(&without_forged(cluster, &self.forged)))
+        let unread = self.unread();
+        fits(cluster) || (!unread.is_empty() && fits(&without_forged(cluster, &unread)))
     }
 
     /// Whether, in a state from which the leader may have planned, and in which it was `asked` for, no more members of
