@@ -16,9 +16,9 @@ use flotilla::plan::fit::{Question, Stance, fit};
 use flotilla::plan::gate::hosts::launched_on;
 
 /// Since when hosts that are registered haven't carried out what they are told of units that are launched, with the
-/// generation of that.
+/// file of that: whoever waits for one doesn't begin anew because the unit is to be restarted meanwhile.
 #[derive(Debug, Default)]
-pub(crate) struct Silence(BTreeMap<(UnitName, MachineId), (Revision, Duration)>);
+pub(crate) struct Silence(BTreeMap<(UnitName, MachineId), (UnitHash, Duration)>);
 
 impl Silence {
     /// Take in the cluster as it is `now`.
@@ -33,9 +33,8 @@ impl Silence {
         let known = std::mem::take(&mut self.0);
         let since = |(name, host, told): (&UnitName, &MachineId, &Assignment)| {
             let key = (name.clone(), host.clone());
-            let since = known.get(&key).filter(|(generation, _)| *generation == told.generation);
-            let since = since.map_or(now, |(_, since)| *since);
-            (key, (told.generation, since))
+            let since = known.get(&key).filter(|(file, _)| *file == told.hash).map_or(now, |(_, since)| *since);
+            (key, (told.hash.clone(), since))
         };
         self.0 = silent.map(since).collect();
     }
