@@ -1393,6 +1393,22 @@ async fn a_unit_that_does_not_stop_with_the_system_keeps_its_host_registered() {
     assert!(presence(&world.store).await.is_some());
 }
 
+/// Its start, which never ends, isn't a stop for which the daemon would wait.
+#[tokio::test(start_paused = true)]
+async fn a_unit_whose_start_hangs_does_not_stop_with_the_system_either() {
+    let mut world = World::new().await;
+    world.kill().await;
+    let (task, stop, _) = stoppable(&world);
+    let hangs = "[Service]\nType=notify\nExecStart=/bin/a\n[X-Fake]\nOutcome=hang\n";
+    world.tell(&[("a.service", hangs, Target::Launched, 5)]).await;
+    let hanging = |state: Option<&UnitReport>| state.is_some_and(|state| state.active == ActiveState::Activating);
+    world.until("a.service", "activating", hanging).await;
+    world.host.shut_down_but(&[unit("a.service")]);
+    stop.cancel();
+    tokio::time::timeout(TTL * 4, task).await.unwrap().unwrap();
+    assert!(presence(&world.store).await.is_some());
+}
+
 /// The new TTL needs a new lease; all keys of the old one are bound to the new one before the old one ends.
 #[tokio::test(start_paused = true)]
 async fn another_ttl_takes_effect_with_the_next_daemon_and_nothing_blinks() {

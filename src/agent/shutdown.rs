@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::model::machine::Machine;
 use crate::model::name::UnitName;
-use crate::model::systemd::ActiveState;
+use crate::model::systemd::{ActiveState, JobKind, UnitState};
 use crate::registry::commit::hosts;
 use crate::registry::keys::Key;
 use crate::registry::unchanged;
@@ -94,7 +94,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let names = self.state.units().map(|(name, _)| name.clone()).collect();
         let seen = self.host.in_memory(names).await.ok()?;
         let up = seen.into_iter().filter(|(_, unit)| unit.active.is_up());
-        Some(up.map(|(name, unit)| (name, unit.job.is_some() || unit.active == ActiveState::Deactivating)).collect())
+        // A unit whose start never ends doesn't stop either.
+        let stops = |unit: &UnitState| unit.job == Some(JobKind::Stop) || unit.active == ActiveState::Deactivating;
+        Some(up.map(|(name, unit)| (name, stops(&unit))).collect())
     }
 
     fn show_left(&self, units: usize) {

@@ -165,7 +165,7 @@ impl Fake {
     /// As [`Fake::shut_down`], except that some units stay up until the power is off (`DefaultDependencies=no`).
     pub fn shut_down_but(&self, stay: &[UnitName]) {
         let mut host = self.lock();
-        host.going_down = true;
+        (host.going_down, host.staying) = (true, stay.iter().cloned().collect());
         let units: Vec<_> = host.units.keys().filter(|unit| !stay.contains(unit)).cloned().collect();
         for unit in units {
             host.queue_stop(&unit);
@@ -555,6 +555,25 @@ mod tests {
             [(db.clone(), What::Starting), (db, What::Started), (web.clone(), What::Starting), (web, What::Started)]
         );
         assert_eq!(fake.log()[1].at, Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_started_that_the_shutdown_is_to_stop() {
+        let fake = host_with_chain().await;
+        sleep(Duration::from_secs(5)).await;
+        let (web, db, stays) = (name("web.service"), name("db.service"), name("stays.service"));
+        let _ = fake.install(vec![(stays.clone(), DB.into())]).await;
+        fake.shut_down_but(std::slice::from_ref(&stays));
+        for unit in [&web, &db] {
+            let started = fake.start(vec![unit.clone()]).await;
+            assert!(matches!(&started[0].1, Err(Error::Refused(why)) if why.contains("is destructive")), "{started:?}");
+        }
+        assert_eq!(fake.start(vec![stays.clone()]).await, [(stays.clone(), Ok(()))]);
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(fake.running(), [stays].into());
+        fake.reboot();
+        let _ = fake.install(vec![(db.clone(), DB.into())]).await;
+        assert_eq!(fake.start(vec![db.clone()]).await, [(db, Ok(()))]);
     }
 
     #[tokio::test(start_paused = true)]

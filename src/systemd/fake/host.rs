@@ -153,6 +153,8 @@ pub(super) struct Host {
     pub(super) next_pid: u32,
     pub(super) bus_up: bool,
     pub(super) going_down: bool,
+    /// The units that stay up until the power is off.
+    pub(super) staying: BTreeSet<UnitName>,
     /// Whether a reboot was asked for.
     pub(super) is_to_reboot: bool,
     pub(super) signals_lost: bool,
@@ -185,6 +187,7 @@ impl Host {
             next_pid: 100,
             bus_up: true,
             going_down: false,
+            staying: BTreeSet::new(),
             is_to_reboot: false,
             signals_lost: false,
             refuses_reloads: false,
@@ -412,6 +415,7 @@ impl Host {
         self.hold_lease(false);
         self.bus_up = true;
         self.going_down = false;
+        self.staying.clear();
         self.is_to_reboot = false;
         self.signals_lost = false;
         self.busy_until = Instant::now();

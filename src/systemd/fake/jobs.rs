@@ -13,10 +13,16 @@ use crate::model::name::UnitName;
 use crate::systemd::Error;
 
 impl Host {
-    /// Queue a start job and those it requires (mode `replace`). Nothing runs before [`Host::settle`].
+    /// Queue a start job and those it requires (mode `replace`). Nothing runs before [`Host::settle`]. While the system
+    /// shuts down, systemd refuses to start what is to stop with it: the job of `shutdown.target` can't be replaced.
     pub(super) fn queue_start(&mut self, name: &UnitName) -> Result<(), Error> {
         let mut jobs = BTreeMap::new();
         self.pull_start(name, &mut jobs)?;
+        let starts = |(unit, kind): (&UnitName, &Kind)| *kind == Kind::Start && !self.staying.contains(unit);
+        if self.going_down && jobs.iter().any(starts) {
+            let why = "shutdown.target has 'start' job queued, but 'stop' is included in transaction";
+            return Err(Error::Refused(format!("Transaction for {name}/start is destructive ({why}).")));
+        }
         self.install_jobs(name, jobs);
         Ok(())
     }
