@@ -55,6 +55,9 @@ pub struct Member {
     /// Whether it is `gated`, and other units of it have their new files, which they have to give back if the rollout
     /// fails.
     pub partly: bool,
+    /// Whether it is `gated`, and its state is that of a unit of it that would keep its file: the new one of the member
+    /// changes nothing about that.
+    pub keeps: bool,
     /// Whether a unit of it has no host, although others have: until that has been so for a while, it isn't healthy,
     /// and after that it is as the others are.
     pub lacks: bool,

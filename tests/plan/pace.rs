@@ -427,6 +427,7 @@ impl Played {
             spare: false,
             gated,
             partly: false,
+            keeps: false,
             lacks: false,
             leaves: false,
             host: Some(host(number)),

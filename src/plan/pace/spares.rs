@@ -9,14 +9,17 @@ use super::{Member, MemberState, Pace};
 
 impl Pace<'_> {
     /// Have as many spares as the policy wants, with the new file, while there is a member that isn't through. One that
-    /// an earlier rollout has left serves with its file until all members do.
+    /// an earlier rollout has left serves with its file until all members do. If a unit of it has failed that the new
+    /// file wouldn't change, another spare takes its place.
     pub(super) fn call_spares(&mut self) {
         if !self.all().has(Count::Waiting) {
             return;
         }
-        self.add = self.wanted_spares().saturating_sub(self.known.spares().count());
+        let remaining = self.known.spares().filter(|(spare, _)| !is_lost(spare)).count();
+        self.add = self.wanted_spares().saturating_sub(remaining);
         let is_whole = !self.all().has(Count::Unwell);
-        let may_change = |spare: &Member, timed: &Timed| spare.gated && (is_whole || !may_serve(spare, timed));
+        let may_change =
+            |spare: &Member, timed: &Timed| spare.gated && !is_lost(spare) && (is_whole || !may_serve(spare, timed));
         let renewed = self.called().filter(|(spare, timed)| may_change(spare, timed));
         let renewed: Vec<_> = renewed.map(|(spare, _)| spare.name.clone()).collect();
         self.let_through.extend(renewed);
@@ -55,7 +58,7 @@ impl Pace<'_> {
                     let fails = matches!(spare.state, MemberState::Failed(_)) || timed.is_late;
                     !serves && is_back || spare.gated && fails
                 }
-                Phase::Canary | Phase::Rolling => !serves && at >= called,
+                Phase::Canary | Phase::Rolling => !serves && (at >= called || is_lost(spare)),
                 Phase::Before | Phase::Waiting | Phase::After | Phase::Paused => false,
             }
         };
@@ -75,6 +78,12 @@ impl Pace<'_> {
     pub(super) fn called(&self) -> impl Iterator<Item = (&Member, &Timed)> {
         self.known.spares().take(self.wanted_spares())
     }
+}
+
+/// Whether a spare can't be had any more with the new file: it is with an earlier one, and a unit has failed that both
+/// leave as it is.
+fn is_lost(spare: &Member) -> bool {
+    spare.keeps && matches!(spare.state, MemberState::Failed(_))
 }
 
 /// Whether a spare serves, as far as is known. Its host may have registered anew, and has yet to report again.

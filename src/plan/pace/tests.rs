@@ -42,7 +42,7 @@ fn name(number: u32) -> MemberName {
 /// A healthy member behind its gate.
 fn member(number: u32) -> Member {
     let (name, host) = (name(number), Some(host(number)));
-    let (spare, partly, lacks, leaves, goes_on) = Default::default();
+    let (spare, partly, keeps, lacks, leaves, goes_on) = Default::default();
     Member {
         about: name.unit.clone(),
         name,
@@ -50,6 +50,7 @@ fn member(number: u32) -> Member {
         spare,
         gated: true,
         partly,
+        keeps,
         lacks,
         leaves,
         host,

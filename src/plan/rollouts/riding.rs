@@ -68,6 +68,7 @@ fn together(name: &MemberName, units: &[Member], rollout: &Rollout) -> Member {
         name: name.clone(),
         gated,
         partly: gated && units.iter().filter(is_changed).any(|unit| !unit.gated),
+        keeps: gated && !worst.gated,
         lacks: is_here(&worst) && units.iter().any(is_missing),
         host: first.host.clone(),
         ..worst.clone()

@@ -182,6 +182,11 @@ fn a_spare_that_an_earlier_rollout_has_left_serves_until_all_members_do() {
     assert_eq!(web.look(), through([1]));
     assert_eq!(web.at(1, &[(1, Healthy)]), through([3]));
     assert_eq!((web.at(11, &[]), web.phase()), (none(), Phase::Waiting));
+    // With a unit that has failed, and that the new file leaves as it is, another one takes its place.
+    let mut web = self::web(2, "Spare=1");
+    web.members.push(Member { keeps: true, ..spare(3, Failed("its rider failed".into())) });
+    assert_eq!((web.look(), web.spares(), web.phase()), (none(), vec![3], Phase::Rolling));
+    assert_eq!((web.members[2].gated, &web.members[2].state), (false, &Unplaced));
     // Without `Spare=` it is left alone as long as it serves.
     let mut web = self::web(1, "");
     web.members.push(spare(3, Healthy));
