@@ -78,15 +78,15 @@ impl Journal {
         self.lock().lines.clone()
     }
 
-    /// The first violation, and the lines before it; `None` without a violation.
+    /// The first violation, and the lines before it, or all; `None` without a violation.
     pub(crate) fn report(&self) -> Option<String> {
         let inner = self.lock();
         let (_, first) = inner.violations.first()?;
         let all = std::env::var_os("FLOTILLA_ALL").is_some();
         let at = inner.lines.iter().position(|(_, line)| line.starts_with("VIOLATION: "))?;
-        let from = if all { 0 } else { at.saturating_sub(SHOWN) };
+        let shown: &[_] = if all { &inner.lines } else { &inner.lines[at.saturating_sub(SHOWN)..=at] };
         let mut report = String::new();
-        for (time, line) in &inner.lines[from..=at] {
+        for (time, line) in shown {
             writeln!(report, "{:>9.3} {line}", time.as_secs_f64()).unwrap();
         }
         write!(report, "violated: {first}").unwrap();
