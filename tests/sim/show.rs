@@ -130,7 +130,7 @@ pub(crate) fn reports(world: &World) -> String {
     let (cluster, names) = (world.judge.cluster(), names(world));
     let mut rows = Vec::new();
     for (name, states) in &cluster.states {
-        for (host, report) in states {
+        for (host, report) in states.iter() {
             let target = format!("{:?}", report.value.target).to_lowercase();
             rows.push([names[host].clone(), name.to_string(), target, state(&cluster, name, host)]);
         }
