@@ -1,7 +1,6 @@
-//! Equal names, ids and hashes share one text. A cluster's records repeat them in every family, and a leader and its API
-//! each keep what they have decoded: without this, half of the memory that a unit takes is copies of its hash and of its
-//! host's id. Owns the table of the texts in use; must never influence what is decided, and keeps no text that nobody
-//! has.
+//! Equal names, ids and hashes share one text. A cluster's records repeat them in every family, and a leader and its
+//! API each keep what they have decoded: copies of names, ids and hashes were an eighth of a leader's heap. Owns the
+//! table of the texts in use; must never influence what is decided, and keeps no text that nobody has.
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};

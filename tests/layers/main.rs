@@ -189,6 +189,14 @@ const CORE: Purity = Purity {
 /// Rooms whose decisions must not depend on the order of a hash map.
 const DECIDING: &[&str] = &["model", "plan", "engine", "agent", "reboot"];
 
+/// What is neither pure nor ordered, with the reason.
+const IMPURE: &[Exception] =
+    &[("src/model/intern.rs: the pure core must not use `std::sync::Mutex`", "equal texts share memory, nothing else")];
+const UNORDERED: &[Exception] = &[(
+    "src/model/intern.rs: decisions need an ordered map",
+    "the table is never gone through, except to forget texts",
+)];
+
 /// Longer functions, with the reason.
 const LONG_FUNCTIONS: &[Exception] = &[
     ("src/metrics/series.rs Series::new", "a list of series, each with its help text"),
@@ -245,8 +253,8 @@ fn the_code_keeps_the_architecture() {
         ("foreign crates have one owner", rules::owned(&tree, OWNERS)),
         ("some words are said in one place only", rules::owned(&tree, WORDS)),
         ("texts leave without numbers of errors", rules::exits(&tree, EXITS, CLEANER)),
-        ("the core is pure", rules::purity(&tree, ROOMS, &CORE)),
-        ("decisions are ordered", rules::determinism(&tree, ROOMS, DECIDING)),
+        ("the core is pure", rules::excepted_on_any_line(&rules::purity(&tree, ROOMS, &CORE), IMPURE)),
+        ("decisions are ordered", rules::excepted_on_any_line(&rules::determinism(&tree, ROOMS, DECIDING), UNORDERED)),
         ("files are small and say what they own", rules::files(&tree, FILE, BINARY)),
         ("functions are short", rules::excepted(&rules::long_functions(&tree, FUNCTION), LONG_FUNCTIONS)),
         ("no modules use each other", rules::excepted(&names, CIRCLES).into_iter().chain(evidence).collect()),

@@ -192,6 +192,12 @@ fn an_exception_that_is_missing_or_stale() {
     assert_eq!(rules::excepted(&found, &[("a", "why"), ("b", "why")]), [""; 0]);
     assert_eq!(rules::excepted(&found, &[("a", "why")]), ["b"]);
     assert_seen(&rules::excepted(&found[..1], &[("a", "why"), ("b", "why")]), "b:", "isn't needed", "");
+
+    let found = ["src/a.rs:3: is x".to_owned(), "src/a.rs:9: is x".to_owned(), "src/b.rs:3: is x".to_owned()];
+    assert_eq!(rules::excepted_on_any_line(&found, &[("src/a.rs: is x", "why")]), ["src/b.rs:3: is x"]);
+    let both = [("src/a.rs: is x", "why"), ("src/b.rs: is x", "why")];
+    assert_eq!(rules::excepted_on_any_line(&found, &both), [""; 0]);
+    assert_seen(&rules::excepted_on_any_line(&found[..2], &both), "src/b.rs: is x:", "isn't needed", "");
 }
 
 #[test]

@@ -237,6 +237,19 @@ pub(crate) fn excepted(found: &[String], exceptions: &[Exception]) -> Vec<String
     new.chain(stale.map(|(name, _)| format!("{name}: the exception isn't needed any more; delete it"))).collect()
 }
 
+/// The same for what `at` wrote. An exception names no line.
+pub(crate) fn excepted_on_any_line(found: &[String], exceptions: &[Exception]) -> Vec<String> {
+    let unnumbered = |what: &String| {
+        let (path, rest) = what.split_once(':').unwrap_or((what, ""));
+        format!("{path}:{}", rest.split_once(':').map_or(rest, |(_, why)| why))
+    };
+    let without: BTreeSet<String> = found.iter().map(unnumbered).collect();
+    let broken = excepted(&without.into_iter().collect::<Vec<_>>(), exceptions);
+    let is_broken = |what: &&String| broken.contains(&unnumbered(what));
+    let stale = broken.iter().filter(|what| !found.iter().any(|found| unnumbered(found) == **what));
+    found.iter().filter(is_broken).chain(stale).cloned().collect()
+}
+
 /// A file's size, its first line and its place.
 pub(crate) fn files(tree: &Tree, ceiling: usize, ceiling_of_binaries: usize) -> Vec<String> {
     let mut broken: Vec<String> =
