@@ -138,14 +138,7 @@ impl Cluster {
             });
         if !outdated {
             let stored = report.map(|Versioned { value, revision }| Box::new(StoredReport { value, revision, form }));
-            let reports = self.states.entry(name.clone()).or_default();
-            match stored {
-                Some(stored) => drop(reports.insert(host, stored)),
-                None => drop(reports.remove(&host)),
-            }
-            if reports.is_empty() {
-                self.states.remove(&name);
-            }
+            change_nested(&mut self.states, name, |reports| reports.set(host, stored), SmallMap::is_empty);
         }
     }
 
@@ -328,9 +321,19 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
 }
 
 fn set_nested<K: Ord + Clone, L: Ord, V>(map: &mut BTreeMap<K, BTreeMap<L, V>>, outer: K, inner: L, value: Option<V>) {
+    change_nested(map, outer, |nested| set(nested, inner, value), BTreeMap::is_empty);
+}
+
+/// Change the map of `outer`, which is there only while it has an entry.
+fn change_nested<K: Ord + Clone, M: Default>(
+    map: &mut BTreeMap<K, M>,
+    outer: K,
+    change: impl FnOnce(&mut M),
+    is_empty: impl FnOnce(&M) -> bool,
+) {
     let nested = map.entry(outer.clone()).or_default();
-    set(nested, inner, value);
-    if nested.is_empty() {
+    change(nested);
+    if is_empty(nested) {
         map.remove(&outer);
     }
 }

@@ -28,8 +28,8 @@ impl Texts {
         if let Some(known) = self.all.get(text) {
             return known.clone();
         }
-        // Each sweep follows as many insertions as it looks at texts, so an insertion costs the same on average however
-        // many there are.
+        // A sweep looks at no more than twice as many texts as were inserted since the one before, so an insertion
+        // costs the same on average however many there are.
         if self.all.len() >= 2 * self.kept + FIRST_SWEEP {
             self.all.retain(|text| Arc::strong_count(text) > 1);
             self.all.shrink_to(self.all.len() + FIRST_SWEEP);

@@ -408,6 +408,17 @@ mod tests {
     }
 
     #[test]
+    fn equal_ones_share_their_text_however_they_came_to_be() {
+        fn shares<T: FromStr<Err: fmt::Debug> + serde::de::DeserializeOwned>(text: &str, of: fn(&T) -> &str) {
+            let (parsed, read): (T, T) = (text.parse().unwrap(), serde_json::from_value(text.into()).unwrap());
+            assert!(std::ptr::eq(of(&parsed), of(&read)), "{text}");
+        }
+        shares("web@1.service", UnitName::as_str);
+        shares("3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a", MachineId::as_str);
+        shares("3750b3e9f3962a56c7582929426e9abb012754cf", UnitHash::as_str);
+    }
+
+    #[test]
     fn a_hash_is_by_the_algorithm_that_it_names() {
         const HEX: &str = "3750b3e9f3962a56c7582929426e9abb012754cf";
         let read = |text: String| serde_json::from_value::<UnitHash>(text.into()).map_err(|error| error.to_string());

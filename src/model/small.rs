@@ -1,9 +1,10 @@
 //! A map for what nearly every unit has one of, and a few units have thousands: reports, hosts. A `BTreeMap` with one
-//! entry takes the room of eleven.
+//! entry takes the room of eleven. Owns only how the entries are kept; must never differ from a `BTreeMap` in which
+//! they are, nor in their order.
 
 use std::collections::BTreeMap;
 
-/// More entries than this are in a tree, so that inserting never costs more than O(log n).
+/// A map that gets more entries than this keeps them in a tree, so that inserting never costs more than O(log n).
 const MOST: usize = 8;
 
 /// A map in the order of its keys that takes little room while it has few entries.
@@ -47,6 +48,14 @@ impl<K: Ord, V> SmallMap<K, V> {
                 self.few.insert(at, (key, value));
                 None
             }
+        }
+    }
+
+    /// Gives `key` this value, or removes it.
+    pub fn set(&mut self, key: K, value: Option<V>) {
+        match value {
+            Some(value) => drop(self.insert(key, value)),
+            None => drop(self.remove(&key)),
         }
     }
 

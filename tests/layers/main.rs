@@ -189,9 +189,10 @@ const CORE: Purity = Purity {
 /// Rooms whose decisions must not depend on the order of a hash map.
 const DECIDING: &[&str] = &["model", "plan", "engine", "agent", "reboot"];
 
-/// What is neither pure nor ordered, with the reason.
+/// What the core uses although it isn't pure, with the reason.
 const IMPURE: &[Exception] =
     &[("src/model/intern.rs: the pure core must not use `std::sync::Mutex`", "equal texts share memory, nothing else")];
+/// What decides although it isn't ordered, with the reason.
 const UNORDERED: &[Exception] = &[(
     "src/model/intern.rs: decisions need an ordered map",
     "the table is never gone through, except to forget texts",

@@ -230,11 +230,7 @@ pub(crate) fn long_functions(tree: &Tree, ceiling: usize) -> Vec<String> {
 
 /// `found` must be exactly what `exceptions` list.
 pub(crate) fn excepted(found: &[String], exceptions: &[Exception]) -> Vec<String> {
-    let named = |what: &String| exceptions.iter().any(|(name, _)| name == what);
-    let is_stale = |name: &str| !found.iter().any(|what| what == name);
-    let new = found.iter().filter(|what| !named(what)).cloned();
-    let stale = exceptions.iter().filter(|(name, _)| is_stale(name));
-    new.chain(stale.map(|(name, _)| format!("{name}: the exception isn't needed any more; delete it"))).collect()
+    excepted_by(found, String::clone, exceptions)
 }
 
 /// The same for what `at` wrote. An exception names no line.
@@ -243,11 +239,15 @@ pub(crate) fn excepted_on_any_line(found: &[String], exceptions: &[Exception]) -
         let (path, rest) = what.split_once(':').unwrap_or((what, ""));
         format!("{path}:{}", rest.split_once(':').map_or(rest, |(_, why)| why))
     };
-    let without: BTreeSet<String> = found.iter().map(unnumbered).collect();
-    let broken = excepted(&without.into_iter().collect::<Vec<_>>(), exceptions);
-    let is_broken = |what: &&String| broken.contains(&unnumbered(what));
-    let stale = broken.iter().filter(|what| !found.iter().any(|found| unnumbered(found) == **what));
-    found.iter().filter(is_broken).chain(stale).cloned().collect()
+    excepted_by(found, unnumbered, exceptions)
+}
+
+fn excepted_by(found: &[String], name: impl Fn(&String) -> String, exceptions: &[Exception]) -> Vec<String> {
+    let is_named = |what: &&String| exceptions.iter().any(|(known, _)| *known == name(what));
+    let is_stale = |known: &str| !found.iter().any(|what| name(what) == known);
+    let new = found.iter().filter(|what| !is_named(what)).cloned();
+    let stale = exceptions.iter().filter(|(known, _)| is_stale(known));
+    new.chain(stale.map(|(known, _)| format!("{known}: the exception isn't needed any more; delete it"))).collect()
 }
 
 /// A file's size, its first line and its place.

@@ -48,7 +48,8 @@ pub(super) fn on_host(
 
 /// A unit that is a member, or rides with one.
 pub(in crate::plan) fn unit(cluster: &Cluster, name: &UnitName) -> Member {
-    let record = launched(cluster, name).and_then(|(host, _)| Some((host, cluster.record_on(name, host)?)));
+    let host = launched(cluster, name).map(|(host, _)| host);
+    let record = host.and_then(|host| Some((host, cluster.record_on(name, host)?)));
     let goes_on = || record.as_ref().is_some_and(|(host, record)| goes_on(cluster, name, record, host));
     let member = |host: Option<&MachineId>, state: MemberState| Member {
         name: name.clone().into(),
@@ -68,7 +69,6 @@ pub(in crate::plan) fn unit(cluster: &Cluster, name: &UnitName) -> Member {
         // It has been what it should be, and no host has to be there for it any longer.
         return member(Some(&done.host), MemberState::Healthy);
     }
-    let host = launched(cluster, name).map(|(host, _)| host);
     let state = match (host, &record) {
         (Some(host), _) if !cluster.machines.contains_key(host) => MemberState::Away,
         (Some(_), Some((host, record))) => state(cluster, name, record, host),
