@@ -194,18 +194,25 @@ impl Lab {
         let history = self.history(host).into_iter();
         history.filter(|(_, w, unit)| *w == what && units.contains(&unit.as_str())).map(|(_, _, unit)| unit).collect()
     }
+
+    /// The last lines of `fleetd` on each host, and those of everything else there: what a failed test leaves behind.
+    fn print_journals(&self) {
+        let journal = "journalctl -b --no-pager -o short-monotonic";
+        for host in (1..).map(|number| format!("n{number}")) {
+            let log = self.sh(&host, &format!("{journal} -u fleetd -n 40"));
+            if log.code != 0 {
+                break;
+            }
+            let others = self.sh(&host, &format!("{journal} -n 1000 | grep -v ' fleetd\\[' | tail -n 60"));
+            eprintln!("--- fleetd on {host}:\n{}--- others on {host}:\n{}", log.stdout, others.stdout);
+        }
+    }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for host in ["n1", "n2", "n3"] {
-                let log = self.run(
-                    host,
-                    &["journalctl", "-b", "-u", "fleetd", "--no-pager", "-n", "40", "-o", "short-monotonic"],
-                );
-                eprintln!("--- fleetd on {host}:\n{}", log.stdout);
-            }
+            self.print_journals();
         }
         self.lab(&["down"]);
     }

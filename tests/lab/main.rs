@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where, and what it saw")]
 
+mod balancer;
 #[path = "../syntax/cases.rs"]
 mod cases;
 mod chains;

@@ -10,8 +10,6 @@ use crate::load::{Load, failures};
 /// Requests a second.
 const RATE: u32 = 100;
 
-const SOON: Duration = Duration::from_secs(20);
-
 /// The TTL of hosts (`agent_ttl`) and of announcements.
 const TTL: Duration = Duration::from_secs(10);
 
@@ -345,71 +343,6 @@ const LEDGER: [&str; 5] = [
     "ledger-db-announce.service",
     "ledger-db.service",
 ];
-
-#[test]
-fn the_balancer_goes_on_without_its_configuration_and_with_nonsense_announced() {
-    let lab = Lab::cluster(1);
-    lab.units_of("balancer");
-    lab.units_of("sidekick");
-    // HAProxy or its template must reject each of these announcements.
-    for (name, options) in [
-        ("a", "--meta http=abc"),
-        ("b", "--meta http=80 --meta 'host=x y,b.example' --meta 'check=/x y'"),
-        ("c", "--meta tcp=80"),
-        ("d", "--meta http=81 --address no.such.name.invalid"),
-        ("e", "--meta http=81 --address fd00::1 --weight 256"),
-        ("status", "--meta tcp=9000"),
-    ] {
-        let start = format!("ExecStart=/usr/bin/fleet-sidecar announce {name} --port 8080 {options}");
-        lab.file(&format!("odd-{name}.service"), &format!("[Service]\nType=notify\n{start}\n"));
-        lab.fleetctl(&["start", &format!("odd-{name}")]).ok();
-    }
-    lab.sh("n1", "sed -i 's/--port 8080/& --meta http=80 --meta host=web.example/' /root/web-announce@.service").ok();
-    lab.fleetctl(&["start", "web@1", "web-announce@1", "balancer", "balancer-config"]).ok();
-    eventually(Duration::from_secs(10), "the balancer balances what makes sense", || lab.asks("n1", 80, "web.example"));
-
-    let (balancer, config) = (lab.main_pid("n1", "balancer.service"), lab.main_pid("n1", "balancer-config.service"));
-    for pid in [&balancer, &config] {
-        assert_eq!(lab.run("n1", &["ps", "-o", "user=", "-p", pid]).ok().trim(), "haproxy");
-    }
-    lab.run("n1", &["systemctl", "kill", "--signal=KILL", "balancer-config.service"]).ok();
-    eventually(Duration::from_secs(10), "another one writes the configuration", || {
-        let now = lab.main_pid("n1", "balancer-config.service");
-        let state = lab.run("n1", &["systemctl", "is-active", "balancer-config.service"]);
-        if state.code == 0 && now != "0" && now != config { Ok(()) } else { Err(format!("{now} {state:?}")) }
-    });
-    assert_eq!(lab.main_pid("n1", "balancer.service"), balancer, "no connection has ended");
-}
-
-#[test]
-fn a_request_that_an_instance_leaves_unanswered_is_sent_again_unless_it_changes_something() {
-    let lab = Lab::cluster(1);
-    lab.units_of("balancer");
-    for (name, port, options) in [("good", 8080, "--say good"), ("bad", 8081, "--drop")] {
-        let program = format!("ExecStart=/usr/local/bin/answer --port {port} {options}");
-        lab.file(&format!("{name}.service"), &format!("[Service]\nType=notify\n{program}\n"));
-        let announce = format!("ExecStart=/usr/bin/fleet-sidecar announce web --port {port} --meta http=80");
-        let order = format!("[Unit]\nRequires={name}.service\nAfter={name}.service\n");
-        let text = format!("{order}[Service]\nType=notify\n{announce}\n");
-        lab.file(&format!("{name}-announce.service"), &text);
-    }
-    let units = ["good", "bad", "good-announce", "bad-announce", "balancer", "balancer-config"];
-    lab.fleetctl(&[&["start"][..], &units].concat()).ok();
-    // The statuses of requests with these options of curl.
-    let statuses = |options: &str| {
-        let url = format!("http://{}/", lab.ip("n1"));
-        let ask = format!("for i in $(seq 20); do curl -s -o /dev/null -w '%{{http_code}}\\n' {options} {url}; done");
-        let seen = lab.sh("n1", &ask).stdout;
-        let count = |status: &str| seen.lines().filter(|line| *line == status).count();
-        (count("200"), count("502"))
-    };
-    // They take turns, so half of what is sent once is left unanswered.
-    eventually(SOON, "both are behind the balancer", || match statuses("--data x=1") {
-        (10, 10) => Ok(()),
-        seen => Err(format!("{seen:?}")),
-    });
-    assert_eq!(statuses(""), (20, 0));
-}
 
 #[test]
 fn three_tiers_and_a_new_version_behind_the_balancer_without_a_failed_request() {
