@@ -1,5 +1,5 @@
-//! HAProxy on every host (`units/balancer`): it takes each new configuration, whatever is announced and whatever happens
-//! to the program that writes it.
+//! HAProxy on every host (`units/balancer`): it takes each new configuration, whatever is announced and whatever
+//! happens to the program that writes it.
 
 use std::path::Path;
 use std::time::Duration;
