@@ -43,7 +43,7 @@ use health::Probing;
 use returned::Returned;
 use units::Units;
 
-pub use boot::{BootState, Executed, Lost, StateSince, StoreHistory};
+pub use boot::{BootState, Executed, Kept, Lost, StateSince, StoreHistory};
 pub use unit::Unit;
 
 /// How long a unit is left alone after a step failed for it.

@@ -168,10 +168,11 @@ impl HostState {
             });
             match same {
                 Some(assignment) => {
-                    (executed.generation, executed.restart) = (assignment.generation, assignment.restart);
+                    executed.renumber(assignment.generation);
+                    executed.restart = assignment.restart;
                 }
                 // A request that is made now has the generation `at`.
-                None => executed.generation = generation.min(Revision(at.0.saturating_sub(1))),
+                None => executed.renumber(generation.min(Revision(at.0.saturating_sub(1)))),
             }
         }
         self.unsaved.executed = true;

@@ -80,12 +80,10 @@ impl HostState {
         let asked = unit.assignment.as_ref().map(|assignment| assignment.generation);
         let noted = unit.executed.as_mut().filter(|executed| asked.is_some() && executed.rewrites == asked);
         if let Some(executed) = noted {
-            executed.generation = asked.unwrap_or_default();
-            executed.error = Some(line(&error));
-            executed.lacks = unit.assignment.as_ref().map(|assignment| assignment.hash.clone());
+            unit.assignment.iter().for_each(|assignment| executed.lacks(assignment, line(&error)));
             self.unsaved.executed = true;
         } else if unit.has_another_file() {
-            return self.back_off(&name, &error, now);
+            return self.hold_back(&name, &error, now);
         }
         self.mark_dirty(&name).held_until = Some(now.monotonic + BACK_OFF);
         self.log.push(Log::BacksOff(name, error));
@@ -99,8 +97,24 @@ impl HostState {
         let noted = unit.executed.as_mut().filter(|executed| generation.is_some() && executed.rewrites == generation);
         let Some(executed) = noted else { return false };
         executed.generation = generation.unwrap_or_default();
-        (executed.rewrites, executed.error, executed.lacks) = (None, None, None);
+        (executed.rewrites, executed.error, executed.lacks, executed.kept) = (None, None, None, None);
         self.dirty.insert(name.clone());
+        self.unsaved.executed = true;
+        true
+    }
+
+    /// If another file couldn't be had, and the unit is to have the one again that it has, what was carried out with
+    /// that stands. Returns whether that is so.
+    pub(super) fn stands(&mut self, name: &UnitName) -> bool {
+        let Some(unit) = self.units.get_mut(name).filter(|unit| unit.lacks_another()) else { return false };
+        let Some((executed, assignment)) = unit.executed.as_mut().zip(unit.assignment.as_ref()) else { return false };
+        if executed.undone || executed.target != assignment.target {
+            return false;
+        }
+        executed.stands(assignment);
+        self.dirty.insert(name.clone());
+        // How its last job ended may not be known yet.
+        self.unseen.insert(name.clone());
         self.unsaved.executed = true;
         true
     }
@@ -114,7 +128,8 @@ impl Unit {
         let carried_out = executed.generation > Revision::default() && !executed.undone;
         let asked = assignment.target == executed.target && assignment.restart == executed.restart;
         // That a file couldn't be had doesn't make a oneshot that has finished one whose start was refused.
-        let finished = executed.lacks.is_some() && self.has_finished();
+        let refused = executed.kept.as_ref().is_some_and(|kept| kept.error.is_some());
+        let finished = executed.lacks.is_some() && !refused && self.has_finished();
         let fails = assignment.target == Target::Launched && self.is_at_rest() && !finished;
         (carried_out && asked && !fails).then_some(assignment.generation)
     }

@@ -30,6 +30,9 @@ pub struct Executed {
     /// The error was that this file couldn't be had; what was carried out before still is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<UnitHash>,
+    /// That, if so; the unit still has its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
     /// The error was that a dependency's unit file doesn't exist yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missing: bool,
@@ -69,6 +72,7 @@ impl Executed {
             result: None,
             error: None,
             lacks: None,
+            kept: None,
             missing: false,
             returning: false,
             follows: BTreeSet::new(),
@@ -85,16 +89,51 @@ impl Executed {
         Self { restart: assignment.restart, ..Self::new(assignment.generation, assignment.target) }
     }
 
+    /// The file of `assignment` couldn't be had, for this reason; what was carried out before still is.
+    pub(super) fn lacks(&mut self, assignment: &Assignment, error: String) {
+        let before = self.error.replace(error);
+        if self.lacks.replace(assignment.hash.clone()).is_none() {
+            self.kept = Some(Kept { generation: self.generation, error: before });
+        }
+        self.generation = assignment.generation;
+    }
+
+    /// The unit is to have the file again that it has, as `assignment` says: it lacks none.
+    pub(super) fn stands(&mut self, assignment: &Assignment) {
+        (self.generation, self.restart) = (assignment.generation, assignment.restart);
+        self.error = self.kept.take().and_then(|kept| kept.error);
+        (self.rewrites, self.lacks) = (None, None);
+    }
+
+    /// Count what was carried out as that of `generation`.
+    pub(super) fn renumber(&mut self, generation: Revision) {
+        self.generation = generation;
+        if let Some(kept) = &mut self.kept {
+            kept.generation = generation;
+        }
+    }
+
     /// If a restored store still had the request of `assignment`, which was carried out before: count it as that.
     /// Returns whether it was.
     pub(super) fn take_over(&mut self, assignment: &Assignment) -> bool {
         let before = |lost: Lost| assignment.generation <= lost.generation && assignment.generation < lost.at;
         let known = assignment.target == self.target && self.lost.is_some_and(before);
         if known {
-            (self.generation, self.restart) = (assignment.generation, assignment.restart);
+            self.renumber(assignment.generation);
+            self.restart = assignment.restart;
         }
         known
     }
+}
+
+/// What was carried out before a file couldn't be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its generation.
+    pub generation: Revision,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What was carried out when the store was restored from a backup, or replaced.

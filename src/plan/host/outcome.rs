@@ -69,7 +69,8 @@ impl HostState {
                     }
                 }
                 Err(error) if same => self.not_rewritten(name, error, now),
-                Err(error) => self.back_off(&name, &error, now),
+                // The file that it had is there again.
+                Err(error) => self.hold_back(&name, &error, now),
             }
         }
         self.texts.clear();
@@ -226,13 +227,14 @@ impl HostState {
     /// What a unit needs can't be had, before anything was done with it: as [`HostState::back_off`], but what was
     /// carried out before still is, so that a file with the same body starts nothing.
     pub(super) fn hold_back(&mut self, name: &UnitName, error: &Error, now: Now) {
-        let executed = |unit: &Unit| unit.executed.as_ref().is_some_and(|executed| !executed.undone);
-        let is_executed = self.units.get(name).is_some_and(executed);
+        let stands = self.units.get(name).and_then(|unit| unit.executed.clone()).filter(|executed| !executed.undone);
         self.back_off(name, error, now);
         let Some(unit) = self.units.get_mut(name) else { return };
-        if let Some(executed) = &mut unit.executed {
-            executed.undone = !is_executed;
-            executed.lacks = unit.assignment.as_ref().map(|assignment| assignment.hash.clone());
+        let Some((executed, assignment)) = unit.executed.as_mut().zip(unit.assignment.as_ref()) else { return };
+        executed.lacks = Some(assignment.hash.clone());
+        if let Some(mut stands) = stands {
+            stands.lacks(assignment, line(error));
+            *executed = Executed { target: executed.target, ..stands };
         }
     }
 

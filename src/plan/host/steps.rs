@@ -50,7 +50,7 @@ impl HostState {
                 return Some(self.await_lease(now));
             }
             for name in &steps.record {
-                if !self.is_rewritten(name) {
+                if !self.is_rewritten(name) && !self.stands(name) {
                     self.carried_out(name, None);
                 }
             }

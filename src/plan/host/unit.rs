@@ -250,15 +250,24 @@ impl Unit {
     }
 
     /// Whether its error is about a file that isn't assigned any more.
-    fn lacks_another(&self) -> bool {
+    pub(super) fn lacks_another(&self) -> bool {
         let lacks = self.executed.as_ref().and_then(|executed| executed.lacks.as_ref());
         lacks.zip(self.assignment.as_ref()).is_some_and(|(lacks, assignment)| *lacks != assignment.hash)
+    }
+
+    /// The generation that was carried out. If a file couldn't be had, that is the one before, also when the file is
+    /// there at last; if the unit is to have another one by now, it may be either.
+    fn carried_out(&self, executed: &Executed) -> Revision {
+        let Some(kept) = &executed.kept else { return executed.generation };
+        let asked = self.assignment.as_ref().map(|assignment| assignment.generation);
+        let is_kept = !self.lacks_another() || asked == Some(kept.generation);
+        if is_kept { kept.generation } else { executed.generation }
     }
 
     /// The input of `converge`.
     pub(super) fn seen(&self) -> Seen {
         let done = self.executed.as_ref().map(|executed| {
-            let generation = if executed.undone { Revision::default() } else { executed.generation };
+            let generation = if executed.undone { Revision::default() } else { self.carried_out(executed) };
             Done { generation, target: executed.target, restart: executed.restart, rewrites: executed.rewrites }
         });
         let asked = self.assignment.as_ref().and_then(|assignment| assignment.restart);

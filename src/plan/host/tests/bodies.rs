@@ -4,7 +4,7 @@
 use super::super::*;
 use super::Target;
 use super::world::{ID, NEEDY, ONCE, OTHER, PLAIN, STOPS, World, assignment, hash, unit};
-use crate::model::systemd::ActiveState;
+use crate::model::systemd::{ActiveState, JobResult};
 
 /// A text with the same body, which the store has.
 fn noted(world: &mut World, text: &str, more: &str) -> String {
@@ -172,29 +172,54 @@ fn a_oneshot_that_has_finished_is_never_started_again() {
     }
 }
 
-#[test]
-fn a_file_that_cannot_be_written_is_reported_and_tried_again() {
-    let (mut world, text) = finished_and_changed();
+/// The file that is to be written next can't be.
+fn cannot_be_written(world: &mut World) {
     let Action::Install(files) = world.next_change() else { panic!("the file is written first") };
     let full = Error::Io("No space left on device".into());
     world.input(Input::Installed(files.into_iter().map(|(name, text)| (name, text, Err(full.clone()))).collect()));
     world.pass();
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_reported_and_tried_again() {
+    let (mut world, text) = finished_and_changed();
+    cannot_be_written(&mut world);
     let report = &world.reports[&unit("o.service")];
     assert_eq!((report.generation, report.error.as_deref()), (Revision(2), Some("No space left on device")));
     assert_eq!(world.settle(), ["install o.service"], "when the back-off has ended");
     assert_eq!((&world.disk[&unit("o.service")], &world.reports[&unit("o.service")].error), (&text, &None));
 }
 
+/// It was neither carried out when the file couldn't be had, nor by the file itself.
+#[test]
+fn what_else_was_asked_for_with_such_a_file_is_done_when_it_is_there() {
+    for is_stored in [true, false] {
+        let mut world = World::new();
+        world.assign("a.service", with_file(PLAIN, 1));
+        world.settle();
+        let text = noted(&mut world, PLAIN, "restarted");
+        world.assign("a.service", Assignment { restart: Some(Revision(3)), ..with_file(&text, 3) });
+        if is_stored {
+            cannot_be_written(&mut world);
+        } else {
+            world.texts.remove(&hash(&text));
+            world.pass();
+            world.texts.insert(hash(&text), text.clone());
+        }
+        assert!(world.reports[&unit("a.service")].error.is_some());
+        assert_eq!(world.settle(), ["install a.service", "stop a.service", "start a.service"], "{is_stored}");
+        let report = &world.reports[&unit("a.service")];
+        assert_eq!((report.generation, &report.error, &report.hash), (Revision(3), &None, &hash(&text)));
+    }
+}
+
 /// Nor is it started for the next such file, because it has finished: only the file couldn't be written.
 #[test]
 fn a_oneshot_that_has_finished_is_not_started_after_a_file_that_could_not_be_written() {
     let (mut world, _) = finished_and_changed();
-    let full = Error::Io("No space left on device".into());
     let text = noted(&mut world, ONCE, "changed again");
     for generation in [3, 4] {
-        let Action::Install(files) = world.next_change() else { panic!("the file is written first") };
-        world.input(Input::Installed(files.into_iter().map(|(name, text)| (name, text, Err(full.clone()))).collect()));
-        world.pass();
+        cannot_be_written(&mut world);
         assert!(world.reports[&unit("o.service")].error.is_some());
         world.assign("o.service", with_file(&text, generation));
     }
@@ -265,6 +290,49 @@ fn a_unit_whose_new_file_cannot_be_written_runs_on() {
     world.full = true;
     world.assign("a.service", assignment(PLAIN, Target::Loaded, 11));
     assert_eq!(world.settle()[0], "stop a.service");
+}
+
+/// Its rollout lets it through again to the file that it has, which was requested before the other one.
+#[test]
+fn a_unit_that_never_had_another_file_is_not_started_again_for_its_own() {
+    for restarts in [false, true] {
+        let mut world = World::new();
+        let other = noted(&mut world, ONCE, "other");
+        let different = ONCE.replace("/bin/o", "/bin/other");
+        world.texts.insert(hash(&different), different.clone());
+        world.assign("o.service", with_file(ONCE, 1));
+        world.settle();
+        ends(&mut world, "o.service");
+        for text in [&different, &other] {
+            for generation in [7, 8] {
+                world.assign("o.service", with_file(text, generation));
+                cannot_be_written(&mut world);
+                let report = &world.reports[&unit("o.service")];
+                assert_eq!((report.generation.0, report.error.is_some()), (generation, true), "{report:?}");
+            }
+            if restarts {
+                world.begin();
+            }
+            world.assign("o.service", with_file(ONCE, 1));
+            assert_eq!(world.settle(), [""; 0], "{text}");
+            let report = &world.reports[&unit("o.service")];
+            assert_eq!((report.generation, &report.error, &report.hash), (Revision(1), &None, &hash(ONCE)));
+            assert_eq!(report.result, Some(JobResult::Done));
+        }
+        world.assign("o.service", with_file(ONCE, 9));
+        assert_eq!(world.settle(), ["start o.service"], "it is requested again");
+
+        world.assign("a.service", with_file(PLAIN, 10));
+        world.settle();
+        world.full = true;
+        world.assign("a.service", with_file(OTHER, 11));
+        assert!(world.pass().is_some(), "it is tried again");
+        if restarts {
+            world.begin();
+        }
+        world.assign("a.service", with_file(PLAIN, 10));
+        assert_eq!(world.settle(), [""; 0], "it runs on");
+    }
 }
 
 #[test]
