@@ -146,6 +146,9 @@ impl Requests {
         let Some(started) = self.started.get_mut(unit).filter(|started| !started.undone) else { return };
         let anew = asks.destroyed.is_some_and(|destroyed| destroyed > started.carried_out(daemon));
         let rewritten = Some((asks.generation, Some(daemon)));
+        // A rollout lets a unit through again to a file that was requested before the one that it has: another order,
+        // for which a unit that is down is started.
+        started.undone = asks.start && asks.generation < started.carried_out(daemon);
         if asks.start || anew || started.asked.is_some() || started.restart != asks.restart {
             started.asked = rewritten;
         } else {
