@@ -23,7 +23,7 @@ use super::keys::{self, Key};
 use super::presence::Presences;
 use super::records::file::FileRecord;
 use super::scope::Scope;
-use super::summaries::{FileSummary, FileSummaryCache};
+use super::summaries::{FileSummaries, FileSummary, FileSummaryCache};
 use super::{Corrupt, decode, mirror, point};
 
 use tries::Tries;
@@ -434,8 +434,8 @@ impl<S: Store> Reader<S> {
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
-    pub async fn summaries(&self, hashes: &BTreeSet<UnitHash>) -> Result<BTreeMap<UnitHash, Arc<FileSummary>>, Error> {
-        let mut found = BTreeMap::new();
+    pub async fn summaries(&self, hashes: impl IntoIterator<Item = &UnitHash>) -> Result<FileSummaries, Error> {
+        let mut found = FileSummaries::new();
         let mut missing = BTreeSet::new();
         for hash in hashes {
             match self.summaries.get(hash) {

@@ -35,6 +35,9 @@ impl FileSummary {
     }
 }
 
+/// Summaries of files, by hash.
+pub type FileSummaries = HashMap<UnitHash, Arc<FileSummary>>;
+
 /// Summaries by hash. Two generations instead of a list ordered by use: when the young one is full it becomes the old
 /// one, and an entry that is used again moves back. Unused entries are thus dropped at the cost of a hash map.
 #[derive(Debug, Default)]

@@ -116,7 +116,7 @@ async fn related<S: Store>(api: &Api<S>, unit: &UnitName) -> Result<BTreeSet<Str
     // A rider of a spare announces it.
     show_spares(&mut cluster);
     let Some(record) = cluster.units.get(unit) else { return Ok(BTreeSet::new()) };
-    let summaries = api.reader.summaries(&[record.hash.clone()].into()).await.map_err(failed)?;
+    let summaries = api.reader.summaries([&record.hash]).await.map_err(failed)?;
     let constraints = summaries.get(&record.hash).map(|summary| Constraints::resolve(&summary.constraints, unit));
     Ok(constraints.map(|constraints| constraints.machine_of.clone()).unwrap_or_default())
 }

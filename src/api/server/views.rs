@@ -1,7 +1,6 @@
 //! Joins a cluster's records into the views that clients see. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::clock::utc_minute;
 use crate::model::cluster::{Cluster, Versioned};
@@ -18,7 +17,7 @@ use crate::plan::reschedule::{Outlook, outlook};
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Damaged;
 use crate::registry::records::leader::LeaderRecord;
-use crate::registry::summaries::FileSummary;
+use crate::registry::summaries::FileSummaries;
 
 use crate::api::wire::{
     DamagedUnit, HostOrder, LeaderView, MachineRef, MachineView, OpenRollout, RetryView, StateView, UnitView,
@@ -31,12 +30,9 @@ pub(super) const FAMILIES: [&str; 4] = [keys::UNITS, keys::PLACEMENTS, keys::STA
 /// The same with all hosts.
 pub(super) const WITH_HOSTS: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::GATES, keys::MACHINES];
 
-/// Summaries of files, by hash.
-pub(super) type FileSummaries = BTreeMap<UnitHash, Arc<FileSummary>>;
-
 /// The files of all units of `cluster`.
-pub(super) fn hashes(cluster: &Cluster) -> BTreeSet<UnitHash> {
-    cluster.units.values().map(|unit| unit.hash.clone()).collect()
+pub(super) fn hashes(cluster: &Cluster) -> impl Iterator<Item = &UnitHash> {
+    cluster.units.values().map(|unit| &unit.hash)
 }
 
 /// A unit in the whole cluster; its progress is that of `operation`, or else of the one that leads to its desired

@@ -113,13 +113,14 @@ pub struct UnitView {
 }
 
 /// v2: `GET /fleet/v2/units[?name=GLOB…]`.
+// The server makes its `Units` one after the other while it writes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct UnitList {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "UnitList"))]
+pub struct UnitList<Units = Vec<UnitView>> {
     /// The store's revision that this shows.
     pub revision: Revision,
     /// Sorted by name.
-    pub units: Vec<UnitView>,
+    pub units: Units,
     /// Units that aren't in `units` because their records in the store can't be decoded, sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedUnit>,

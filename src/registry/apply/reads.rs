@@ -174,7 +174,8 @@ async fn bodies<S: Store>(
         }
         _ => None,
     };
-    let summaries = reader.summaries(&intents.iter().filter_map(lost).collect()).await?;
+    let lost: BTreeSet<UnitHash> = intents.iter().filter_map(lost).collect();
+    let summaries = reader.summaries(&lost).await?;
     Ok(summaries.into_iter().map(|(hash, summary)| (hash, summary.constraints.body)).collect())
 }
 

@@ -157,7 +157,7 @@ impl Few {
     /// Whether `cluster` is sufficient. It doesn't contain which hosts a global unit is assigned to, nor whether a unit
     /// that was destroyed before it was seen here was global.
     async fn is_enough<S: Store>(&mut self, reader: &Reader<S>, cluster: &Cluster) -> Result<bool, Error> {
-        let files = reader.summaries(&cluster.units.values().map(|unit| unit.hash.clone()).collect()).await?;
+        let files = reader.summaries(cluster.units.values().map(|unit| &unit.hash)).await?;
         for name in &self.names {
             let placement = cluster.placements.get(name).map(|placement| &placement.value);
             let single = match (cluster.units.get(name), placement) {

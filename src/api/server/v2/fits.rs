@@ -51,7 +51,7 @@ pub(super) async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
     let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
     gate::apply(&mut cluster);
     let revision = cluster.revision;
-    let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;
+    let summaries = api.reader.summaries(views::hashes(&cluster)).await?;
     let constraints = |summary: &FileSummary| Versioned { value: summary.constraints.clone(), revision };
     cluster.files = summaries.into_iter().map(|(hash, summary)| (hash, constraints(&summary))).collect();
     Ok(cluster)

@@ -12,7 +12,7 @@ use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
 use crate::api::server::extract::json_body;
 use crate::api::server::state::Api;
-use crate::api::server::views::{self, FileSummaries};
+use crate::api::server::views;
 use crate::api::wire::{AskHosts, AskedHost, AskedHosts, ClusterView, DrainOptions, HostAsk, MachineList};
 use crate::model::cluster::Cluster;
 use crate::model::maintenance::Drain;
@@ -22,6 +22,7 @@ use crate::registry::maintenance::{self, Asked, Options, Refusal, Request};
 use crate::registry::reader::Damaged;
 use crate::registry::records::leader::LeaderRecord;
 use crate::registry::scope::Scope;
+use crate::registry::summaries::FileSummaries;
 use crate::registry::{decode, keys, metadata, point};
 use crate::store::{Error, MAX_OPS, Store};
 

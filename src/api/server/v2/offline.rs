@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::api::server::error::Failure;
 use crate::api::server::state::{Api, Own};
-use crate::api::server::views::{self, FileSummaries};
+use crate::api::server::views;
 use crate::api::wire::{ClusterView, MachineList, Offline, UnitDetail, UnitList, UnitView};
 use crate::model::cluster::Cluster;
 use crate::model::file::UnitFile;
@@ -15,7 +15,7 @@ use crate::model::unit::Unit;
 use crate::plan::host::local::HostView;
 use crate::registry::reader::Reader;
 use crate::registry::scope::Scope;
-use crate::registry::summaries::FileSummary;
+use crate::registry::summaries::{FileSummaries, FileSummary};
 use crate::store::Store;
 
 /// What is known without the store.
@@ -107,11 +107,11 @@ fn replace_own(cluster: &mut Cluster, own: &HostView) {
 fn add_summaries<S: Store>(summaries: &mut FileSummaries, cluster: &Cluster, reader: &Reader<S>) {
     for hash in views::hashes(cluster) {
         let of_leader = || {
-            let constraints = Arc::clone(&cluster.files.get(&hash)?.value);
+            let constraints = Arc::clone(&cluster.files.get(hash)?.value);
             Some(Arc::new(FileSummary { description: "".into(), constraints }))
         };
-        if let Some(summary) = reader.cached(&hash).or_else(of_leader) {
-            summaries.entry(hash).or_insert(summary);
+        if let Some(summary) = reader.cached(hash).or_else(of_leader) {
+            summaries.entry(hash.clone()).or_insert(summary);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
 use crate::api::server::extract::json_body;
 use crate::api::server::state::Api;
-use crate::api::server::views::{self, FileSummaries};
+use crate::api::server::views;
 use crate::api::wire::{
     AskRollout, AskView, FileOutcomeView, OvertakenView, RolloutHook, RolloutList, RolloutMember, RolloutView,
 };
@@ -29,6 +29,7 @@ use crate::plan::gate::{instances, spares_of};
 use crate::registry::ask::Refusal;
 use crate::registry::keys::{self, Key};
 use crate::registry::scope::Scope;
+use crate::registry::summaries::FileSummaries;
 use crate::store::{Error, Store};
 
 use super::{names, no_parameters, sets, units};

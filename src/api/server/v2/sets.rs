@@ -9,7 +9,7 @@ use axum::http::Uri;
 
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
-use crate::api::server::views::{self, FileSummaries};
+use crate::api::server::views;
 use crate::api::wire::{SetList, SetView, UnitView};
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
@@ -22,6 +22,7 @@ use crate::plan::gate::is_spare;
 use crate::registry::decode;
 use crate::registry::keys::{self, Key};
 use crate::registry::scope::Scope;
+use crate::registry::summaries::FileSummaries;
 use crate::store::{Error, Store};
 
 use super::{names, units};

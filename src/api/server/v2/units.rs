@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Serialize, Serializer};
 
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
-use crate::api::server::views::{self, FAMILIES, FileSummaries, WITH_HOSTS};
+use crate::api::server::views::{self, FAMILIES, WITH_HOSTS};
 use crate::api::wire::{UnitDetail, UnitList};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
@@ -19,29 +21,33 @@ use crate::plan::progress::is_carried_out;
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Damaged;
 use crate::registry::scope::Scope;
+use crate::registry::summaries::FileSummaries;
 use crate::store::{Error, Store};
 
 use super::{fits, globs, offline, split_offline, unknown};
 
-pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<UnitList>, Failure> {
+pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Response, Failure> {
     let (offline, parameters) = split_offline(&uri)?;
     let scope = Scope::of(globs(parameters, "; `name` and `offline` are known")?);
     if offline {
-        return offline::units(&api, &scope).await.map(Json);
+        return offline::units(&api, &scope).await.map(|list| Json(list).into_response());
     }
-    let read = async {
-        let (cluster, summaries, damaged) = joined(&api, &scope).await.map_err(|error| api.failed(&error))?;
-        // Programs take a unit in this list for one that was submitted.
-        let submitted = cluster.units.iter().filter(|(name, _)| !is_spare(&cluster, name));
-        let units = submitted.map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
-        Ok(Json(UnitList {
-            revision: cluster.revision,
-            units,
-            damaged: views::damaged(&cluster, damaged),
-            offline: None,
-        }))
-    };
-    read.await
+    let (cluster, summaries, damaged) = joined(&api, &scope).await.map_err(|error| api.failed(&error))?;
+    // Programs take a unit in this list for one that was submitted.
+    let submitted = || cluster.units.iter().filter(|(name, _)| !is_spare(&cluster, name));
+    let units = OneByOne(|| submitted().map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)));
+    let damaged = views::damaged(&cluster, damaged);
+    Ok(Json(UnitList { revision: cluster.revision, units, damaged, offline: None }).into_response())
+}
+
+/// A sequence of which each element is made when it is written. All views of a large cluster at once would take several
+/// times the memory of the answer.
+struct OneByOne<F>(F);
+
+impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for OneByOne<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0())
+    }
 }
 
 pub(super) async fn get<S: Store>(
@@ -108,7 +114,7 @@ pub(super) async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Clu
         // A unit whose record can't be read has taken the spare's place.
         cluster.gates.retain(|name, gate| !(gate.value.spare && damaged.contains_key(name)));
         show_spares(&mut cluster);
-        let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;
+        let summaries = api.reader.summaries(views::hashes(&cluster)).await?;
         match join_hosts(api, &mut cluster, &summaries, scope).await {
             // The revision of the first read was compacted: start over with a new one.
             Err(Error::Compacted) => {}

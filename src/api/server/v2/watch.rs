@@ -23,6 +23,7 @@ use crate::model::progress::Operation;
 use crate::plan::progress::{Presence, leaving, presence};
 use crate::registry::reader::Reader;
 use crate::registry::scope::Scope;
+use crate::registry::summaries::FileSummaries;
 use crate::registry::watch::units::UnitWatch;
 use crate::registry::watch::{MAX_UNITS, Touched};
 use crate::store::{Error, Store};
@@ -164,7 +165,7 @@ struct Sent {
 }
 
 impl Sent {
-    fn tell(&mut self, cluster: &Cluster, summaries: &views::FileSummaries, name: &UnitName, lines: &mut Lines) {
+    fn tell(&mut self, cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, lines: &mut Lines) {
         let Some(unit) = cluster.units.get(name) else {
             if presence(cluster, name) == Presence::Leaving {
                 if self.lines.insert(name.clone(), None) != Some(None) {
