@@ -1,6 +1,6 @@
 //! How many units may be away at a time: of a set, `Parallel=` of its rollouts, which draw on the same; of other units
 //! from a host or to one, what the drain or the restore says; of those that are moved, ten. A unit that isn't well
-//! serves nobody, and may always go.
+//! serves nobody, and may always go, as may one that no longer fits its host: that one leaves anyway.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::model::unit::Desired;
 
 /// What is left of the budgets.
 pub(super) struct Budgets<'a> {
-    cluster: &'a Cluster,
+    scheduler: &'a Scheduler,
     sets: BTreeMap<UnitName, SetBudget>,
     /// The units without a set that are on their way, by what they are for.
     moving: BTreeMap<Cause, usize>,
@@ -33,15 +33,16 @@ struct SetBudget {
 
 impl<'a> Budgets<'a> {
     pub(super) fn of(scheduler: &'a Scheduler, timers: &Timers) -> Self {
-        Self { cluster: scheduler.cluster(), sets: BTreeMap::new(), moving: timers.moving(scheduler) }
+        Self { scheduler, sets: BTreeMap::new(), moving: timers.moving(scheduler) }
     }
 
     /// What `unit` waits for, of those with this `cause`; `None` if it may go.
     pub(super) fn wait(&mut self, unit: &UnitName, cause: &Cause, parallel: u32) -> Option<Wait> {
-        if is_hook(self.cluster, unit) {
+        let cluster = self.scheduler.cluster();
+        if is_hook(cluster, unit) {
             return Some(Wait::Hook);
         }
-        let Some(set) = set_of(self.cluster, unit) else {
+        let Some(set) = set_of(cluster, unit) else {
             let moving = self.moving.get(cause).copied().unwrap_or_default();
             let wait = match cause {
                 Cause::Host(_) => Wait::Parallel(parallel),
@@ -49,7 +50,7 @@ impl<'a> Budgets<'a> {
             };
             return (moving >= parallel as usize).then_some(wait);
         };
-        let is_healthy = is_healthy(self.cluster, unit);
+        let is_healthy = is_healthy(self.scheduler, unit);
         let budget = self.set(&set);
         let is_free = !is_healthy || budget.healthy + budget.parallel > budget.placed;
         let unwell = budget.unwell.clone().unwrap_or_else(|| unit.clone());
@@ -58,43 +59,48 @@ impl<'a> Budgets<'a> {
 
     /// `unit` leaves for this.
     pub(super) fn take(&mut self, unit: &UnitName, cause: &Cause) {
-        let Some(set) = set_of(self.cluster, unit) else {
+        let Some(set) = set_of(self.scheduler.cluster(), unit) else {
             *self.moving.entry(cause.clone()).or_default() += 1;
             return;
         };
-        let is_healthy = is_healthy(self.cluster, unit);
+        let is_healthy = is_healthy(self.scheduler, unit);
         let budget = self.set(&set);
         budget.healthy -= usize::from(is_healthy);
         budget.unwell.get_or_insert_with(|| unit.clone());
     }
 
     fn set(&mut self, set: &UnitName) -> &mut SetBudget {
-        let cluster = self.cluster;
-        self.sets.entry(set.clone()).or_insert_with(|| SetBudget::of(cluster, set))
+        let scheduler = self.scheduler;
+        self.sets.entry(set.clone()).or_insert_with(|| SetBudget::of(scheduler, set))
     }
 }
 
 impl SetBudget {
-    fn of(cluster: &Cluster, set: &UnitName) -> Self {
+    fn of(scheduler: &Scheduler, set: &UnitName) -> Self {
+        let cluster = scheduler.cluster();
         // One that somebody has stopped is none, as in rollouts.
         let is_member = |name: &&UnitName| cluster.units.get(*name).is_some_and(|m| m.desired == Desired::Launched);
         let members = instances(cluster, set).filter(is_member);
         let states: Vec<(&UnitName, MemberState)> =
             members.map(|name| (name, member_of(cluster, name).state)).collect();
-        let placed = states.iter().filter(|(_, state)| !state.is_gone());
+        let placed: Vec<&UnitName> =
+            states.iter().filter(|(_, state)| !state.is_gone()).map(|(name, _)| *name).collect();
+        let (healthy, unwell): (Vec<&UnitName>, Vec<&UnitName>) =
+            placed.iter().partition(|name| is_healthy(scheduler, name));
         let file = cluster.units.get(set).and_then(|unit| cluster.files.get(&unit.hash));
         let policy = file.and_then(|file| file.value.rollout.as_deref().cloned()).unwrap_or_default();
         Self {
             parallel: policy.parallel.at_least_one_of(states.len()),
-            placed: placed.clone().count(),
-            healthy: placed.clone().filter(|(_, state)| *state == MemberState::Healthy).count(),
-            unwell: placed.clone().find(|(_, state)| *state != MemberState::Healthy).map(|(name, _)| (*name).clone()),
+            placed: placed.len(),
+            healthy: healthy.len(),
+            unwell: unwell.first().map(|name| (*name).clone()),
         }
     }
 }
 
-fn is_healthy(cluster: &Cluster, unit: &UnitName) -> bool {
-    member_of(cluster, unit).state == MemberState::Healthy
+/// Whether a unit serves, and goes on to if it isn't sent away.
+fn is_healthy(scheduler: &Scheduler, unit: &UnitName) -> bool {
+    member_of(scheduler.cluster(), unit).state == MemberState::Healthy && !scheduler.no_longer_fits(unit)
 }
 
 /// The set that a unit is a member of.

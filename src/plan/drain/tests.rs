@@ -199,6 +199,24 @@ fn members_of_a_set_go_one_after_another_unless_they_are_not_well() {
     assert_eq!(bench.on(to).len(), 3);
 }
 
+/// Seed 300509.
+#[test]
+fn a_member_that_no_longer_fits_its_host_is_as_good_as_away() {
+    let mut bench = Bench::new(5);
+    let section = "Replicas=2\nMachineMetadata=zone=a";
+    bench.start(&[("w@.service", section)]);
+    bench.start(&[("w@1.service", section), ("w@2.service", section)]);
+    let homes: Vec<u64> = [1, 3, 5].into_iter().filter(|at| !bench.on(*at).is_empty()).collect();
+    let [drained, changed] = homes[..] else { panic!("one on each: {homes:?}") };
+    let machine = Machine::new(id(changed), format!("n{changed}"));
+    bench.scheduler.apply(Change::Machine(id(changed), Some(machine)));
+    bench.drain(drained, drain(|_| ()));
+    let leaves = bench.step();
+    assert!(leaves.len() == 1 && leaves[0].contains("no metadata zone"), "{leaves:?}");
+    bench.settle();
+    assert_eq!(bench.on(drained), [""; 0], "it left when the other one was up again");
+}
+
 /// Half of three is one. A member that somebody has stopped isn't counted, neither among all of them nor among those
 /// that are away.
 #[test]

@@ -6,6 +6,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target};
 
+use super::super::fit::{Question, Stance, first_misfit_indexed};
 use super::Scheduler;
 use super::wishes::Candidates;
 
@@ -37,6 +38,17 @@ impl Scheduler {
             (count, Box::new(hosts.take_while(move |host| self.load(host).share < below)))
         };
         view.preferred(group, &members, &ranked, &fits).map(|(host, _)| host)
+    }
+
+    /// Whether a unit no longer fits the host that it is placed on, and so is about to leave it.
+    #[must_use]
+    pub fn no_longer_fits(&self, unit: &UnitName) -> bool {
+        let (view, cluster) = (self.view(), &self.cluster);
+        let placed = cluster.placed_on(unit).zip(cluster.constraints(unit)).zip(view.index.nodes.get(unit));
+        placed.is_some_and(|((host, constraints), node)| {
+            let question = Question { unit, constraints: &constraints, host, stance: Stance::Stay, with: &[] };
+            first_misfit_indexed(&view, &question, &view.others(node)).is_some()
+        })
     }
 
     /// Suppose that these units are on `host` as well.
