@@ -83,8 +83,11 @@ impl SetBudget {
         let members = instances(cluster, set).filter(is_member);
         let states: Vec<(&UnitName, MemberState)> =
             members.map(|name| (name, member_of(cluster, name).state)).collect();
-        let placed: Vec<&UnitName> =
-            states.iter().filter(|(_, state)| !state.is_gone()).map(|(name, _)| *name).collect();
+        // One that has only been loaded there so far is about to be started.
+        let is_on_a_host =
+            |name: &UnitName| cluster.placed_on(name).is_some_and(|host| cluster.machines.contains_key(host));
+        let is_placed = |(name, state): &&(&UnitName, MemberState)| !state.is_gone() || is_on_a_host(name);
+        let placed: Vec<&UnitName> = states.iter().filter(is_placed).map(|(name, _)| *name).collect();
         let (healthy, unwell): (Vec<&UnitName>, Vec<&UnitName>) =
             placed.iter().partition(|name| is_healthy(scheduler, name));
         let file = cluster.units.get(set).and_then(|unit| cluster.files.get(&unit.hash));

@@ -217,6 +217,29 @@ fn a_member_that_no_longer_fits_its_host_is_as_good_as_away() {
     assert_eq!(bench.on(drained), [""; 0], "it left when the other one was up again");
 }
 
+/// Seed 305325.
+#[test]
+fn a_member_that_is_about_to_be_started_is_as_good_as_away() {
+    let mut bench = Bench::new(2);
+    let members = ["w@1.service", "w@2.service", "w@3.service"];
+    bench.start(&[("w@.service", "Replicas=3")]);
+    bench.start(&members.map(|member| (member, "Replicas=3")));
+    let wanted = bench.scheduler.cluster().units[&name("w@1.service")].clone();
+    let ask = |bench: &mut Bench, desired: Desired| {
+        let unit = Unit { desired, generation: bench.revision, ..wanted.clone() };
+        bench.scheduler.apply(Change::Unit(name("w@1.service"), Some(unit)));
+    };
+    ask(&mut bench, Desired::Loaded);
+    bench.settle();
+    ask(&mut bench, Desired::Launched);
+    let home = if bench.on(1).contains(&"w@2.service".to_owned()) { 1 } else { 2 };
+    bench.drain(home, drain(|_| ()));
+    let leaves = bench.step();
+    assert!(leaves.iter().all(|line| line.starts_with("w@1.service")), "{leaves:?}");
+    bench.settle();
+    assert_eq!(bench.on(3 - home), members);
+}
+
 /// Half of three is one. A member that somebody has stopped isn't counted, neither among all of them nor among those
 /// that are away.
 #[test]
