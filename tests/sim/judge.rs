@@ -810,7 +810,9 @@ impl Facts {
         // With the files that the gates of the plan give.
         let gated = |cluster: &Cluster| Cluster { gates: self.cluster.gates.clone(), ..cluster.clone() };
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
-        if !past().all(stays) || past().any(|cluster| cluster.done(name).is_some()) {
+        if !past().all(|cluster| stays(cluster) && stays(&gated(cluster)))
+            || past().any(|cluster| cluster.done(name).is_some())
+        {
             return Some(Ok(()));
         }
         let fits_elsewhere = |cluster: &Cluster| {
