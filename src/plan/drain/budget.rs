@@ -1,6 +1,7 @@
 //! How many units may be away at a time: of a set, `Parallel=` of its rollouts, which draw on the same; of other units
 //! from a host or to one, what the drain or the restore says; of those that are moved, ten. A unit that isn't well
-//! serves nobody, and may always go, as may one that no longer fits its host: that one leaves anyway.
+//! serves nobody, and may always go, as may one that no longer fits its host: that one leaves anyway. One of which its
+//! host says nothing yet may serve: it keeps the budget, and makes no room for others.
 
 use std::collections::BTreeMap;
 
@@ -50,9 +51,9 @@ impl<'a> Budgets<'a> {
             };
             return (moving >= parallel as usize).then_some(wait);
         };
-        let is_healthy = is_healthy(self.scheduler, unit);
+        let may_serve = is_healthy(self.scheduler, unit) || is_unknown(cluster, unit);
         let budget = self.set(&set);
-        let is_free = !is_healthy || budget.healthy + budget.parallel > budget.placed;
+        let is_free = !may_serve || budget.healthy + budget.parallel > budget.placed;
         let unwell = budget.unwell.clone().unwrap_or_else(|| unit.clone());
         (!is_free).then_some(Wait::Set { unwell, parallel: budget.parallel, set })
     }
@@ -104,6 +105,13 @@ impl SetBudget {
 /// Whether a unit serves, and goes on to if it isn't sent away.
 fn is_healthy(scheduler: &Scheduler, unit: &UnitName) -> bool {
     member_of(scheduler.cluster(), unit).state == MemberState::Healthy && !scheduler.no_longer_fits(unit)
+}
+
+/// Whether its host is there and has no report of it that counts. A leader that begins to lead just when a host has
+/// registered with a new lease knows nothing of units that have run all along.
+fn is_unknown(cluster: &Cluster, unit: &UnitName) -> bool {
+    let host = cluster.placed_on(unit).filter(|host| cluster.machines.contains_key(*host));
+    host.is_some_and(|host| cluster.report(unit, host).is_none())
 }
 
 /// The set that a unit is a member of.

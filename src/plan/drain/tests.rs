@@ -217,6 +217,23 @@ fn a_member_that_no_longer_fits_its_host_is_as_good_as_away() {
     assert_eq!(bench.on(drained), [""; 0], "it left when the other one was up again");
 }
 
+/// Seed 302592: its host has registered with a new lease, and has yet to report what has run all along.
+#[test]
+fn members_of_which_nothing_is_known_yet_keep_the_budget() {
+    let mut bench = Bench::new(2);
+    let members = ["w@1.service", "w@2.service", "w@3.service"];
+    bench.start(&[("w@.service", "Replicas=3")]);
+    bench.start(&members.map(|member| (member, "Replicas=3")));
+    let from = if bench.on(1).len() == 2 { 1 } else { 2 };
+    for member in bench.on(from) {
+        bench.scheduler.apply(Change::Report(name(&member), id(from), ReportKeyForm::HostFirst, None));
+    }
+    bench.drain(from, drain(|_| ()));
+    assert_eq!(bench.step(), [""; 0]);
+    bench.carry_out("active");
+    assert_eq!(bench.step().len(), 1);
+}
+
 /// Seed 305325.
 #[test]
 fn a_member_that_is_about_to_be_started_is_as_good_as_away() {
