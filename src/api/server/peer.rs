@@ -129,6 +129,8 @@ fn unit_of(path: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -177,10 +179,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
-        // It connects, says so, and waits to be killed; the connection is kept open by its child.
+        // It connects, and waits to be killed; its child keeps the connection open until the other end is closed.
         let program = "import os, socket, sys, time\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
-            os.set_inheritable(s.fileno(), True)\nos.fork() and time.sleep(60) or time.sleep(2)";
-        let mut child = std::process::Command::new("python3").args(["-c", program]).arg(&path).spawn().unwrap();
+            os.set_inheritable(s.fileno(), True)\nos.fork() and time.sleep(60) or s.recv(1)";
+        let mut python = std::process::Command::new("python3");
+        let mut child = python.args(["-c", program]).arg(&path).stdout(Stdio::piped()).spawn().unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let peer = Peer::of(&stream);
         let Peer::Unix(Some(process)) = &peer else { panic!("{peer:?}") };
@@ -193,5 +196,8 @@ mod tests {
         child.wait().unwrap();
         assert!(!process.exists() && !by_start.exists());
         assert_eq!(peer.unit(), None);
+        // The test leaves no process behind: this ends with the last one that has the pipe.
+        drop((peer, stream));
+        assert_eq!(std::io::read_to_string(child.stdout.take().unwrap()).unwrap(), "");
     }
 }
