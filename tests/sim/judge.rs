@@ -41,7 +41,7 @@ use super::machines::Machines;
 use super::marks::JUDGE;
 use super::reboots;
 use super::retries::{self, Retries};
-use super::rollouts;
+use super::rollouts::{self, Silence};
 use super::told::{Point, Reader};
 use super::world::{MASS_LOSS_GRACE, MASS_LOSS_SHARE, TTL};
 
@@ -72,7 +72,7 @@ struct Facts {
     /// Units that have run to their end, by their generations.
     ended: BTreeSet<(UnitName, Revision)>,
     /// The hosts that carry out nothing, while there are rollouts.
-    silence: rollouts::Silence,
+    silence: Silence,
     /// The units that have failed, or are well.
     retries: Retries,
     /// The hosts that have slots for their reboot.
@@ -951,9 +951,16 @@ impl Facts {
         let past =
             self.past[from..].iter().map(|(.., cluster)| cluster).filter(|past| past.revision < self.cluster.revision);
         let silence = (&self.silence, journal.now());
-        rollouts::judge(before, &self.cluster, past.clone(), silence)
-            .into_iter()
-            .for_each(|what| journal.violate(what));
+        let judged = |silence| rollouts::judge(before, &self.cluster, past.clone(), (silence, journal.now()));
+        let mut found = judged(&self.silence);
+        if !found.is_empty() {
+            // A report that had yet to reach the leader didn't end the silence of its host.
+            let mut silence = Silence::default();
+            self.past[..=from].iter().for_each(|(at, _, cluster)| silence.look(cluster, *at));
+            let known = judged(&silence);
+            found.retain(|what| known.contains(what));
+        }
+        found.into_iter().for_each(|what| journal.violate(what));
         let hooks = rollouts::judge_hooks(before, &self.cluster, past, silence, &self.ended);
         hooks.into_iter().for_each(|what| journal.violate(what));
     }
