@@ -956,7 +956,7 @@ impl Facts {
         if !found.is_empty() {
             // A report that had yet to reach the leader didn't end the silence of its host.
             let mut silence = Silence::default();
-            self.past[..=from].iter().for_each(|(at, _, cluster)| silence.look(cluster, *at));
+            self.past.iter().take(from + 1).for_each(|(at, _, cluster)| silence.look(cluster, *at));
             let known = judged(&silence);
             found.retain(|what| known.contains(what));
         }

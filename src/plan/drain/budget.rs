@@ -84,27 +84,27 @@ impl SetBudget {
         let members = instances(cluster, set).filter(is_member);
         let states: Vec<(&UnitName, MemberState)> =
             members.map(|name| (name, member_of(cluster, name).state)).collect();
-        // One that has only been loaded there so far is about to be started.
-        let is_on_a_host =
-            |name: &UnitName| cluster.placed_on(name).is_some_and(|host| cluster.machines.contains_key(host));
-        let is_placed = |(name, state): &&(&UnitName, MemberState)| !state.is_gone() || is_on_a_host(name);
-        let placed: Vec<&UnitName> = states.iter().filter(is_placed).map(|(name, _)| *name).collect();
-        let (healthy, unwell): (Vec<&UnitName>, Vec<&UnitName>) =
-            placed.iter().partition(|name| is_healthy(scheduler, name));
+        let placed: Vec<_> = states.iter().filter(|(_, state)| !state.is_gone()).collect();
+        let (healthy, unwell): (Vec<_>, Vec<_>) =
+            placed.iter().copied().partition(|(name, state)| goes_on(scheduler, name, state));
         let file = cluster.units.get(set).and_then(|unit| cluster.files.get(&unit.hash));
         let policy = file.and_then(|file| file.value.rollout.as_deref().cloned()).unwrap_or_default();
         Self {
             parallel: policy.parallel.at_least_one_of(states.len()),
             placed: placed.len(),
             healthy: healthy.len(),
-            unwell: unwell.first().map(|name| (*name).clone()),
+            unwell: unwell.first().map(|(name, _)| (*name).clone()),
         }
     }
 }
 
-/// Whether a unit serves, and goes on to if it isn't sent away.
 fn is_healthy(scheduler: &Scheduler, unit: &UnitName) -> bool {
-    member_of(scheduler.cluster(), unit).state == MemberState::Healthy && !scheduler.no_longer_fits(unit)
+    goes_on(scheduler, unit, &member_of(scheduler.cluster(), unit).state)
+}
+
+/// Whether a unit in this state serves, and goes on to if it isn't sent away.
+fn goes_on(scheduler: &Scheduler, unit: &UnitName, state: &MemberState) -> bool {
+    *state == MemberState::Healthy && !scheduler.no_longer_fits(unit)
 }
 
 /// Whether its host is there and has no report of it that counts. A leader that begins to lead just when a host has

@@ -28,6 +28,9 @@ pub(in crate::plan) fn name(text: &str) -> UnitName {
     text.parse().unwrap()
 }
 
+/// The members of [`Bench::with_set`].
+const MEMBERS: [&str; 3] = ["w@1.service", "w@2.service", "w@3.service"];
+
 /// A drain of the n-th host, as it is asked for without options.
 pub(in crate::plan) fn drain(change: impl FnOnce(&mut Drain)) -> Option<Drain> {
     let (parallel, deadline, why) = (10, 60, String::new());
@@ -58,6 +61,15 @@ impl Bench {
             bench.scheduler.apply(Change::Machine(id(at), Some(machine)));
         }
         bench
+    }
+
+    /// Two hosts with a set of three, and the host that has two of its members.
+    fn with_set() -> (Self, u64) {
+        let mut bench = Self::new(2);
+        bench.start(&[("w@.service", "Replicas=3")]);
+        bench.start(&MEMBERS.map(|member| (member, "Replicas=3")));
+        let from = if bench.on(1).len() == 2 { 1 } else { 2 };
+        (bench, from)
     }
 
     /// Start units with these sections, and a template with so many members as a set.
@@ -178,10 +190,7 @@ fn of_two_that_need_the_same_place_one_stays() {
 
 #[test]
 fn members_of_a_set_go_one_after_another_unless_they_are_not_well() {
-    let mut bench = Bench::new(2);
-    bench.start(&[("w@.service", "Replicas=3")]);
-    bench.start(&[("w@1.service", "Replicas=3"), ("w@2.service", "Replicas=3"), ("w@3.service", "Replicas=3")]);
-    let (from, to) = if bench.on(1).len() == 2 { (1, 2) } else { (2, 1) };
+    let (mut bench, from) = Bench::with_set();
     bench.drain(from, drain(|_| ()));
     let first = bench.step();
     assert_eq!(first.len(), 1, "{first:?}");
@@ -196,7 +205,7 @@ fn members_of_a_set_go_one_after_another_unless_they_are_not_well() {
     bench.now += 60_000;
     assert_eq!(bench.step().len(), 1);
     bench.settle();
-    assert_eq!(bench.on(to).len(), 3);
+    assert_eq!(bench.on(3 - from), MEMBERS);
 }
 
 /// Seed 300509.
@@ -220,11 +229,7 @@ fn a_member_that_no_longer_fits_its_host_is_as_good_as_away() {
 /// Seed 302592: its host has registered with a new lease, and has yet to report what has run all along.
 #[test]
 fn members_of_which_nothing_is_known_yet_keep_the_budget() {
-    let mut bench = Bench::new(2);
-    let members = ["w@1.service", "w@2.service", "w@3.service"];
-    bench.start(&[("w@.service", "Replicas=3")]);
-    bench.start(&members.map(|member| (member, "Replicas=3")));
-    let from = if bench.on(1).len() == 2 { 1 } else { 2 };
+    let (mut bench, from) = Bench::with_set();
     for member in bench.on(from) {
         bench.scheduler.apply(Change::Report(name(&member), id(from), ReportKeyForm::HostFirst, None));
     }
@@ -237,10 +242,7 @@ fn members_of_which_nothing_is_known_yet_keep_the_budget() {
 /// Seed 305325.
 #[test]
 fn a_member_that_is_about_to_be_started_is_as_good_as_away() {
-    let mut bench = Bench::new(2);
-    let members = ["w@1.service", "w@2.service", "w@3.service"];
-    bench.start(&[("w@.service", "Replicas=3")]);
-    bench.start(&members.map(|member| (member, "Replicas=3")));
+    let (mut bench, _) = Bench::with_set();
     let wanted = bench.scheduler.cluster().units[&name("w@1.service")].clone();
     let ask = |bench: &mut Bench, desired: Desired| {
         let unit = Unit { desired, generation: bench.revision, ..wanted.clone() };
@@ -254,7 +256,7 @@ fn a_member_that_is_about_to_be_started_is_as_good_as_away() {
     let leaves = bench.step();
     assert!(leaves.iter().all(|line| line.starts_with("w@1.service")), "{leaves:?}");
     bench.settle();
-    assert_eq!(bench.on(3 - home), members);
+    assert_eq!(bench.on(3 - home), MEMBERS);
 }
 
 /// Half of three is one. A member that somebody has stopped isn't counted, neither among all of them nor among those

@@ -77,10 +77,10 @@ impl HostState {
     /// alone for a while; it is reported if the assignment isn't carried out for this reason.
     pub(super) fn not_rewritten(&mut self, name: UnitName, error: Error, now: Now) {
         let unit = self.mark_dirty(&name);
-        let asked = unit.assignment.as_ref().map(|assignment| assignment.generation);
-        let noted = unit.executed.as_mut().filter(|executed| asked.is_some() && executed.rewrites == asked);
-        if let Some(executed) = noted {
-            unit.assignment.iter().for_each(|assignment| executed.lacks(assignment, line(&error)));
+        let both = unit.executed.as_mut().zip(unit.assignment.as_ref());
+        let noted = both.filter(|(executed, assignment)| executed.rewrites == Some(assignment.generation));
+        if let Some((executed, assignment)) = noted {
+            executed.lacks(assignment, line(&error));
             self.unsaved.executed = true;
         } else if unit.has_another_file() {
             return self.hold_back(&name, &error, now);

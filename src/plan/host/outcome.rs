@@ -231,10 +231,12 @@ impl HostState {
         self.back_off(name, error, now);
         let Some(unit) = self.units.get_mut(name) else { return };
         let Some((executed, assignment)) = unit.executed.as_mut().zip(unit.assignment.as_ref()) else { return };
-        executed.lacks = Some(assignment.hash.clone());
-        if let Some(mut stands) = stands {
-            stands.lacks(assignment, line(error));
-            *executed = Executed { target: executed.target, ..stands };
+        match stands {
+            Some(mut stands) => {
+                stands.lacks(assignment, line(error));
+                *executed = Executed { target: executed.target, ..stands };
+            }
+            None => executed.lacks = Some(assignment.hash.clone()),
         }
     }
 

@@ -72,7 +72,7 @@ pub(in crate::plan) fn unit(cluster: &Cluster, name: &UnitName) -> Member {
     let state = match (host, &record) {
         (Some(host), _) if !cluster.machines.contains_key(host) => MemberState::Away,
         (Some(_), Some((host, record))) => state(cluster, name, record, host),
-        _ if leaves(cluster, name) => MemberState::Assigned(None),
+        _ if has_a_host(cluster, name) => MemberState::Assigned(None),
         _ => MemberState::Unplaced,
     };
     member(host, state)
@@ -90,14 +90,14 @@ pub(super) fn spare(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> Me
     Member { spare: true, gated, state, ..member }
 }
 
-/// Whether a unit is being stopped on a host that is there, and goes to another one afterwards.
-fn leaves(cluster: &Cluster, name: &UnitName) -> bool {
+/// Whether a unit is assigned to a host that is there. Of one that isn't launched: it is being stopped there, and goes
+/// to another one afterwards, or has only been loaded there so far, and is about to be started.
+fn has_a_host(cluster: &Cluster, name: &UnitName) -> bool {
     let hosts =
         cluster.placed_on(name).into_iter().chain(cluster.states.get(name).into_iter().flat_map(SmallMap::keys));
-    hosts.filter(|host| cluster.machines.contains_key(*host)).any(|host| {
-        let assignment = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
-        assignment.is_some_and(|assignment| assignment.value.target == Target::Removed)
-    })
+    hosts
+        .filter(|host| cluster.machines.contains_key(*host))
+        .any(|host| cluster.schedule.get(host).is_some_and(|assignments| assignments.contains_key(name)))
 }
 
 fn state(cluster: &Cluster, name: &UnitName, unit: &Unit, host: &MachineId) -> MemberState {

@@ -11,7 +11,7 @@ use crate::model::rule::Reasons;
 use crate::model::unit::{Assignment, Done, Placement, Target};
 
 use super::super::absence::{self, Waits};
-use super::super::fit::{Misfit, Question, Stance, first_misfit_indexed, is_wanted};
+use super::super::fit::{Question, Stance, is_wanted};
 use super::super::{once, wanted};
 use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
@@ -207,7 +207,7 @@ impl Round<'_> {
             return;
         }
         let question = Question { unit, constraints, host, stance: Stance::Stay, with: &[] };
-        while let Some(misfit) = self.first_misfit(&question) {
+        while let Some(misfit) = self.scheduler.first_misfit(&question) {
             // No unit leaves because of another one that may itself leave. Each iteration takes a unit from the dirty
             // set, so this ends.
             let dirty = misfit.other().and_then(|other| self.scheduler.dirty.take_unit(other));
@@ -221,11 +221,6 @@ impl Round<'_> {
             self.set_assignment(unit, host, Some(assignment));
             self.pending.why_at(unit, host, Reason::Updated { host: self.host(host) });
         }
-    }
-
-    fn first_misfit(&self, question: &Question<'_>) -> Option<Misfit> {
-        let view = self.scheduler.view();
-        first_misfit_indexed(&view, question, &view.others(view.index.nodes.get(question.unit)?))
     }
 
     /// The assignment that a host must have of a unit that belongs there.

@@ -6,7 +6,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target};
 
-use super::super::fit::{Question, Stance, first_misfit_indexed};
+use super::super::fit::{Misfit, Question, Stance, first_misfit_indexed};
 use super::Scheduler;
 use super::wishes::Candidates;
 
@@ -43,12 +43,16 @@ impl Scheduler {
     /// Whether a unit no longer fits the host that it is placed on, and so is about to leave it.
     #[must_use]
     pub fn no_longer_fits(&self, unit: &UnitName) -> bool {
-        let (view, cluster) = (self.view(), &self.cluster);
-        let placed = cluster.placed_on(unit).zip(cluster.constraints(unit)).zip(view.index.nodes.get(unit));
-        placed.is_some_and(|((host, constraints), node)| {
+        self.cluster.placed_on(unit).zip(self.cluster.constraints(unit)).is_some_and(|(host, constraints)| {
             let question = Question { unit, constraints: &constraints, host, stance: Stance::Stay, with: &[] };
-            first_misfit_indexed(&view, &question, &view.others(node)).is_some()
+            self.first_misfit(&question).is_some()
         })
+    }
+
+    /// Why a unit that is planned may not be on a host, if it may not.
+    pub(super) fn first_misfit(&self, question: &Question<'_>) -> Option<Misfit> {
+        let view = self.view();
+        first_misfit_indexed(&view, question, &view.others(view.index.nodes.get(question.unit)?))
     }
 
     /// Suppose that these units are on `host` as well.

@@ -335,6 +335,27 @@ fn a_unit_that_never_had_another_file_is_not_started_again_for_its_own() {
     }
 }
 
+/// An earlier version has noted that a file couldn't be had, and not what was carried out before.
+#[test]
+fn what_an_earlier_version_has_noted_of_such_a_file_leads_to_another_start() {
+    let mut world = World::new();
+    let other = noted(&mut world, ONCE, "other");
+    world.assign("o.service", with_file(ONCE, 1));
+    world.settle();
+    ends(&mut world, "o.service");
+    world.assign("o.service", with_file(&other, 7));
+    cannot_be_written(&mut world);
+    let saved = world.saved.0.as_mut().unwrap().get_mut(&unit("o.service")).unwrap();
+    let mut note = serde_json::to_value(&*saved).unwrap();
+    assert!(note.as_object_mut().unwrap().remove("kept").is_some(), "{note}");
+    *saved = serde_json::from_value(note).unwrap();
+    world.begin();
+    world.assign("o.service", with_file(ONCE, 1));
+    assert_eq!(world.settle(), ["start o.service"], "as that version would");
+    let report = &world.reports[&unit("o.service")];
+    assert_eq!((report.generation, &report.error, &report.hash), (Revision(1), &None, &hash(ONCE)));
+}
+
 #[test]
 fn what_needs_such_a_unit_runs_on_too() {
     let mut world = World::new();
