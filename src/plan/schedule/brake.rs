@@ -69,7 +69,7 @@ impl Brake {
         let vanished = |host: &MachineId| !cluster.machines.contains_key(host) && !left.contains(host);
         let absent = cluster.roster.iter().filter(|(host, _)| vanished(host));
         let mut open: BTreeMap<&MachineId, (&KnownHost, Gone)> = BTreeMap::new();
-        let (mut decided, mut brakes_until) = (0, None);
+        let (mut held_already, mut decided, mut brakes_until) = (0, Vec::new(), None);
         for (host, known) in absent {
             match known.value.gone {
                 None => drop(open.insert(host, (&known.value, Gone { since: now, ..Gone::default() }))),
@@ -77,17 +77,20 @@ impl Brake {
                     open.insert(host, (&known.value, gone));
                 }
                 Some(Gone { held: Some(Held { until, mass_loss: true }), .. }) if until > now => {
-                    decided += 1;
+                    held_already += 1;
                     brakes_until = brakes_until.max(Some(until.min(now.saturating_add(self.grace))));
                 }
-                Some(gone) => decided += usize::from(self.counts(gone.since, now)),
+                Some(gone) => decided.push(gone.since),
             }
         }
         // Some may have settled for long, while there was no leader: the period of those that follow begins with these.
         let since = || open.values().map(|(_, gone)| gone.since);
         let recent = since().filter(|since| self.counts(*since, now)).min();
         let Some(first) = recent.or_else(|| since().min()).map(|first| first.min(now)) else { return beyond };
-        let lost = open.len() + decided;
+        // Those that settle wait for the others that vanished with them. A leader that is slow may find these late:
+        // whoever was found together with the first of those that settle counts still.
+        let counts = |since: &&u64| self.counts(**since, now) || self.counts(**since, first);
+        let lost = open.len() + held_already + decided.iter().filter(counts).count();
         let all = lost + cluster.machines.len();
         let held = if self.is_mass_loss(lost, all) {
             // Hosts that follow while the brake is on don't prolong it; nor does a record that somebody has forged.
@@ -338,6 +341,19 @@ mod tests {
             let held = holds[&id(3)].gone.and_then(|gone| gone.held).unwrap();
             assert_eq!((holds.len(), held.mass_loss), (1, mass_loss), "at {now}: those of a TTL before count");
         }
+    }
+
+    #[test]
+    fn a_host_that_vanished_before_one_that_settles_counts_together_with_those_that_follow() {
+        // A leader may be slow: it finds the third one after more than a TTL, and the second one still settles.
+        let mut cluster = cluster(4, 3);
+        let settles = Some(Held { until: 7_000 + SETTLING, mass_loss: false });
+        remember(&mut cluster, 0, Some(Gone { since: 1_000, ..Gone::default() }));
+        remember(&mut cluster, 1, Some(Gone { since: 7_000, held: settles, ..Gone::default() }));
+        let together = Some(Held { until: 307_000, mass_loss: true });
+        let holds = brake(33).holds(&cluster, &BTreeSet::new(), 10_500);
+        let found = holds.iter().map(|(host, known)| (host.clone(), known.gone.and_then(|gone| gone.held)));
+        assert_eq!(found.collect::<Vec<_>>(), [(id(1), together), (id(2), together)]);
     }
 
     #[test]
