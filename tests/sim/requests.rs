@@ -90,7 +90,7 @@ pub(crate) struct Requests {
     started: BTreeMap<UnitName, Started>,
     /// When the start of each unit was last requested, directly or by a unit that needs it, and its stop.
     starts: BTreeMap<UnitName, Duration>,
-    stops: BTreeMap<UnitName, (Duration, Why)>,
+    stops: BTreeMap<UnitName, Vec<(Duration, Why)>>,
     /// Restarts for which units were stopped and not started yet.
     restarting: BTreeMap<UnitName, Revision>,
     /// Units that were changed since the boot state was last saved.
@@ -173,7 +173,7 @@ impl Requests {
 
     /// When a stop of one of `units` was last requested.
     pub(crate) fn last_stop<'a>(&self, units: impl IntoIterator<Item = &'a UnitName>) -> Option<Duration> {
-        units.into_iter().filter_map(|unit| self.stops.get(unit)).map(|(at, _)| *at).max()
+        units.into_iter().filter_map(|unit| self.stops.get(unit)?.last()).map(|(at, _)| *at).max()
     }
 
     /// The agent writes or removes the unit's file.
@@ -202,7 +202,7 @@ impl Requests {
         let Some(why) = why else {
             return Err(if told.is_empty() { "before it knows its assignments".into() } else { "for nothing".into() });
         };
-        self.stops.insert(unit.clone(), (now, why));
+        self.stops.entry(unit.clone()).or_default().push((now, why));
         let restarted = |told: &&&Assignment| why == Why::Restarted && self.is_to_restart(unit, told);
         let restarts = told.iter().flatten().filter(restarted);
         match restarts.filter_map(|told| told.restart).min() {
@@ -302,7 +302,8 @@ impl Requests {
     ) -> bool {
         let took_it_down = |at: Duration| at >= before.at && down.is_none_or(|down| at <= down);
         let returns = |need: &UnitName| {
-            let stop = self.stops.get(need).filter(|(at, _)| took_it_down(*at));
+            // Not a later one: somebody else may have started what it needs meanwhile, without this unit.
+            let stop = self.stops.get(need).and_then(|all| all.iter().find(|(at, _)| took_it_down(*at)));
             stop.is_some_and(|(_, why)| match why {
                 Why::Replaced | Why::Restarted => true,
                 Why::Down => wanted.contains(need),
