@@ -276,19 +276,6 @@ impl Rollouts {
         self.draft.finish(scheduler)
     }
 
-    fn happened_to(&mut self, cluster: &Cluster, name: &UnitName) {
-        if self.active.is_empty() {
-            return;
-        }
-        let waits = |rollout: &&UnitName| {
-            let rollout = cluster.rollouts.get(*rollout).map(|rollout| &rollout.value);
-            rollout.is_some_and(|rollout| rollout.waits_for_hook(name))
-        };
-        self.dirty.extend(self.active.iter().filter(waits).cloned());
-        let rollouts = may_belong_to(cluster, name);
-        self.dirty.extend(rollouts.filter(|rollout| self.active.contains(rollout)));
-    }
-
     /// Decide about a unit again.
     fn again(&mut self, cluster: &Cluster, name: &UnitName) {
         if !self.incoming.contains_key(name)

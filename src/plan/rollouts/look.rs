@@ -16,12 +16,31 @@ use super::super::pace::{self, Look, Member, Step};
 use super::super::schedule::Scheduler;
 use super::membership::Membership;
 use super::riding::{Files, Group, Turn, Waiting, turn};
-use super::{GateEvent, Rollouts, hooks, riding};
+use super::{GateEvent, Rollouts, hooks, may_belong_to, riding};
 
 /// How often one look can change a rollout: from its begin to its end, and back.
 const STEPS: usize = 8;
 
 impl Rollouts {
+    /// Something has happened to unit `name`: look at the rollouts that may wait for it.
+    pub(super) fn happened_to(&mut self, cluster: &Cluster, name: &UnitName) {
+        // One that is done may have left the unit behind its gate, because its host was silent or gone.
+        let left_by = cluster.gates.get(name).map(|gate| &gate.value.rollout);
+        let is_done =
+            |rollout: &&UnitName| cluster.rollouts.get(*rollout).is_some_and(|it| it.value.phase == Phase::Done);
+        self.dirty.extend(left_by.filter(is_done).cloned());
+        if self.active.is_empty() {
+            return;
+        }
+        let waits = |rollout: &&UnitName| {
+            let rollout = cluster.rollouts.get(*rollout).map(|rollout| &rollout.value);
+            rollout.is_some_and(|rollout| rollout.waits_for_hook(name))
+        };
+        self.dirty.extend(self.active.iter().filter(waits).cloned());
+        let rollouts = may_belong_to(cluster, name);
+        self.dirty.extend(rollouts.filter(|rollout| self.active.contains(rollout)));
+    }
+
     /// Look at the rollout `name`, and do what is to be done now.
     pub(super) fn look(&mut self, scheduler: &mut Scheduler, name: &UnitName, now: u64) {
         self.wakes.remove(name);
@@ -54,13 +73,14 @@ impl Rollouts {
                 break;
             }
         }
-        if !self.active.contains(name) {
-            self.kept.remove(name);
-        }
+        let members = self.membership(scheduler, name, &subject);
         let done = scheduler.cluster().rollouts.get(name).map(|rollout| &rollout.value);
         if let Some(done) = done.filter(|rollout| rollout.phase == Phase::Done).cloned() {
-            // Of members that aren't launched.
-            self.open(scheduler, name, |unit, gate| gate.target == *done.target_of(unit));
+            // Of members that aren't launched. Those whose hosts are silent or gone wait until these are heard again.
+            self.open(scheduler, name, |unit, gate| gate.target == *done.target_of(unit) && !members.is_waiting(unit));
+        }
+        if self.active.contains(name) {
+            self.kept.insert(name.clone(), members);
         }
     }
 
@@ -95,11 +115,14 @@ impl Rollouts {
             Some((rider.clone(), files))
         };
         let riders: BTreeMap<UnitName, RiderFiles> = riders_of(cluster, name).filter_map(files).collect();
-        if let Some(known) = known.filter(|known| known.target == subject.hash)
-            && let Turn::GoesOn(riders) = turn(known, &riders, &waiting)
-        {
-            let goes_on = Rollout { riders, ..known.clone() };
-            return (Some(riding::ended_if_left(known, goes_on, &waiting, now)), members);
+        if let Some(known) = known.filter(|known| known.target == subject.hash) {
+            // One that is done but for hosts that are silent or gone would come to the same end again.
+            let is_heard = known.phase != Phase::Done || !waiting.any() || members.is_any_heard(cluster, known);
+            let heard = if is_heard { waiting.clone() } else { Waiting::default() };
+            if let Turn::GoesOn(riders) = turn(known, &riders, &heard) {
+                let goes_on = Rollout { riders, ..known.clone() };
+                return (Some(riding::ended_if_left(known, goes_on, &waiting, now)), members);
+            }
         }
         if !waiting.any() && known.is_none() {
             return (None, members);

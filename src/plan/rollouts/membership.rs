@@ -15,7 +15,7 @@ use crate::model::unit::{Desired, Unit};
 use super::super::gate::hosts::{is_launched_on, launched_on};
 use super::super::gate::riding::riders_of;
 use super::super::gate::{instances, is_global, is_spare};
-use super::super::pace::{Member, Timers};
+use super::super::pace::{Member, MemberState, Timers};
 use super::riding::{self, Group};
 use super::{Rollouts, spares};
 
@@ -128,6 +128,20 @@ impl Membership {
     pub(super) fn is_awaited(&self, template: &UnitName) -> bool {
         let at = self.templates.iter().position(|(name, _)| name == template);
         at.is_some_and(|at| self.awaited[at] > 0)
+    }
+
+    /// Whether a unit that takes part waits behind a gate.
+    pub(super) fn is_waiting(&self, unit: &UnitName) -> bool {
+        let waits = |group: &Group| !group.awaits.is_empty() && group.units.contains(unit);
+        let group = self.members.get(&(unit.number(), None));
+        if self.are_hosts { self.members.values().any(waits) } else { group.is_some_and(waits) }
+    }
+
+    /// Whether a member waits behind a gate, and its host is there and has reported it as it was told to run it so far.
+    pub(super) fn is_any_heard(&self, cluster: &Cluster, rollout: &Rollout) -> bool {
+        let waiting = self.members.values().filter(|group| !group.awaits.is_empty());
+        let mut states = waiting.map(|group| riding::member(cluster, group, rollout, None, false).0.state);
+        states.any(|state| !matches!(state, MemberState::Assigned(None) | MemberState::Away))
     }
 
     /// How many members were examined since the beginning, each as often as it was.

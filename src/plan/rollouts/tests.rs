@@ -8,6 +8,7 @@ mod hooking;
 mod hosts;
 mod overtaking;
 mod riding;
+mod silent;
 mod sparing;
 
 use super::*;
@@ -41,6 +42,8 @@ struct Bench {
     is_unread: bool,
     /// The starts of programs that end by themselves.
     starts: Vec<UnitName>,
+    /// A host that carries out nothing.
+    silent: Option<MachineId>,
     log: Vec<String>,
 }
 
@@ -75,6 +78,7 @@ impl Bench {
             busy: Vec::new(),
             is_unread: false,
             starts: Vec::new(),
+            silent: None,
             log: Vec::new(),
         };
         for at in 1..=hosts {
@@ -169,7 +173,7 @@ impl Bench {
             .store
             .schedule
             .iter()
-            .filter(|(host, _)| self.store.machines.contains_key(*host))
+            .filter(|(host, _)| self.store.machines.contains_key(*host) && self.silent.as_ref() != Some(*host))
             .flat_map(|(host, assignments)| {
                 assignments.iter().map(|(name, assignment)| (host.clone(), name.clone(), assignment.value.clone()))
             })
