@@ -922,7 +922,8 @@ impl Facts {
         }
         let planned = |cluster: &Cluster| Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() };
         let holds = |cluster: &Cluster| {
-            // Spares are members as well.
+            // Spares are members as well, and may be away; a share is one of the others alone, as in rollouts.
+            let is_own = |name: &&&UnitName| cluster.units.contains_key(**name);
             let cluster = &*effective(cluster);
             let Some(unit) = cluster.units.get(&set).filter(|unit| unit.replicas.is_some()) else { return true };
             let file = cluster.files.get(&unit.hash);
@@ -939,7 +940,7 @@ impl Facts {
             let after = planned(cluster);
             let away =
                 members.iter().filter(has_host).filter(|member| **member != name && !serves(&after, member)).count();
-            away < policy.parallel.at_least_one_of(members.len())
+            away < policy.parallel.at_least_one_of(members.iter().filter(is_own).count())
         };
         states.into_iter().any(holds)
     }

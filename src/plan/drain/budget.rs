@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::gate::{instances, is_hook};
+use super::super::gate::{instances, is_hook, is_spare};
 use super::super::pace::MemberState;
 use super::super::rollouts::member_of;
 use super::super::schedule::Scheduler;
@@ -87,10 +87,12 @@ impl SetBudget {
         let placed: Vec<_> = states.iter().filter(|(_, state)| !state.is_gone()).collect();
         let (healthy, unwell): (Vec<_>, Vec<_>) =
             placed.iter().copied().partition(|(name, state)| goes_on(scheduler, name, state));
+        // Spares serve and are away as the others are; a share is one of those that they stand in for, as in rollouts.
+        let own = states.iter().filter(|(name, _)| !is_spare(cluster, name)).count();
         let file = cluster.units.get(set).and_then(|unit| cluster.files.get(&unit.hash));
         let policy = file.and_then(|file| file.value.rollout.as_deref().cloned()).unwrap_or_default();
         Self {
-            parallel: policy.parallel.at_least_one_of(states.len()),
+            parallel: policy.parallel.at_least_one_of(own),
             placed: placed.len(),
             healthy: healthy.len(),
             unwell: unwell.first().map(|(name, _)| (*name).clone()),

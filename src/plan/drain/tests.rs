@@ -11,6 +11,7 @@ use crate::model::machine::Machine;
 use crate::model::maintenance::Maintenance;
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
+use crate::model::rollout::{File, Gate};
 use crate::model::unit::{Desired, Placement, Unit, UnitReport};
 
 pub(in crate::plan) struct Bench {
@@ -279,6 +280,31 @@ fn a_member_that_somebody_has_stopped_makes_no_room_for_another_one() {
     assert_eq!(bench.step(), [""; 0]);
     bench.settle();
     assert_eq!(bench.on(2), members);
+}
+
+/// Seed 330408: half of three is one, also while a spare stands in for one of them. A spare with which the share grew
+/// would let two leave together, before it serves itself.
+#[test]
+fn a_spare_lets_no_more_members_leave() {
+    let mut bench = Bench::new(1);
+    let section = "Replicas=3\n[X-Rollout]\nParallel=50%";
+    bench.start(&[("w@.service", section)]);
+    bench.start(&MEMBERS.map(|member| (member, section)));
+    bench.scheduler.apply(Change::Machine(id(2), Some(Machine::new(id(2), "n2"))));
+    bench.settle();
+    let hash = bench.scheduler.cluster().units[&name("w@.service")].hash.clone();
+    let held = File { hash: hash.clone(), text: None }.held(bench.revision, None);
+    let gate = Gate { spare: true, ..Gate::new(&name("w@.service"), &hash, held, bench.revision) };
+    bench.scheduler.apply(Change::Unit(name("w@4.service"), Some(Unit::spare(&gate))));
+    let gate = Versioned { value: gate, revision: bench.revision };
+    bench.scheduler.apply(Change::Gate(name("w@4.service"), Some(gate)));
+    bench.drain(1, drain(|_| ()));
+    let leaves = |name: &str| format!("{name} leaves n1 (00000001): the host is drained");
+    assert_eq!(bench.step(), ["w@1.service"].map(leaves));
+    bench.carry_out("active");
+    assert_eq!(bench.step(), [""; 0], "neither while it moves, nor while the spare starts");
+    bench.settle();
+    assert_eq!(bench.on(1), [""; 0]);
 }
 
 #[test]
