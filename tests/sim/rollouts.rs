@@ -1,6 +1,8 @@
 //! Judges rollouts, commit by commit: who is told to run which file, how many are away because of it, and whether
 //! spares serve and hooks have run before that. Knows the records, and nothing of how the leader decides.
 
+mod by_hand;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use flotilla::model::systemd::{ActiveState, JobResult};
 use flotilla::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
 use flotilla::plan::fit::{Question, Stance, fit};
 use flotilla::plan::gate::hosts::launched_on;
+
+use by_hand::{Stopped, holds_up};
 
 /// Since when hosts that are registered haven't carried out what they are told of units that are launched, with the
 /// file of that: whoever waits for one doesn't begin anew because the unit is to be restarted meanwhile.
@@ -466,10 +470,10 @@ fn fits_nowhere(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> bool {
 }
 
 /// The rollouts that go on although nothing prevents their end. A spare that a person has stopped on its host does: no
-/// healthy member is stopped while it doesn't serve. So does that no member fits a host: the file is proven nowhere.
-/// And so does another rollout that waits for a person, and has begun the hook that is next: it has yet to see how that
-/// ends.
-pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
+/// healthy member is stopped while it doesn't serve. So do members that `was_stopped` names if they use up `Parallel=`.
+/// So does that no member fits a host: the file is proven nowhere. And so does another rollout that waits for a person,
+/// and has begun the hook that is next: it has yet to see how that ends.
+pub(crate) fn unfinished<'a>(cluster: &'a Cluster, was_stopped: &'a Stopped<'_>) -> impl Iterator<Item = String> {
     let goes_on = |phase: Phase| !phase.is_over() && !matches!(phase, Phase::Paused | Phase::Waiting);
     let is_stopped = |spare: &UnitName| cluster.reports(spare).any(|(_, report)| report.missing);
     let waits =
@@ -498,7 +502,8 @@ pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
         policy.is_some_and(|policy| begun().any(|hook| policy.before.contains(hook) || policy.after.contains(hook)))
     };
     let is_held_up = move |name: &UnitName, rollout: &Rollout| {
-        spares(name) || is_nowhere(name) || has_hook(name) || fits_nowhere(cluster, name, rollout)
+        let is_excused = spares(name) || is_nowhere(name) || has_hook(name);
+        is_excused || fits_nowhere(cluster, name, rollout) || holds_up(cluster, name, rollout, was_stopped)
     };
     let all = cluster.rollouts.iter();
     let all = all.filter(move |(name, rollout)| goes_on(rollout.value.phase) && !is_held_up(name, &rollout.value));

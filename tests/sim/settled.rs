@@ -50,7 +50,8 @@ pub(crate) async fn compare(world: &World, health: Health) {
         world.journal.violate(format!("settled, and {violation}"));
     }
     let wrong = |what: String| world.journal.violate(format!("settled, and {what}"));
-    rollouts::unfinished(&cluster).for_each(&wrong);
+    let was_stopped = |host: &MachineId, unit: &UnitName| world.judge.was_stopped_by_hand(host, unit);
+    rollouts::unfinished(&cluster, &was_stopped).for_each(&wrong);
     rollouts::torn(&cluster).for_each(&wrong);
     if world.judge.leader().is_none() {
         wrong("there is no leader".into());
