@@ -34,7 +34,8 @@ use timers::{Cause, OnItsWay};
 pub enum Verdict {
     /// It is to leave now.
     Leaves,
-    /// It was told to leave, and its host has yet to stop it.
+    /// It was told to leave, and its host has yet to stop it; or it is about to be told, because its placement doesn't
+    /// name this host.
     Leaving,
     /// It could go, and waits for this.
     Waits(Wait),
@@ -161,7 +162,9 @@ fn look_at_drains(
                 true if assignment.value.global => drop(verdicts.insert(unit.clone(), Verdict::Global)),
                 true if !is_there => drop(verdicts.insert(unit.clone(), Verdict::Leaving)),
                 true if cluster.placed_on(unit) == Some(host) => movable.push(unit.clone()),
-                _ => {}
+                // The leader repairs a store that contradicts itself: it is about to tell the unit to leave.
+                true => drop(verdicts.insert(unit.clone(), Verdict::Leaving)),
+                false => {}
             }
         }
         let is_over = timers.is_over(host, drain, now);

@@ -399,3 +399,22 @@ fn global_units_leave_last_if_they_leave() {
     bench.settle();
     assert_eq!(bench.on(1), ["a.service", "g.service"]);
 }
+
+/// The leader repairs a store that contradicts itself, as it is while somebody restores records by hand. Until it has,
+/// the unit is there: its host must not reboot as one that nothing is left on.
+#[test]
+fn what_its_placement_has_elsewhere_or_nowhere_is_about_to_leave() {
+    let elsewhere = Placement::On { host: id(2), since: 0, from: None, tried: None, moved: None };
+    for placement in [None, Some(elsewhere)] {
+        let mut bench = Bench::new(2);
+        bench.start(&[("a.service", "MachineMetadata=zone=a")]);
+        let placement = placement.map(|value| Versioned { value, revision: bench.revision });
+        bench.scheduler.apply(Change::Placement(name("a.service"), placement));
+        bench.drain(1, drain(|_| ()));
+        assert_eq!(bench.verdict(1, "a.service"), Some(Verdict::Leaving));
+        assert_eq!(bench.step(), ["a.service leaves n1 (00000001): its placement says otherwise"]);
+        assert_eq!(bench.verdict(1, "a.service"), Some(Verdict::Leaving));
+        bench.settle();
+        assert_eq!(bench.on(1), [""; 0]);
+    }
+}
