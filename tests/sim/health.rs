@@ -9,8 +9,10 @@ use flotilla::agent::{Network, ProbeResult};
 use flotilla::model::name::UnitName;
 use flotilla::model::probe::Probe;
 use flotilla::model::unit::UnitReport;
-use flotilla::systemd::ProbeEnd;
+use flotilla::plan::host::Executed;
 use flotilla::systemd::fake::Fake;
+use flotilla::systemd::{ProbeEnd, Systemd as _};
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 /// The section of units that are probed: without options other than the probe, so that these are the defaults.
@@ -21,6 +23,9 @@ pub(crate) const COMMAND_SECTION: &str = "[X-Health]\nReady=exec:/usr/bin/ready\
 
 /// That of units that are ended when they no longer work.
 pub(crate) const LIVE_SECTION: &str = "[X-Health]\nLive=tcp:80\nGraceSec=5\n";
+
+/// The boot file with what was carried out, and which units are ready.
+pub(crate) const UNITS: &str = "units.json";
 
 /// The program of that command.
 const COMMAND: &str = "/usr/bin/ready";
@@ -37,7 +42,7 @@ pub(crate) struct Answers {
 #[derive(Default)]
 struct Facts {
     units: BTreeMap<UnitName, Facet>,
-    /// Whether the agent couldn't save what it knew the last time.
+    /// Whether the agent couldn't save what it knew the last time: one of the files couldn't be written.
     unsaved: bool,
 }
 
@@ -86,6 +91,13 @@ impl Answers {
         self.facts().unsaved = !done;
     }
 
+    /// Whether the next daemon can read that the unit is ready.
+    fn is_saved(&self, unit: &UnitName) -> bool {
+        let text = self.fake.read_boot_file(UNITS).now_or_never().unwrap().unwrap().unwrap_or_default();
+        let saved: BTreeMap<UnitName, Executed> = serde_json::from_str(&text).unwrap_or_default();
+        saved.get(unit).and_then(|saved| saved.state.as_ref()).is_some_and(|state| state.ready)
+    }
+
     /// Whether a probe of the unit would pass.
     pub(crate) fn passes(&self, unit: &UnitName) -> bool {
         let sick = self.facts().units.get(unit).is_some_and(|unit| unit.sick);
@@ -105,7 +117,7 @@ impl Answers {
     /// is so.
     pub(crate) fn may_report(&self, unit: &UnitName, old: Option<&UnitReport>, new: &UnitReport) -> bool {
         let mut facts = self.facts();
-        let unsaved = facts.unsaved;
+        let unsaved = facts.unsaved && !self.is_saved(unit);
         let facet = facts.units.entry(unit.clone()).or_default();
         self.fake.take_probe_results(unit).into_iter().for_each(|passed| facet.probed(passed));
         let was = old.filter(|old| old.ready == Some(true) && (&old.active, old.since) == (&new.active, new.since));

@@ -12,12 +12,13 @@ use flotilla::systemd::{Deadlines, Details, Error, Event, ExecProbe, Outcomes, P
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::health::Answers;
+use super::health::{Answers, UNITS};
 use super::judge::Judge;
 use super::random::Random;
 
-/// The boot file of what was carried out.
-const UNITS: &str = "units.json";
+/// The other boot files that an agent writes before that one when it saves what it knows. The first one that it can't
+/// write ends this, so that it doesn't come to those after it.
+const BEFORE_UNITS: [&str; 2] = ["foreign.json", "horizon.json"];
 
 /// A call that changes the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,7 +254,7 @@ impl Systemd for Probe {
 
     async fn write_boot_file(&self, key: &str, text: &str) -> Result<(), Error> {
         let written = self.fake.write_boot_file(key, text).await;
-        if key == UNITS {
+        if key == UNITS || (BEFORE_UNITS.contains(&key) && written.is_err()) {
             self.answers.saved(written.is_ok());
         }
         if key == UNITS && written.is_ok() {
