@@ -175,6 +175,9 @@ pub struct Agent<S, H> {
     format: Format,
     /// Which units may also be reported under keys in another form than that of this format.
     other_keys: OtherKeys,
+    /// Whether the store may have reports of this host that this daemon knows nothing of, because an earlier one could
+    /// not save that it had the unit, or because the store was restored.
+    unlisted: bool,
     /// The instant from which the state machine counts its time.
     begun: Instant,
     /// The revision of the host's key as this daemon last wrote it; `None` before the first write, and while an earlier
@@ -203,6 +206,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             state,
             format,
             other_keys: OtherKeys::unknown(),
+            unlisted: true,
             begun,
             claimed,
             heartbeat,

@@ -910,6 +910,50 @@ fn a_restart_that_could_not_be_saved_is_not_done_again() {
     });
 }
 
+/// A daemon that can't save that it has a unit dies, and the unit leaves meanwhile. The lease lives on, and with it the
+/// report, which the next daemon deletes.
+#[test]
+fn what_was_reported_and_could_not_be_saved_is_forgotten_in_the_store_too() {
+    run(async {
+        let mut world = World::new().await;
+        world.lead("2").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.host.fill_disk(true);
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1), ("b.service", PLAIN, Target::Launched, 1)]).await;
+        for name in ["a.service", "b.service"] {
+            world.until(name, "refused", |s| s.is_some_and(|s| s.error.is_some())).await;
+        }
+        world.kill().await;
+        world.untell("a.service").await;
+        world.start("n1");
+        world.until("a.service", "forgotten", |s| s.is_none()).await;
+        assert!(world.state("b.service").await.is_some(), "it is still assigned");
+        world.host.fill_disk(false);
+        world.until_active("b.service").await;
+        assert_eq!(world.order(What::Starting), ["b.service"]);
+    });
+}
+
+/// A store that was restored from a backup has the report of a unit that had left its host by then.
+#[test]
+fn what_a_restored_store_has_reports_of_and_nobody_knows_is_forgotten_again() {
+    run(async {
+        let world = World::new().await;
+        world.lead("2").await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        world.tell(&[("a.service", PLAIN, Target::Removed, 2)]).await;
+        world.until("a.service", "gone", |s| s.is_some_and(|s| s.target == Target::Removed)).await;
+        world.untell("a.service").await;
+        let backup = world.store.backup();
+        world.until("a.service", "forgotten", |s| s.is_none()).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.store.restore(&backup, Counter::GoesBack);
+        assert!(world.state("a.service").await.is_some());
+        world.until("a.service", "forgotten", |s| s.is_none()).await;
+    });
+}
+
 /// The leader deletes the assignments of a host that it treats as dead, and writes them again when the host is back. A
 /// unit that can run nowhere else isn't touched meanwhile.
 #[test]

@@ -13,7 +13,8 @@ use crate::model::rollout::Gate;
 use crate::model::unit::{Desired, Unit, UnitReport};
 use crate::plan::gate;
 use crate::plan::host::Input;
-use crate::registry::keys::Key;
+use crate::registry::keys::{self, Key};
+use crate::registry::mirror;
 use crate::registry::reader::Reader;
 use crate::registry::records::file::FileRecord;
 use crate::registry::{decode, point};
@@ -45,6 +46,20 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         ours.sort_by_key(|(_, record)| record.revision);
         let report = |(name, record): (UnitName, Kv)| Some((name, decode::<UnitReport>(&record).ok()?));
         Ok(Input::Reports(names, ours.into_iter().filter_map(report).collect()))
+    }
+
+    /// The units that the store has reports of from this host, whatever these are bound to. In the first form of their
+    /// keys they lie among those of all hosts, so they aren't looked for. Read when everything else in a pass is done,
+    /// which doesn't wait for it, and after the host's key was written: a report that an earlier daemon has sent can't
+    /// be committed any more.
+    pub(super) async fn all_reported(&mut self) -> Result<Input, Error> {
+        let (_, found) = mirror::list(&self.store, &keys::states_of(&self.options.machine.id)).await?;
+        self.unlisted = false;
+        let unit = |record: Kv| match Key::parse(&record.key) {
+            Ok(Key::State(key)) if key.host == self.options.machine.id => Some(key.unit),
+            _ => None,
+        };
+        Ok(Input::Reported(found.into_iter().filter_map(unit).collect()))
     }
 
     /// Those of `names` that this host reports under a key of one of these forms.

@@ -22,6 +22,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             // The host's key may be an earlier one, or missing, even if its lease lives, and so may its reports.
             self.claimed = None;
             self.other_keys = OtherKeys::unknown();
+            self.unlisted = true;
             self.claimed(lease).await?;
         }
         self.apply(Input::PassBegins);
@@ -65,6 +66,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     self.publish(lease, reports).await?;
                     continue;
                 }
+                Action::Wait(_) if self.unlisted => self.all_reported().await?,
                 // Last, so that a host that can't write its own files still publishes its reports.
                 Action::Wait(until) => return unsaved.map(|()| until).map_err(Trouble::from),
             };

@@ -220,6 +220,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         // With a lease that isn't continued because it doesn't fit, the reports under it may live for a long time yet.
         let may_live = adopted.is_some() || noted.as_ref().is_some_and(|noted| !fits(&noted));
         self.other_keys = if may_live { OtherKeys::unknown() } else { OtherKeys::None };
+        self.unlisted = may_live;
         let lease = match adopted {
             Some(lease) => lease,
             None => Lease::grant(&self.store, ttl).await?,

@@ -85,6 +85,8 @@ pub enum Input {
     /// The answer to [`Action::ReadReports`]: the units asked about, and their reports that are bound to this host's
     /// lease.
     Reports(Vec<UnitName>, BTreeMap<UnitName, UnitReport>),
+    /// The store has reports of these units from this host.
+    Reported(BTreeSet<UnitName>),
     /// The answer to [`Action::ReadBindings`]: for each unit those that systemd stops together with it.
     Bindings(BTreeMap<UnitName, BTreeSet<UnitName>>),
     /// The answer to [`Action::CheckLease`].
@@ -374,6 +376,7 @@ impl HostState {
             Input::Observed(question, seen) => self.answered(&question, seen, now),
             Input::Unloaded(asked, held) => self.unloaded(asked, &held),
             Input::Reports(asked, reports) => self.confirm(&asked, &reports),
+            Input::Reported(names) => self.see_reported(names),
             Input::Bindings(bindings) => self.bindings.extend(bindings),
             Input::LeaseChecked(held) => self.lease_checked(held),
             Input::LeaseHeld(hold, outcome) => self.lease_is_held(hold, outcome, now),

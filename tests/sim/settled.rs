@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla::model::body::is_same_to_systemd;
 use flotilla::model::cluster::Cluster;
 use flotilla::model::file::UnitFile;
-use flotilla::model::format::Format;
+use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::systemd::{ActiveState, JobResult};
 use flotilla::model::unit::{Assignment, Target, UnitReport};
@@ -15,6 +15,7 @@ use flotilla::plan::check::check;
 use flotilla::plan::gate::effective;
 use flotilla::registry::keys::{FILES, Key, STATES};
 use flotilla::registry::mirror;
+use flotilla::registry::records::report::ReportKey;
 use tokio::time::sleep;
 
 use super::health::{COMMAND_SECTION, SECTION};
@@ -75,18 +76,19 @@ pub(crate) async fn compare(world: &World, health: Health) {
             }
         }
     }
-    for what in leftovers(world, &cluster) {
-        wrong(what);
-    }
     let format = cluster.machines.values().map(|machine| machine.format).min().unwrap_or(Format::CURRENT);
     let (_, reports) = mirror::list(&world.store, STATES).await.unwrap();
+    let mut forgotten = BTreeSet::new();
     for report in reports {
         match Key::parse(&report.key) {
-            Ok(Key::State(key)) if key.form == format.report_key() => {}
             // A restarted daemon writes each report that it knows of under its new key, and deletes the older one.
-            Ok(Key::State(key)) if is_forgotten(world, &cluster, &key.unit, &key.host) => {}
+            Ok(Key::State(key)) if is_forgotten(world, &cluster, &key) => drop(forgotten.insert((key.unit, key.host))),
+            Ok(Key::State(key)) if key.form == format.report_key() => {}
             _ => wrong(format!("{} isn't a key of format {format}", report.key)),
         }
+    }
+    for what in leftovers(&cluster, &forgotten) {
+        wrong(what);
     }
     let (_, files) = mirror::list(&world.store, FILES).await.unwrap();
     let present: BTreeSet<&String> = files.iter().map(|file| &file.key).collect();
@@ -224,21 +226,24 @@ fn unhealthy(
     })
 }
 
-/// Whether the daemon of a host can't know that it has a report of a unit: the unit has no assignment there, and an
-/// earlier daemon died before it could save that it had the unit. Such a report stays until its lease ends, or until
-/// the unit is assigned to that host again. A report of a unit that has an assignment is never one.
-fn is_forgotten(world: &World, cluster: &Cluster, name: &UnitName, host: &MachineId) -> bool {
-    let told = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
-    !told && world.judge.may_have_forgotten(host, name)
+/// Whether the daemon of a host can't know that it has a report of a unit: the unit has no assignment there, an earlier
+/// daemon died before it could save that it had the unit, and the report is under a key of the first format. A daemon
+/// that continues a lease lists the reports of its host under keys of the current format only, because the others lie
+/// among those of all hosts. Such a report stays until its lease ends, or until the unit is assigned to that host
+/// again. A report of a unit that has an assignment is never one.
+fn is_forgotten(world: &World, cluster: &Cluster, report: &ReportKey) -> bool {
+    let ReportKey { host, unit, form } = report;
+    let told = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(unit));
+    *form == ReportKeyForm::UnitFirst && !told && world.judge.may_have_forgotten(host, unit)
 }
 
-/// Keys that nothing refers to.
-fn leftovers(world: &World, cluster: &Cluster) -> Vec<String> {
+/// Keys that nothing refers to, apart from `forgotten` reports.
+fn leftovers(cluster: &Cluster, forgotten: &BTreeSet<(UnitName, MachineId)>) -> Vec<String> {
     let mut found = Vec::new();
     for (name, states) in &cluster.states {
         for host in states.keys() {
             let told = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
-            if !(told || is_forgotten(world, cluster, name, host)) {
+            if !(told || forgotten.contains(&(name.clone(), host.clone()))) {
                 found.push(format!("the report of {name} by {host} is left over"));
             }
         }

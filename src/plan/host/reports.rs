@@ -1,6 +1,7 @@
 //! What this host reports of its units: which reports differ from those in the store, which are obsolete, and how many
 //! units are in which state.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::name::UnitName;
@@ -63,6 +64,16 @@ impl HostState {
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         for name in names {
             self.mark_dirty(&name).reported = None;
+        }
+    }
+
+    /// The store has reports of these units. One of a unit that isn't known here is by an earlier daemon, which could
+    /// not save that it had the unit before it died, or is in a store that was restored. It is examined like a unit
+    /// that has just left: if nothing of it is here, its report is deleted.
+    pub(super) fn see_reported(&mut self, names: BTreeSet<UnitName>) {
+        for name in names.into_iter().filter(|name| !self.units.contains_key(name)).collect::<Vec<_>>() {
+            self.mark_dirty(&name);
+            self.unseen.insert(name);
         }
     }
 
