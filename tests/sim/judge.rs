@@ -85,6 +85,8 @@ struct Facts {
     mass_loss: Duration,
     /// When each host vanished that the leader has recorded as one of many.
     losses: BTreeMap<MachineId, Duration>,
+    /// When a leader first recorded each host as gone that is recorded so.
+    found: BTreeMap<MachineId, Duration>,
     /// The revision with which the leader's term began.
     term: Revision,
     /// The term in which the hold of each host was written.
@@ -613,8 +615,12 @@ impl Facts {
             Change::Roster(host, known) => {
                 // The period of a mass loss begins with the first host, which the leader knows from here.
                 plans = known.as_ref().is_some_and(|known| mass_loss(&known.value));
+                if known.as_ref().is_some_and(|known| known.value.gone.is_some()) {
+                    self.found.entry(host.clone()).or_insert(now);
+                }
                 if known.as_ref().is_some_and(|known| mass_loss(&known.value)) {
-                    let lost = self.lost.get(host).copied().unwrap_or(now);
+                    // Of a host that has left in good order, another leader knows only that it is gone.
+                    let lost = self.lost.get(host).or(self.found.get(host)).copied().unwrap_or(now);
                     let since = *self.losses.entry(host.clone()).or_insert(lost);
                     let others = self.cluster.roster.values().any(|known| mass_loss(&known.value));
                     self.mass_loss = if others { self.mass_loss.min(since) } else { since };
@@ -625,6 +631,7 @@ impl Facts {
                     Some(Some(_)) => {}
                     Some(None) | None => {
                         self.losses.remove(host);
+                        self.found.remove(host);
                         self.held_in.remove(host);
                     }
                 }
