@@ -816,8 +816,10 @@ impl Facts {
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         // With the files that the gates of the plan give.
         let gated = |cluster: &Cluster| Cluster { gates: self.cluster.gates.clone(), ..cluster.clone() };
+        // What the plan brings to the host may take its place there (`Replaces=`).
+        let planned = |cluster: &Cluster| Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() };
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
-        if !past().all(|cluster| stays(cluster) && stays(&gated(cluster)))
+        if !past().all(|cluster| stays(cluster) && stays(&planned(cluster)) && stays(&gated(cluster)))
             || past().any(|cluster| cluster.done(name).is_some())
         {
             return Some(Ok(()));
