@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla::model::cluster::{Cluster, Versioned};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::reboot::Holder;
-use flotilla::model::unit::{Assignment, Desired, Target};
+use flotilla::model::unit::{Assignment, Desired, Target, Unit};
 use flotilla::registry::keys::REBOOTS;
 use flotilla::registry::records::{Family as _, reboots};
 use flotilla::store::Event;
@@ -83,7 +83,11 @@ fn left<'a>(cluster: &'a Cluster, host: &'a MachineId) -> impl Iterator<Item = S
     let belongs =
         |unit: &_| cluster.constraints(unit).is_none_or(|c| c.belongs_to_its_host() || !c.machine_of.is_empty());
     // What is to be down, or was destroyed, needn't run elsewhere.
-    let is_wanted = |unit: &UnitName| cluster.units.get(unit).is_some_and(|record| record.desired != Desired::Inactive);
-    let left = there.filter(move |(unit, told)| could_leave(told) && is_wanted(unit) && !belongs(unit));
+    let wanted = |unit: &UnitName| cluster.units.get(unit).filter(|record| record.desired != Desired::Inactive);
+    // Nor what is only loaded there and was asked for anew since: it may have been destroyed when the host decided.
+    let stays =
+        |record: &Unit, told: &Assignment| told.target == Target::Launched || told.generation >= record.generation;
+    let is_wanted = move |unit: &UnitName, told: &Assignment| wanted(unit).is_some_and(|record| stays(record, told));
+    let left = there.filter(move |(unit, told)| could_leave(told) && is_wanted(unit, &told.value) && !belongs(unit));
     missing.into_iter().chain(left.map(|(unit, _)| unit.to_string()))
 }
