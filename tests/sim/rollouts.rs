@@ -436,7 +436,8 @@ fn is_whole_in(cluster: &Cluster, rollout: &UnitName, group: Group<'_>) -> bool 
     is_whole(cluster, cluster, rollout, group)
 }
 
-/// The same, with the riders that the rollout has in `after`: one may have joined it just now.
+/// The same, with the riders that the rollout has in `after`: one may have joined it just now. A unit that somebody has
+/// stopped isn't part of a member, also while its host has yet to be told.
 fn is_whole(cluster: &Cluster, after: &Cluster, rollout: &UnitName, group: Group<'_>) -> bool {
     let riders = after.rollouts.get(rollout).into_iter().flat_map(|record| record.value.riders.keys());
     let numbered = std::iter::once(rollout).chain(riders).filter_map(|template| template.numbered(group.0?).ok());
@@ -444,8 +445,9 @@ fn is_whole(cluster: &Cluster, after: &Cluster, rollout: &UnitName, group: Group
     if units.is_empty() {
         units.push(rollout.clone());
     }
-    let placed: Vec<Member<'_>> =
-        units.iter().map(|unit| (unit, group.1)).filter(|member| has_host(cluster, *member)).collect();
+    let is_stopped = |unit: &UnitName| after.units.get(unit).is_some_and(|unit| unit.desired != Desired::Launched);
+    let units = units.iter().filter(|unit| !is_stopped(unit)).map(|unit| (unit, group.1));
+    let placed: Vec<Member<'_>> = units.filter(|member| has_host(cluster, *member)).collect();
     !placed.is_empty() && placed.into_iter().all(|member| is_healthy_in(cluster, member))
 }
 
