@@ -12,6 +12,7 @@ mod resources;
 mod rollouts;
 pub mod services;
 mod settings;
+mod state;
 mod status;
 mod store;
 mod units;

@@ -13,7 +13,7 @@ use super::machines::{MachineRef, Offline};
 use super::rollouts::FileOutcomeView;
 
 /// v2: what one host reports of a unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StateView {
     /// The host.

@@ -74,17 +74,18 @@ pub(in crate::cli) async fn units(session: &Session, args: &ListUnits) -> Result
     let fields = pick(fields::unit_fields(), session, &list.columns, fields::UNITS)?;
     if *watch {
         let rows = |unit: &UnitFile, filter: &Filter| {
-            states(unit, filter).into_iter().map(|row| (row.1.machine.id.to_string(), row)).collect()
+            states(unit.clone(), filter).into_iter().map(|row| (row.1.machine.id.to_string(), row)).collect()
         };
         return live::run(session, args, View { fields, rows, table: people::units }).await;
     }
     let (units, unmatched) = fetch(session, list).await?;
     let damaged = damaged(&units);
-    let rows: Vec<UnitState> = units.iter().flat_map(|unit| states(unit, filter)).collect();
-    if is_for_people(session, &list.columns) {
-        show(session, &list.columns, &people::units(&units, filter, Clock::system().now_ms()));
-    } else {
-        print(session, &list.columns, &fields, &rows);
+    let shown = is_for_people(session, &list.columns);
+    let shown = shown.then(|| people::units(&units, filter, Clock::system().now_ms()));
+    let rows: Vec<UnitState> = units.into_iter().flat_map(|unit| states(unit, filter)).collect();
+    match shown {
+        Some(shown) => show(session, &list.columns, &shown),
+        None => print(session, &list.columns, &fields, &rows),
     }
     if session.out.is_seen() && !session.is_json() {
         if let Ok(hosts) = session.known_machines().await {
@@ -103,12 +104,15 @@ fn mass_loss(hosts: &MachineList) -> Vec<Line> {
 }
 
 /// The reports of a unit that `filter` shows, by host.
-fn states(unit: &UnitFile, filter: &Filter) -> Vec<UnitState> {
+fn states(unit: UnitFile, filter: &Filter) -> Vec<UnitState> {
     let (name, desired, mut states) = match unit {
-        Ok(unit) => (&unit.name, Some(unit.desired), unit.states.clone()),
-        Err(damaged) => (&damaged.name, None, damaged.states.clone()),
+        Ok(unit) => (unit.name, Some(unit.desired), unit.states),
+        Err(damaged) => (damaged.name, None, damaged.states),
     };
-    states.retain(|state| filter.shows(name, &Condition::reported(desired, state), Some(&state.machine), Some(state)));
+    let shows = |state: &StateView| {
+        filter.shows(&name, &Condition::reported(desired, state), Some(&state.machine), Some(state))
+    };
+    states.retain(|state| filter.is_empty() || shows(state));
     states.sort_by(|a, b| a.machine.id.cmp(&b.machine.id));
     states.into_iter().map(|state| (name.clone(), state)).collect()
 }

@@ -2,12 +2,14 @@
 //! padding. Owns the alignment and nothing else. Scripts split these lines at tabs, so the number of tabs must match
 //! exactly.
 
+use std::borrow::Cow;
+
 const TAB_WIDTH: usize = 8;
 const PADDING: usize = 1;
 
 /// Render the rows, each ending in a newline. All rows have the same number of cells; the last cell isn't padded.
 pub(in crate::cli) fn render(rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
+    let rows: Vec<Vec<Cow<'_, str>>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
@@ -35,8 +37,8 @@ fn width(cell: &str) -> usize {
 }
 
 /// Replaces control characters, which could end the row or column.
-fn clean(cell: &str) -> String {
-    cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+fn clean(cell: &str) -> Cow<'_, str> {
+    if cell.contains(char::is_control) { cell.replace(char::is_control, " ").into() } else { cell.into() }
 }
 
 #[cfg(test)]
