@@ -160,9 +160,8 @@ fn look_at_drains(
             let is_there = assignment.value.target != Target::Removed;
             match is_wanted(cluster, unit) {
                 true if assignment.value.global => drop(verdicts.insert(unit.clone(), Verdict::Global)),
-                true if !is_there => drop(verdicts.insert(unit.clone(), Verdict::Leaving)),
-                true if cluster.placed_on(unit) == Some(host) => movable.push(unit.clone()),
-                // The leader repairs a store that contradicts itself: it is about to tell the unit to leave.
+                true if is_there && cluster.placed_on(unit) == Some(host) => movable.push(unit.clone()),
+                // The leader has told it to leave, or is about to: it repairs a store that contradicts itself.
                 true => drop(verdicts.insert(unit.clone(), Verdict::Leaving)),
                 false => {}
             }

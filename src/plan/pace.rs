@@ -123,7 +123,7 @@ impl MemberState {
     }
 
     /// Whether its host, which is there, has yet to carry out what it was told.
-    fn is_silent(&self) -> bool {
+    pub(super) fn is_silent(&self) -> bool {
         *self == Self::Assigned(None)
     }
 }

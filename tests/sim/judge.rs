@@ -800,6 +800,11 @@ impl Facts {
         }
     }
 
+    /// A state of the cluster with what the plan tells the hosts.
+    fn planned(&self, cluster: &Cluster) -> Cluster {
+        Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() }
+    }
+
     /// A unit is sent away from a host that is drained. This is wrong if no other host fitted it in any state from
     /// which the leader may have planned, or if more members of its set are away than may be because of it. `None` if
     /// that can't be why, and what is wrong otherwise.
@@ -817,9 +822,8 @@ impl Facts {
         // With the files that the gates of the plan give.
         let gated = |cluster: &Cluster| Cluster { gates: self.cluster.gates.clone(), ..cluster.clone() };
         // What the plan brings to the host may take its place there (`Replaces=`).
-        let planned = |cluster: &Cluster| Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() };
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
-        if !past().all(|cluster| stays(cluster) && stays(&planned(cluster)) && stays(&gated(cluster)))
+        if !past().all(|cluster| stays(cluster) && stays(&self.planned(cluster)) && stays(&gated(cluster)))
             || past().any(|cluster| cluster.done(name).is_some())
         {
             return Some(Ok(()));
@@ -929,7 +933,6 @@ impl Facts {
         if !states.iter().all(|cluster| is_up(cluster)) {
             return true;
         }
-        let planned = |cluster: &Cluster| Cluster { schedule: self.cluster.schedule.clone(), ..cluster.clone() };
         let holds = |cluster: &Cluster| {
             // Spares are members as well, and may be away; a share is one of the others alone, as in rollouts.
             let is_own = |name: &&&UnitName| cluster.units.contains_key(**name);
@@ -946,7 +949,7 @@ impl Facts {
                     .iter()
                     .any(|(host, there)| cluster.machines.contains_key(host) && there.contains_key(**name))
             };
-            let after = planned(cluster);
+            let after = self.planned(cluster);
             let away =
                 members.iter().filter(has_host).filter(|member| **member != name && !serves(&after, member)).count();
             away < policy.parallel.at_least_one_of(members.iter().filter(is_own).count())

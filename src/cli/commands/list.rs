@@ -80,8 +80,8 @@ pub(in crate::cli) async fn units(session: &Session, args: &ListUnits) -> Result
     }
     let (units, unmatched) = fetch(session, list).await?;
     let damaged = damaged(&units);
-    let shown = is_for_people(session, &list.columns);
-    let shown = shown.then(|| people::units(&units, filter, Clock::system().now_ms()));
+    let is_for_people = is_for_people(session, &list.columns);
+    let shown = is_for_people.then(|| people::units(&units, filter, Clock::system().now_ms()));
     let rows: Vec<UnitState> = units.into_iter().flat_map(|unit| states(unit, filter)).collect();
     match shown {
         Some(shown) => show(session, &list.columns, &shown),

@@ -73,14 +73,17 @@ impl Rollouts {
                 break;
             }
         }
-        let members = self.membership(scheduler, name, &subject);
-        let done = scheduler.cluster().rollouts.get(name).map(|rollout| &rollout.value);
-        if let Some(done) = done.filter(|rollout| rollout.phase == Phase::Done).cloned() {
-            // Of members that aren't launched. Those whose hosts are silent or gone wait until these are heard again.
-            self.open(scheduler, name, |unit, gate| gate.target == *done.target_of(unit) && !members.is_waiting(unit));
+        if !self.active.contains(name) {
+            self.kept.remove(name);
         }
-        if self.active.contains(name) {
-            self.kept.insert(name.clone(), members);
+        let gates = &scheduler.cluster().gates;
+        let done = scheduler.cluster().rollouts.get(name).map(|rollout| &rollout.value);
+        let done =
+            done.filter(|done| done.phase == Phase::Done && gates.values().any(|gate| gate.value.rollout == *name));
+        if let Some(done) = done.cloned() {
+            // Of members that aren't launched. Those whose hosts are silent or gone wait until these are heard again.
+            let members = self.membership(scheduler, name, &subject);
+            self.open(scheduler, name, |unit, gate| gate.target == *done.target_of(unit) && !members.is_waiting(unit));
         }
     }
 
@@ -118,8 +121,8 @@ impl Rollouts {
         if let Some(known) = known.filter(|known| known.target == subject.hash) {
             // One that is done but for hosts that are silent or gone would come to the same end again.
             let is_heard = known.phase != Phase::Done || !waiting.any() || members.is_any_heard(cluster, known);
-            let heard = if is_heard { waiting.clone() } else { Waiting::default() };
-            if let Turn::GoesOn(riders) = turn(known, &riders, &heard) {
+            let nobody = Waiting::default();
+            if let Turn::GoesOn(riders) = turn(known, &riders, if is_heard { &waiting } else { &nobody }) {
                 let goes_on = Rollout { riders, ..known.clone() };
                 return (Some(riding::ended_if_left(known, goes_on, &waiting, now)), members);
             }

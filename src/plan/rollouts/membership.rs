@@ -141,7 +141,7 @@ impl Membership {
     pub(super) fn is_any_heard(&self, cluster: &Cluster, rollout: &Rollout) -> bool {
         let waiting = self.members.values().filter(|group| !group.awaits.is_empty());
         let mut states = waiting.map(|group| riding::member(cluster, group, rollout, None, false).0.state);
-        states.any(|state| !matches!(state, MemberState::Assigned(None) | MemberState::Away))
+        states.any(|state| !state.is_silent() && state != MemberState::Away)
     }
 
     /// How many members were examined since the beginning, each as often as it was.
