@@ -65,10 +65,15 @@ class Lab:
     def inside(self, h, cmd):
         """The command line that runs `cmd` in a host. The command gets an environment of its own,
         and SIGTERM if this process is killed, so that nothing is left running in the host. Like the
-        host's own processes it can't set the clock, which is this machine's."""
+        host's own processes it can't set the clock, which is this machine's.
+
+        The shell is the parent of the command, so that nsenter doesn't fork: a host that shuts down stops its
+        processes (SIGSTOP) before it ends them, nsenter stops with its child and then never reaps it, and the
+        host's namespace, hence the shutdown, waits for that for ever. A shell without job control isn't stopped."""
         env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
                "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}"]
-        return ["nsenter", "-t", str(self.running(h)), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--",
+        return ["nsenter", "-t", str(self.running(h)), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--no-fork",
+                "--", "/bin/sh", "-c", '"$@"; exit "$?"', "sh",
                 "setpriv", "--pdeathsig", "TERM", "--bounding-set=-sys_time", "--", "env", "-i", *env, *cmd]
 
     def everywhere(self, cmd, hosts=None):
@@ -267,19 +272,11 @@ class Lab:
         self.unplug(h)
 
     def restart(self, h, how):
-        import signal
         import subprocess
         before = self.init(self.known(h))
         null = subprocess.DEVNULL
         asking = subprocess.Popen(self.inside(h, ["systemctl", how]), stdin=null, stdout=null, stderr=null)
-
-        def asked():
-            # A host that shuts down sends SIGSTOP to its processes before it kills them, and nsenter stops
-            # with its child. It must continue and reap the child, or the host's namespace can't end.
-            asking.send_signal(signal.SIGCONT)
-            return asking.poll() is not None
-
-        if not until(asked, 100):
+        if not until(lambda: asking.poll() is not None, 100):
             asking.kill()
         if how == "reboot":
             return self.settle(h, before)

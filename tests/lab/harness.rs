@@ -84,9 +84,23 @@ impl Lab {
     }
 
     /// `contrib/lab ARGS…`.
+    ///
+    /// # Panics
+    /// If it doesn't end within [`COMMAND_LIMIT`], with what it has printed so far.
+    #[track_caller]
     pub(crate) fn lab(&self, args: &[&str]) -> Ran {
-        let output = Command::new(&self.command).env("FLOTILLA_LAB", &self.name).args(args).output().unwrap();
-        ran(output)
+        let begun = Instant::now();
+        let ran = self.lab_in_time(args);
+        assert!(begun.elapsed() < COMMAND_LIMIT, "waited {COMMAND_LIMIT:?} for `lab {}`: {ran:?}", args.join(" "));
+        ran
+    }
+
+    /// `contrib/lab ARGS…`, ended after [`COMMAND_LIMIT`].
+    fn lab_in_time(&self, args: &[&str]) -> Ran {
+        let limit = COMMAND_LIMIT.as_secs().to_string();
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", "--kill-after=10", &limit]).arg(&self.command).args(args);
+        ran(command.env("FLOTILLA_LAB", &self.name).output().unwrap())
     }
 
     /// `etcdctl ARGS…`, for data that `fleetctl` doesn't show.
@@ -214,7 +228,8 @@ impl Drop for Lab {
         if std::thread::panicking() {
             self.print_journals();
         }
-        self.lab(&["down"]);
+        // Not `lab`, which may panic: a second panic would hide the first.
+        self.lab_in_time(&["down"]);
     }
 }
 
@@ -222,6 +237,10 @@ fn ran(output: Output) -> Ran {
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
+
+/// How long one command may take: less than the time that the runner gives a whole test, so that a test that hangs says
+/// where.
+const COMMAND_LIMIT: Duration = Duration::from_secs(200);
 
 /// How long a test waits at least for what it expects, so that it passes on a slow machine too.
 const PATIENCE: Duration = Duration::from_secs(60);

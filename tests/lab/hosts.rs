@@ -285,7 +285,7 @@ fn programs_ask_by_fleetlock_before_they_reboot_their_hosts() {
     until_told(&lab, first, "steady-state", ("503", "unavailable"));
     assert_eq!(fleetlock(&lab, second, "pre-reboot").1, "failed_lock_semaphore_full");
     lab.lab(&["join", first]).ok();
-    lab.lab(&["run", first, "systemctl", "reboot"]);
+    lab.lab(&["reboot", first]).ok();
     eventually(Duration::from_secs(90), &format!("{first} has rebooted"), || {
         let left = lab.sh(first, "test ! -e /run/of-this-boot && systemctl is-active fleetd");
         if left.stdout.trim() == "active" { Ok(()) } else { Err(format!("{left:?}")) }
