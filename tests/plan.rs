@@ -412,7 +412,7 @@ impl World {
                 Change::Placement(unit_name(*unit), Some(Versioned { value, revision }))
             }
             Edit::Waiting(unit) => {
-                let value = Placement::Waiting { why: "a hand".into(), reasons: None, since: 0 };
+                let value = Placement::Waiting { why: "a hand".into(), reasons: None, tried: None, since: 0 };
                 Change::Placement(unit_name(*unit), Some(Versioned { value, revision }))
             }
         };

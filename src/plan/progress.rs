@@ -504,7 +504,10 @@ mod tests {
             (Desired::Loaded, Operation::Stop, "done"),
         ] {
             let mut cluster = cluster(desired, false, &[]);
-            place(&mut cluster, Placement::Waiting { why: "1 of 1 hosts: conflict".into(), reasons: None, since: 0 });
+            place(
+                &mut cluster,
+                Placement::Waiting { why: "1 of 1 hosts: conflict".into(), reasons: None, tried: None, since: 0 },
+            );
             assert_eq!(shown(&cluster, operation, false), expected, "{operation:?}");
         }
     }

@@ -382,7 +382,7 @@ async fn a_unit_says_why_it_waits_host_by_host() {
     daemon.machine(N2, "n2", &[]).await;
     let text = format!("{FILE}[X-Fleet]\nMachineMetadata=disk=ssd\n");
     daemon.apply(json!([{ "name": "a.service", "text": text, "desired": "launched" }])).await;
-    let waiting = Placement::Waiting { why: "2 of 2 hosts: metadata".into(), reasons: None, since: 1 };
+    let waiting = Placement::Waiting { why: "2 of 2 hosts: metadata".into(), reasons: None, tried: None, since: 1 };
     daemon.write(put(&Key::Placement("a.service".parse().unwrap()), &waiting, None)).await;
     let detail = daemon.get("/fleet/v2/units/a.service").await.json();
     assert_eq!((&detail["waiting"], &detail["text"]), (&json!("2 of 2 hosts: metadata"), &json!(text)));

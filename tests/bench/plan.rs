@@ -227,7 +227,7 @@ fn reference(units: usize) -> Duration {
     let start = Watch::start();
     let mut map = BTreeMap::new();
     for name in names {
-        map.insert(name, Placement::Waiting { why: String::new(), reasons: None, since: 0 });
+        map.insert(name, Placement::Waiting { why: String::new(), reasons: None, tried: None, since: 0 });
     }
     let took = start.took();
     assert_eq!(map.len(), units);

@@ -313,7 +313,8 @@ impl Machines {
             if let Some((generation, restart)) = oldest {
                 let start = !up || rests || launches(generation);
                 let destroyed = self.told.destroyed_before(&unit, generation);
-                self.all[host].requests.rewritten(&unit, Asks { generation, restart, start, destroyed });
+                let replaced = self.told.was_replaced(&machine.id, &unit, generation);
+                self.all[host].requests.rewritten(&unit, Asks { generation, restart, start, destroyed, replaced });
             }
         }
         let changed: Vec<UnitName> = changed.into_iter().map(|(unit, _)| unit).collect();

@@ -58,6 +58,8 @@ pub(crate) struct Asks {
     pub(crate) start: bool,
     /// When the unit was last destroyed, and submitted again, before that.
     pub(crate) destroyed: Option<Revision>,
+    /// Whether it took the place of what was asked before, while the host had that.
+    pub(crate) replaced: bool,
 }
 
 /// What has happened to a unit apart from requests of agents.
@@ -147,8 +149,8 @@ impl Requests {
         let anew = asks.destroyed.is_some_and(|destroyed| destroyed > started.carried_out(daemon));
         let rewritten = Some((asks.generation, Some(daemon)));
         // A rollout lets a unit through again to a file that was requested before the one that it has: another order,
-        // for which a unit that is down is started.
-        started.undone = asks.start && asks.generation < started.carried_out(daemon);
+        // for which a unit that is down is started. A host that comes back is asked anew instead.
+        started.undone = asks.start && asks.replaced && asks.generation < started.carried_out(daemon);
         if asks.start || anew || started.asked.is_some() || started.restart != asks.restart {
             started.asked = rewritten;
         } else {

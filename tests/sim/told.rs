@@ -139,6 +139,13 @@ impl Told {
         history.iter().rev().filter_map(|(_, written)| written.as_ref()).find(|earlier| earlier.generation < generation)
     }
 
+    /// Whether the assignment of this generation took the place of another one, which was there until then.
+    pub(crate) fn was_replaced(&self, host: &MachineId, unit: &UnitName, generation: Revision) -> bool {
+        let history = self.history.get(&(host.clone(), unit.clone())).map(Vec::as_slice).unwrap_or_default();
+        let is_it = |written: &Option<Assignment>| written.as_ref().is_some_and(|now| now.generation == generation);
+        history.windows(2).rev().find(|pair| is_it(&pair[1].1)).is_some_and(|pair| pair[0].1.is_some())
+    }
+
     /// A unit was destroyed.
     pub(crate) fn destroyed(&mut self, unit: &UnitName, at: Point) {
         let number = self.numbered(at.cluster, at.revision);

@@ -32,7 +32,8 @@ fn records(view: &UnitView) -> Cluster {
         Some(since) => Placement::Done { done: Done { host: host.id.clone(), generation: *generation }, since },
         None => Placement::On { host: host.id.clone(), since: 0, from: None, tried: None, moved: None },
     });
-    let waiting = view.waiting.as_ref().map(|why| Placement::Waiting { why: why.clone(), reasons: None, since: 0 });
+    let waiting =
+        view.waiting.as_ref().map(|why| Placement::Waiting { why: why.clone(), reasons: None, tried: None, since: 0 });
     if let Some(placement) = on.or(waiting) {
         cluster.placements.insert(name.clone(), read(placement));
     }

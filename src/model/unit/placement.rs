@@ -38,6 +38,10 @@ pub enum Placement {
         /// The reasons for programs. `None` in records of versions that wrote only the sentence, and if a newer version
         /// counts an unknown rule.
         reasons: Option<Reasons>,
+        /// The generation that its last host was told, if it was started again for a failure. Versions that don't know
+        /// the field ignore it, and lose it when they write the record: then a host that had the unit before may be
+        /// told an older generation, and asks systemd to start what runs there.
+        tried: Option<Box<Tried>>,
         /// Since when, ms since the epoch.
         since: u64,
     },
@@ -75,7 +79,8 @@ pub struct Tried {
     pub times: u32,
     /// The generation of the unit. With a greater one, somebody has asked for it since, and all of this is over.
     pub generation: Revision,
-    /// The generation of its assignment since it was last started again on the host that it is on.
+    /// The generation of its assignment since it was last started again on its host. Also another host is told no older
+    /// one: the unit may come back to the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Revision>,
 }
@@ -128,8 +133,8 @@ impl Placement {
     #[must_use]
     pub fn tried(&self) -> Option<&Tried> {
         match self {
-            Self::On { tried, .. } => tried.as_deref(),
-            Self::Waiting { .. } | Self::Done { .. } => None,
+            Self::On { tried, .. } | Self::Waiting { tried, .. } => tried.as_deref(),
+            Self::Done { .. } => None,
         }
     }
 
@@ -172,6 +177,8 @@ enum Stored {
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_reasons")]
         reasons: Option<Reasons>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        tried: Option<Box<Tried>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         done: Option<Done>,
         since: u64,
     },
@@ -182,7 +189,7 @@ impl From<Stored> for Placement {
         match stored {
             Stored::On { host, since, from, tried, moved } => Self::On { host, since, from, tried, moved },
             Stored::Waiting { done: Some(done), since, .. } => Self::Done { done, since },
-            Stored::Waiting { why, reasons, since, done: None } => Self::Waiting { why, reasons, since },
+            Stored::Waiting { why, reasons, tried, since, done: None } => Self::Waiting { why, reasons, tried, since },
         }
     }
 }
@@ -191,9 +198,11 @@ impl From<Placement> for Stored {
     fn from(placement: Placement) -> Self {
         match placement {
             Placement::On { host, since, from, tried, moved } => Self::On { host, since, from, tried, moved },
-            Placement::Waiting { why, reasons, since } => Self::Waiting { why, reasons, done: None, since },
+            Placement::Waiting { why, reasons, tried, since } => {
+                Self::Waiting { why, reasons, tried, done: None, since }
+            }
             Placement::Done { done, since } => {
-                Self::Waiting { why: Placement::DONE.into(), reasons: None, done: Some(done), since }
+                Self::Waiting { why: Placement::DONE.into(), reasons: None, tried: None, done: Some(done), since }
             }
         }
     }
@@ -247,8 +256,14 @@ mod tests {
             (text, why, since)
         };
         let reasons = Some([(Rule::MachineId, 1)].into());
-        let (text, why, since) = read(&Placement::Waiting { why: "w".into(), reasons, since: 1 });
-        assert_eq!(text, r#"{"waiting":{"why":"w","reasons":{"machine-id":1},"since":1}}"#);
+        let tried = Tried { hosts: vec![], times: 0, generation: Revision(2), again: Some(Revision(7)) };
+        let tried = Some(Box::new(tried));
+        let (text, why, since) = read(&Placement::Waiting { why: "w".into(), reasons, tried, since: 1 });
+        let expected = concat!(
+            r#"{"waiting":{"why":"w","reasons":{"machine-id":1},"#,
+            r#""tried":{"generation":2,"again":7},"since":1}}"#,
+        );
+        assert_eq!(text, expected);
         assert_eq!((why.as_str(), since), ("w", 1));
         let host: MachineId = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
         let done = Done { host, generation: Revision(7) };

@@ -299,6 +299,36 @@ fn another_leader_goes_on() {
     bench.settled();
 }
 
+/// It may come back to a host that has carried out what was asked of it there.
+#[test]
+fn no_host_gets_an_older_generation_of_a_unit_that_was_started_again() {
+    let mut bench = Bench::new(1);
+    bench.start("a.service", ON, &[1]);
+    bench.pass(35);
+    let unit = name("a.service");
+    let asked = |bench: &Bench, at: u64| bench.scheduler.cluster().schedule[&id(at)][&unit].value.generation;
+    let again = asked(&bench, 1);
+    assert!(again > bench.scheduler.cluster().units[&name("a.service")].generation);
+    bench.apply(Change::Machine(id(1), None));
+    bench.settle();
+    let tried = bench.scheduler.cluster().tried(&name("a.service")).unwrap().clone();
+    assert_eq!((tried.hosts, tried.times, tried.again), (vec![], 0, Some(again)), "it waits, and begins anew");
+    bench.bad.clear();
+    for at in [1, 2] {
+        bench.apply(Change::Machine(id(at), Some(Machine::new(id(at), format!("n{at}")))));
+        bench.settle();
+        assert_eq!(asked(&bench, at), again);
+        bench.apply(Change::Machine(id(at), None));
+        bench.settle();
+    }
+    // Until somebody asks for it.
+    bench.apply(Change::Machine(id(1), Some(Machine::new(id(1), "n1"))));
+    bench.start("a.service", ON, &[]);
+    assert_eq!(asked(&bench, 1), bench.scheduler.cluster().units[&name("a.service")].generation);
+    assert!(asked(&bench, 1) > again);
+    bench.settled();
+}
+
 /// A host that dies is no try, and what is placed elsewhere then avoids the hosts where it has failed.
 #[test]
 fn a_dead_host_counts_for_nothing() {

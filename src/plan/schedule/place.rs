@@ -7,11 +7,11 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Placement;
 
 use super::super::fit::is_wanted;
-use super::decision::{Because, Departure, Reason};
+use super::decision::{Because, Reason};
 use super::dirty::Rescan;
 use super::group::{Group, Groups};
 use super::round::{Round, Unplaced};
-use super::tried::carried;
+use super::tried::forgotten;
 
 impl Round<'_> {
     /// Place one unit: its colocation targets before it, its dependents together with it.
@@ -55,14 +55,15 @@ impl Round<'_> {
         let Some(constraints) = self.constraints(unit).filter(|_| self.scheduler.cluster.done(unit).is_none()) else {
             return;
         };
-        let Some(assignment) = self.wanted_assignment(unit, host, &constraints) else { return };
         let known = self.unplaced.remove(unit).map(|known| (known.left, known.from, known.tried));
         let (left, from, tried) = known.unwrap_or_default();
         let from = self.remembered(unit, host, from);
         let left = left.map(|(host, why)| (self.host(&host), why));
-        self.set_assignment(unit, host, Some(assignment));
-        let (moved, tried) = (self.moved(unit), carried(tried));
+        let moved = self.moved(unit);
         self.set_placement(unit, Some(Placement::On { host: host.clone(), since: self.now, from, tried, moved }));
+        // After the placement, which may have a greater generation than the unit's record.
+        let assignment = self.wanted_assignment(unit, host, &constraints);
+        self.set_assignment(unit, host, assignment);
         self.pending.why(unit, Reason::Placed { host: self.host(host), because: because.clone(), left });
     }
 
@@ -75,32 +76,27 @@ impl Round<'_> {
             return; // only named by a cycle
         }
         // A member of a cycle is retried as long as any of them is.
-        let tried = || Unplaced { rescan: tried.clone(), left: None, from: None, tried: None, to: None };
-        let Unplaced { rescan, left, .. } = self.unplaced.remove(unit).unwrap_or_else(tried);
-        self.explain_waiting(unit, group, &rescan, left);
+        let unplaced = self.unplaced.remove(unit).unwrap_or_else(|| Unplaced::of(tried));
+        self.explain_waiting(unit, group, unplaced);
     }
 
     /// Store why a unit waits, unless its placement already says so.
-    fn explain_waiting(
-        &mut self,
-        unit: &UnitName,
-        group: &[UnitName],
-        rescan: &Rescan,
-        left: Option<(MachineId, Departure)>,
-    ) {
+    fn explain_waiting(&mut self, unit: &UnitName, group: &[UnitName], unplaced: Unplaced) {
+        let Unplaced { rescan, left, tried, .. } = unplaced;
         let view = self.scheduler.view();
         let stored = view.cluster.placements.get(unit).map(|placement| &placement.value);
         let mut since = self.now;
         if let Some(Placement::Waiting { reasons, since: known, .. }) = stored {
             since = *known;
             if let Some(reasons) = reasons
-                && self.infeasible.still_hold(view, reasons, (unit, group), rescan)
+                && self.infeasible.still_hold(view, reasons, (unit, group), &rescan)
             {
                 return;
             }
         }
         let why = self.infeasible.explain(view, unit, group);
-        let placement = Placement::Waiting { why: why.sentence.clone(), reasons: Some(why.reasons), since };
+        let tried = tried.as_deref().and_then(forgotten).map(Box::new);
+        let placement = Placement::Waiting { why: why.sentence.clone(), reasons: Some(why.reasons), tried, since };
         if stored != Some(&placement) {
             let left = left.map(|(host, why)| (self.host(&host), why));
             self.set_placement(unit, Some(placement));
@@ -129,7 +125,7 @@ impl Round<'_> {
         if self.scheduler.index.is_anywhere(unit.as_str()) {
             self.set_placement(unit, None);
         } else {
-            self.explain_waiting(unit, &[], rescan, None);
+            self.explain_waiting(unit, &[], Unplaced::of(rescan));
         }
     }
 }

@@ -16,6 +16,7 @@ use super::super::{once, wanted};
 use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
 use super::round::{Round, Unplaced};
+use super::tried::forgotten;
 use super::{brake, roster};
 
 /// What a unit that isn't planned waits for.
@@ -51,6 +52,7 @@ impl Round<'_> {
 
     /// A unit that isn't planned stays where it is; if it is on no host, its placement gives the reason.
     fn reconcile_left_out(&mut self, unit: &UnitName) {
+        let tried = self.scheduler.cluster.tried(unit).and_then(forgotten).map(Box::new);
         self.clear(unit, None);
         if !self.scheduler.index.is_anywhere(unit.as_str()) {
             let placements = &self.scheduler.cluster.placements;
@@ -58,10 +60,8 @@ impl Round<'_> {
                 Some(Placement::Waiting { since, .. }) => *since,
                 _ => self.now,
             };
-            self.set_placement(
-                unit,
-                Some(Placement::Waiting { why: LEFT_OUT.into(), reasons: Some(Reasons::new()), since }),
-            );
+            let (why, reasons) = (LEFT_OUT.into(), Some(Reasons::new()));
+            self.set_placement(unit, Some(Placement::Waiting { why, reasons, tried, since }));
             self.pending.why(unit, Reason::Waits { why: LEFT_OUT.into(), left: None });
         }
     }

@@ -49,6 +49,13 @@ pub(super) struct Unplaced {
     pub(super) to: Option<MachineId>,
 }
 
+impl Unplaced {
+    /// One of which nothing else is known.
+    pub(super) fn of(rescan: &Rescan) -> Self {
+        Self { rescan: rescan.clone(), left: None, from: None, tried: None, to: None }
+    }
+}
+
 impl<'a> Round<'a> {
     pub(super) fn new(scheduler: &'a mut Scheduler, now: u64) -> Self {
         Self {

@@ -118,14 +118,8 @@ impl Round<'_> {
     }
 }
 
-/// What is left when a unit is well: its assignment stays as it is.
-fn forgotten(tried: &Tried) -> Option<Tried> {
+/// What is left when a unit is well, or has no host: it begins anew, but no host is told an older generation of it.
+pub(super) fn forgotten(tried: &Tried) -> Option<Tried> {
     let again = tried.again?;
     Some(Tried { hosts: Vec::new(), times: 0, generation: tried.generation, again: Some(again) })
-}
-
-/// What is remembered of a unit that arrives on another host.
-pub(super) fn carried(tried: Option<Box<Tried>>) -> Option<Box<Tried>> {
-    let tried = tried.filter(|tried| !tried.hosts.is_empty())?;
-    Some(Box::new(Tried { again: None, ..*tried }))
 }

@@ -45,6 +45,9 @@ pub enum Signed<'a> {
         /// As there.
         #[serde(skip_serializing_if = "Option::is_none")]
         reasons: Option<&'a Reasons>,
+        /// As there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tried: Option<&'a Tried>,
         /// Of [`Placement::Done`].
         #[serde(skip_serializing_if = "Option::is_none")]
         done: Option<&'a Done>,
@@ -68,11 +71,11 @@ impl<'a> Signed<'a> {
                 moved: moved.as_deref(),
                 by,
             },
-            Placement::Waiting { why, reasons, since } => {
-                Self::Waiting { why, reasons: reasons.as_ref(), done: None, since: *since, by }
+            Placement::Waiting { why, reasons, tried, since } => {
+                Self::Waiting { why, reasons: reasons.as_ref(), tried: tried.as_deref(), done: None, since: *since, by }
             }
             Placement::Done { done, since } => {
-                Self::Waiting { why: Placement::DONE, reasons: None, done: Some(done), since: *since, by }
+                Self::Waiting { why: Placement::DONE, reasons: None, tried: None, done: Some(done), since: *since, by }
             }
         }
     }
