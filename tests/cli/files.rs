@@ -135,6 +135,7 @@ fn diff_compares_instances_with_their_template_and_trouble_is_2() {
     let Ran { code, out, .. } = real.run("diff web@1");
     assert!(code == Some(1) && out.starts_with("--- cluster/web@1.service\n+++ cluster/web@.service\n"), "{out}");
     real.expect("diff nothing", 2, "", "there is no file of nothing.service here to compare with\n");
+    real.expect("diff db*", 2, "", "no unit matches `db*`\n");
     write("bad.service", "[Service\n");
     assert_eq!(real.run("diff bad.service").code, Some(2));
 }

@@ -98,7 +98,7 @@ fn what_is_wrong_is_said() {
     let wrong = |args: &str, code: i32, why: &str| {
         let ran = fleetd.run(args);
         assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{args}");
-        assert!(ran.err.contains(why), "{args}: {}", ran.err);
+        assert!(ran.err.contains(why) && !ran.err.contains("submitted"), "{args}: {}", ran.err);
     };
     wrong("what-if", 2, "--lose");
     wrong("what-if --lose n9", 1, "no host n9 is known");
@@ -111,4 +111,5 @@ fn what_is_wrong_is_said() {
     wrong("what-if --start", 2, "--start");
     file(&fleetd, "bad.service", "Nonsense=1");
     wrong("what-if --start bad.service", 1, "Nonsense");
+    wrong("what-if --start none*", 1, "no unit matches `none*`");
 }

@@ -34,7 +34,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Diff) -> Result<Exit, 
 }
 
 async fn compare(session: &Session, args: &Diff) -> Result<Exit, Error> {
-    let names = select::expand(session, &args.units, true).await?;
+    let names = select::expand(session, &args.units, true).await?.map_err(Error::failures)?;
     let (mut documents, mut problems, mut differs) = (Vec::new(), Vec::new(), false);
     for wanted in files::wanted(&names).map_err(Error::failures)? {
         let old = stored(session, &wanted.name).await?;

@@ -54,7 +54,7 @@ pub(in crate::cli) async fn create(
 /// What `start` would send for these files and units, for a question: nothing is sent.
 pub(in crate::cli) async fn supposed(session: &Session, units: &[String]) -> Result<Vec<ApplyUnit>, Error> {
     let policy = Policy { desired: Desired::Launched, replace: false };
-    Ok(prepare(session, units, policy, true).await?.batch.units)
+    Ok(checked(session, units, policy, true).await?.map_err(Error::failures)?.batch.units)
 }
 
 fn signed(session: &Session, args: &Create) {
@@ -70,11 +70,28 @@ struct Prepared {
     instances: Vec<(UnitName, Desired)>,
 }
 
+/// What is to be sent for these files and units.
 async fn prepare(session: &Session, units: &[String], policy: Policy, instances: bool) -> Result<Prepared, Error> {
+    let nothing = |problems: Vec<Line>| Error::failures(problems).because("nothing was submitted");
+    checked(session, units, policy, instances).await?.map_err(nothing)
+}
+
+/// The same for whatever purpose; or what is wrong with the files and units, a line each.
+async fn checked(
+    session: &Session,
+    units: &[String],
+    policy: Policy,
+    instances: bool,
+) -> Result<Result<Prepared, Vec<Line>>, Error> {
     let desired = policy.desired;
-    let nothing = |lines: Vec<Line>| Error::failures(lines).because("nothing was submitted");
-    let names = select::expand(session, units, desired == Desired::Inactive).await?;
-    let wanted = files::wanted(&names).map_err(|lines| nothing(lines.into_iter().map(Line::Message).collect()))?;
+    let names = match select::expand(session, units, desired == Desired::Inactive).await? {
+        Ok(names) => names,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    let wanted = match files::wanted(&names) {
+        Ok(wanted) => wanted,
+        Err(problems) => return Ok(Err(problems.into_iter().map(Line::Message).collect())),
+    };
     let known = session.client.units(&files::patterns(&wanted)).await?;
     let mut batch = files::batch(&wanted, &Known::new(&known.units), policy);
     session.out.messages(&batch.warnings);
@@ -83,13 +100,13 @@ async fn prepare(session: &Session, units: &[String], policy: Policy, instances:
         if batch.has_unknown {
             problems.extend(select::hints(session, units).await);
         }
-        return Err(nothing(problems));
+        return Ok(Err(problems));
     }
     for (name, state) in &batch.untouchable {
         session.out.message(&untouched(name, *state, desired));
     }
     let instances = instances::add(session, &mut batch, instances, desired).await?;
-    Ok(Prepared { batch, instances })
+    Ok(Ok(Prepared { batch, instances }))
 }
 
 /// The message for a unit that keeps its file: it is in `state`, and the command goes as far as `desired`.

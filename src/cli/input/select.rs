@@ -135,14 +135,18 @@ fn among(list: UnitList, selectors: Vec<Selector>) -> Selected {
 
 /// `args` with each pattern replaced by the names of matching units in the cluster, in the folder of the pattern: for
 /// commands that also take files. A file whose name looks like a pattern is that file. `templates` is whether patterns
-/// match templates.
+/// match templates. Within the answer of the cluster: what is wrong with the patterns, a line each.
 ///
 /// # Errors
-/// Invalid patterns, one on each line, or the error of the request.
-pub(in crate::cli) async fn expand(session: &Session, args: &[String], templates: bool) -> Result<Vec<String>, Error> {
+/// That of the request.
+pub(in crate::cli) async fn expand(
+    session: &Session,
+    args: &[String],
+    templates: bool,
+) -> Result<Result<Vec<String>, Vec<Line>>, Error> {
     let is_pattern = |arg: &str| names::is_pattern(arg) && !Path::new(&names::with_type(arg)).exists();
     if !args.iter().any(|arg| is_pattern(arg)) {
-        return Ok(args.to_vec());
+        return Ok(Ok(args.to_vec()));
     }
     let mut problems = Vec::new();
     let mut asked: Vec<Glob> = Vec::new();
@@ -173,12 +177,7 @@ pub(in crate::cli) async fn expand(session: &Session, args: &[String], templates
         }
         expanded.extend(matching);
     }
-    if problems.is_empty() {
-        Ok(expanded)
-    } else {
-        problems.push("nothing was submitted".into());
-        Err(Error::failures(problems))
-    }
+    Ok(if problems.is_empty() { Ok(expanded) } else { Err(problems) })
 }
 
 /// At a terminal, suggestions for names of units that don't exist.
