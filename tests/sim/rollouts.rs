@@ -2,6 +2,7 @@
 //! spares serve and hooks have run before that. Knows the records, and nothing of how the leader decides.
 
 mod by_hand;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,38 +19,7 @@ use flotilla::plan::fit::{Question, Stance, fit};
 use flotilla::plan::gate::hosts::launched_on;
 
 use by_hand::{Stopped, holds_up};
-
-/// Since when hosts that are registered haven't carried out what they are told of units that are launched, with the
-/// file of that: whoever waits for one doesn't begin anew because the unit is to be restarted meanwhile.
-#[derive(Debug, Default)]
-pub(crate) struct Silence(BTreeMap<(UnitName, MachineId), (UnitHash, Duration)>);
-
-impl Silence {
-    /// Take in the cluster as it is `now`.
-    pub(crate) fn look(&mut self, cluster: &Cluster, now: Duration) {
-        let is_silent = |name: &UnitName, host: &MachineId, told: &Assignment| {
-            let report = cluster.report(name, host);
-            let is_done = |report: &UnitReport| report.hash == told.hash && report.generation >= told.generation;
-            cluster.machines.contains_key(host)
-                && !report.is_some_and(|report| is_done(report) || report.error.is_some())
-        };
-        let silent = launched(cluster).filter(|(name, host, told)| is_silent(name, host, told));
-        let known = std::mem::take(&mut self.0);
-        let since = |(name, host, told): (&UnitName, &MachineId, &Assignment)| {
-            let key = (name.clone(), host.clone());
-            let since = known.get(&key).filter(|(file, _)| *file == told.hash).map_or(now, |(_, since)| *since);
-            (key, (told.hash.clone(), since))
-        };
-        self.0 = silent.map(since).collect();
-    }
-
-    /// The members that nobody has to wait for any longer after `time`.
-    fn after(&self, time: Duration, now: Duration) -> BTreeSet<&(UnitName, MachineId)> {
-        // The leader decides before it is seen what it has written.
-        let time = time.saturating_sub(Duration::from_secs(1));
-        self.0.iter().filter(|(_, (_, since))| now.saturating_sub(*since) >= time).map(|(member, _)| member).collect()
-    }
-}
+pub(crate) use silence::Silence;
 
 /// A unit that is a member, or a global one on a host.
 type Member<'a> = (&'a UnitName, Option<&'a MachineId>);
@@ -247,7 +217,14 @@ pub(crate) fn judge_hooks<'a>(
             let missing = missing(rollout, |policy| policy.after);
             found.extend(missing.map(|hook| format!("the rollout of {name} is done before {hook} has run")));
         }
-        let silent = silence.after(policy_of(after, rollout).unwrap_or_default().deadline, now);
+        let deadline = policy_of(after, rollout).unwrap_or_default().deadline;
+        let (silent, staying) = (silence.after(deadline, now), silence.staying_after(deadline, now));
+        let takes_part = |unit: &UnitName| rollout_of(before, unit).is_some_and(|(of, _)| of == name);
+        // It, or what rides with it, is to leave a host that says nothing.
+        let is_kept = |unit: &UnitName| {
+            let same = |other: &UnitName| other == unit || unit.number().is_some() && unit.number() == other.number();
+            staying.iter().any(|other| same(other) && takes_part(other))
+        };
         let begun = rollout.hooks.iter().filter(|run| run.after && !known.hooks.contains(run) && run.took.is_none());
         let waits = |member: &Member<'_>| {
             let gate = before.gates.get(member.0).map(|gate| &gate.value).filter(|gate| !gate.spare && !gate.hook);
@@ -257,9 +234,10 @@ pub(crate) fn judge_hooks<'a>(
                 && after.gates.contains_key(member.0)
                 && states().all(|past| runs(past) && has_host(past, *member))
                 && !is_silent(before, *member, &silent)
+                && !is_kept(member.0)
         };
         for run in begun {
-            let members = before.units.keys().filter(|unit| rollout_of(before, unit).is_some_and(|(of, _)| of == name));
+            let members = before.units.keys().filter(|unit| takes_part(unit));
             let waiting = members.flat_map(|unit| members_of(before, unit)).find(waits);
             found.extend(waiting.map(|(unit, _)| format!("{} is begun while {unit} waits for its file", run.unit)));
         }
@@ -549,9 +527,13 @@ pub(crate) fn torn(cluster: &Cluster) -> impl Iterator<Item = String> {
 }
 
 fn launched(cluster: &Cluster) -> impl Iterator<Item = (&UnitName, &MachineId, &Assignment)> {
+    assigned(cluster).filter(|(.., told)| told.target == Target::Launched)
+}
+
+fn assigned(cluster: &Cluster) -> impl Iterator<Item = (&UnitName, &MachineId, &Assignment)> {
     let all =
         cluster.schedule.iter().flat_map(|(host, slice)| slice.iter().map(move |(name, told)| (name, host, told)));
-    all.map(|(name, host, told)| (name, host, &told.value)).filter(|(.., told)| told.target == Target::Launched)
+    all.map(|(name, host, told)| (name, host, &told.value))
 }
 
 /// Whether a unit's host says that it is healthy with what it is told. What was requested since then, the leader has
