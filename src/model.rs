@@ -23,6 +23,7 @@ pub mod name;
 pub mod placement;
 pub mod probe;
 pub mod progress;
+mod quoted;
 pub mod reboot;
 pub mod reschedule;
 pub mod reserved;

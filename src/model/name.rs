@@ -6,9 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::intern;
+use super::quoted::quoted;
 
 /// Unit types that systemd loads from a file (`systemd.unit(5)`).
 pub const TYPES: [&str; 10] =
@@ -26,10 +25,11 @@ pub(crate) const NAME_PATTERN: &str =
     r"^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]*\.(service|socket|device|target|mount|automount|swap|timer|path|slice)$";
 
 /// A valid unit name: `web@1.service`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("pattern" = NAME_PATTERN, "maxLength" = MAX_LEN)))]
-#[serde(try_from = "String", into = "String")]
 pub struct UnitName(Arc<str>);
+
+quoted! { UnitName by str::parse, MachineId by str::parse, UnitHash by UnitHash::of_record }
 
 /// Why a string isn't a unit name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -181,8 +181,10 @@ impl FromStr for UnitName {
         if name.len() > MAX_LEN {
             return Err(NameError::TooLong);
         }
-        if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || ":_.\\@-".contains(*c))) {
-            return Err(NameError::Character(bad));
+        let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b':' | b'_' | b'.' | b'\\' | b'@' | b'-');
+        if let Some(at) = name.bytes().position(|b| !known(b)) {
+            // All characters before it have one byte.
+            return Err(NameError::Character(name[at..].chars().next().unwrap_or_default()));
         }
         let (stem, kind) = name.rsplit_once('.').ok_or_else(|| NameError::NoType(name.into()))?;
         if kind.is_empty() || stem.is_empty() {
@@ -201,19 +203,6 @@ impl FromStr for UnitName {
     }
 }
 
-impl TryFrom<String> for UnitName {
-    type Error = NameError;
-    fn try_from(name: String) -> Result<Self, NameError> {
-        name.parse()
-    }
-}
-
-impl From<UnitName> for String {
-    fn from(name: UnitName) -> Self {
-        (*name.0).into()
-    }
-}
-
 impl fmt::Display for UnitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
@@ -227,9 +216,8 @@ impl std::borrow::Borrow<str> for UnitName {
 }
 
 /// A machine's identity: `/etc/machine-id`, 32 lower-case hexadecimal digits (`machine-id(5)`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("pattern" = "^[0-9a-f]{32}$")))]
-#[serde(try_from = "String", into = "String")]
 pub struct MachineId(Arc<str>);
 
 impl MachineId {
@@ -256,22 +244,9 @@ impl FromStr for MachineId {
 
     fn from_str(id: &str) -> Result<Self, MachineIdError> {
         let valid = id.len() == 32
-            && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
             && id.bytes().any(|b| b != b'0');
         if valid { Ok(Self(intern::shared(id))) } else { Err(MachineIdError(id.chars().take(64).collect())) }
-    }
-}
-
-impl TryFrom<String> for MachineId {
-    type Error = MachineIdError;
-    fn try_from(id: String) -> Result<Self, MachineIdError> {
-        id.parse()
-    }
-}
-
-impl From<MachineId> for String {
-    fn from(id: MachineId) -> Self {
-        (*id.0).into()
     }
 }
 
@@ -282,9 +257,8 @@ impl fmt::Display for MachineId {
 }
 
 /// Identifies the meaning of a unit file: SHA-1 of its canonical text, 40 hexadecimal digits, as CoreOS fleet's.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(try_from = "String", into = "String")]
 pub struct UnitHash(Arc<str>);
 
 /// The name of the algorithm. A hash in a record or a key may begin with the name of its algorithm and a colon. Without
@@ -314,14 +288,6 @@ fn digits(text: &str) -> Result<&str, HashError> {
     }
 }
 
-/// For records. Their digits were checked when they were written.
-impl TryFrom<String> for UnitHash {
-    type Error = HashError;
-    fn try_from(text: String) -> Result<Self, HashError> {
-        digits(&text).map(Self::new)
-    }
-}
-
 /// For what a key or a request contains.
 impl FromStr for UnitHash {
     type Err = HashError;
@@ -334,13 +300,12 @@ impl FromStr for UnitHash {
     }
 }
 
-impl From<UnitHash> for String {
-    fn from(hash: UnitHash) -> Self {
-        (*hash.0).into()
-    }
-}
-
 impl UnitHash {
+    /// Of a record: its digits were checked when it was written.
+    fn of_record(text: &str) -> Result<Self, HashError> {
+        digits(text).map(Self::new)
+    }
+
     /// Wrap a hash in hexadecimal.
     #[must_use]
     pub fn new(hex: &str) -> Self {

@@ -1,23 +1,24 @@
 //! systemd's states of a unit as types. Owns the spelling of systemd's words; `plan` decides what to do about a state.
 //! Every type preserves unknown words (`Other`): systemd adds states, and reports pass them on.
 
+use std::convert::Infallible;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::name::UnitName;
+use super::quoted::quoted;
 
 /// An enum of systemd's words with their spelling, and `Other` for the rest.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(from = "String", into = "String")]
+        #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum $name {
             $($(#[$variant_doc])* $variant,)*
             /// Any other word.
             Other(String),
         }
+
+        quoted! { $name by |word| Ok::<_, Infallible>(word.into()) }
 
         impl $name {
             /// systemd's spelling.
@@ -44,15 +45,6 @@ macro_rules! words {
                 match word.as_str() {
                     $($word => Self::$variant,)*
                     _ => Self::Other(word),
-                }
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(word: $name) -> Self {
-                match word {
-                    $name::Other(word) => word,
-                    known => known.as_str().into(),
                 }
             }
         }
@@ -300,7 +292,7 @@ mod tests {
     fn a_word_survives_whether_it_is_known_or_not() {
         for word in ["", "active", "inactive", "failed", "maintenance", "refreshing"] {
             assert_eq!(ActiveState::from(word).as_str(), word);
-            assert_eq!(String::from(ActiveState::from(word.to_owned())), word);
+            assert_eq!(serde_json::to_value(ActiveState::from(word.to_owned())).unwrap(), word);
         }
         assert_eq!(ActiveState::from("maintenance"), ActiveState::Other("maintenance".into()));
         assert_eq!(serde_json::to_string(&JobResult::from("skipped")).unwrap(), "\"skipped\"");
