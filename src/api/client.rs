@@ -16,6 +16,7 @@ mod services;
 mod settings;
 mod stream;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -262,9 +263,12 @@ impl Client {
         patience: Duration,
     ) -> Result<T, ClientError> {
         let answer = self.call_for_bytes(method, path, body, patience).await?;
-        serde_json::from_slice(&answer).map_err(|error| {
+        let strange = |error: &dyn fmt::Display| {
             ClientError::Protocol(format!("can't understand fleetd's answer to {method} {path}: {error}"))
-        })
+        };
+        // As a whole it is checked for UTF-8 once; as bytes, each text in it would be checked by itself.
+        let answer = str::from_utf8(&answer).map_err(|error| strange(&error))?;
+        serde_json::from_str(answer).map_err(|error| strange(&error))
     }
 
     async fn call_for_bytes(
