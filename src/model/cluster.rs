@@ -131,15 +131,17 @@ impl Cluster {
         form: ReportKeyForm,
         report: Option<Versioned<UnitReport>>,
     ) {
-        let outdated =
-            self.states.get(&name).and_then(|reports| reports.get(&host)).is_some_and(|known| match &report {
+        let change = |reports: &mut SmallMap<MachineId, Box<StoredReport>>| {
+            let outdated = reports.get(&host).is_some_and(|known| match &report {
                 Some(report) => report.revision < known.revision,
                 None => known.form != form,
             });
-        if !outdated {
-            let stored = report.map(|Versioned { value, revision }| Box::new(StoredReport { value, revision, form }));
-            change_nested(&mut self.states, name, |reports| reports.set(host, stored), SmallMap::is_empty);
-        }
+            if !outdated {
+                let stored = report.map(|Versioned { value, revision }| StoredReport { value, revision, form });
+                reports.set(host, stored.map(Box::new));
+            }
+        };
+        change_nested(&mut self.states, name, change, SmallMap::is_empty);
     }
 
     /// The same cluster with only those units that are in `scope`, and with their files only.

@@ -84,6 +84,9 @@ fn numbered<'a, V>(
 /// Whether a rollout previews unit `name` on `host`: it is to get no new connections there before it is promoted.
 #[must_use]
 pub fn is_previewed(cluster: &Cluster, name: &UnitName, host: &MachineId) -> bool {
+    if cluster.rollouts.is_empty() {
+        return false;
+    }
     let template = name.set();
     let mut rollouts = template.iter().chain([name]).filter_map(|of| cluster.rollouts.get(of)).peekable();
     if rollouts.peek().is_none() {

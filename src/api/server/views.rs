@@ -46,19 +46,24 @@ pub(super) fn unit(
 ) -> UnitView {
     let summary = summaries.get(&unit.hash);
     let global = summary.is_some_and(|summary| summary.constraints.global);
+    // Each question to the cluster is a search among all units, and there may be thousands of views.
     let placement = cluster.placements.get(name).map(|placement| &placement.value);
+    let host = placement.and_then(Placement::host);
+    let done = placement.filter(|placement| placement.done().is_some()).and_then(|_| cluster.done(name));
+    let states: Vec<StateView> =
+        cluster.reports(name).map(|(host, state)| state_view(cluster, name, host, state)).collect();
+    let state = states.iter().find(|state| Some(&state.machine.id) == host).map(|state| &state.report);
     let operation = operation.unwrap_or_else(|| Operation::towards(unit.desired));
-    let done = cluster.done(name);
     UnitView {
         name: name.clone(),
         hash: unit.hash.clone(),
-        description: summary.map(|summary| summary.description.to_string()).unwrap_or_default(),
+        description: summary.map(|summary| summary.description.clone().into()).unwrap_or_default(),
         global,
         replicas: unit.replicas,
         desired: unit.desired,
-        current: if global { String::new() } else { current(cluster, name).into() },
+        current: if global { String::new() } else { current_by(done.is_some(), state).into() },
         generation: unit.generation,
-        machine: cluster.placed_on(name).or(done.map(|(done, _)| &done.host)).map(|host| machine_ref(cluster, host)),
+        machine: host.or(done.map(|(done, _)| &done.host)).map(|host| machine_ref(cluster, host)),
         done: done.map(|(_, since)| since),
         hosts: if global { orders(cluster, name) } else { Vec::new() },
         waiting: placement.and_then(|placement| match placement {
@@ -66,7 +71,7 @@ pub(super) fn unit(
             Placement::On { .. } | Placement::Done { .. } => None,
         }),
         retry: summary.and_then(|summary| outlook(cluster, name, &summary.constraints)).map(|it| retry(cluster, &it)),
-        states: cluster.reports(name).map(|(host, state)| state_view(cluster, name, host, state)).collect(),
+        states,
         progress: Some(progress(cluster, &Expectation { unit: name, operation, global })),
     }
 }
@@ -117,11 +122,14 @@ pub(super) fn absent_wanted(cluster: &Cluster) -> BTreeSet<Key> {
 /// The current state of a unit that isn't global: the target that its host has reported, `inactive` without a report.
 /// One that is done was launched, as a oneshot is that has ended and that a host still has.
 pub(super) fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
-    if cluster.done(name).is_some() {
-        return Target::Launched.as_state();
-    }
     let state = cluster.placed_on(name).and_then(|host| cluster.report(name, host));
-    state.map_or(Target::Removed, |state| state.target).as_state()
+    current_by(cluster.done(name).is_some(), state)
+}
+
+/// The same of a unit that is done, or of which its host reports this.
+fn current_by(is_done: bool, state: Option<&UnitReport>) -> &'static str {
+    let target = state.map_or(Target::Removed, |state| state.target);
+    if is_done { Target::Launched.as_state() } else { target.as_state() }
 }
 
 /// A host, as tables show it.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::Uri;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Serialize, Serializer};
 
@@ -37,7 +38,15 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
     let submitted = || cluster.units.iter().filter(|(name, _)| !is_spare(&cluster, name));
     let units = OneByOne(|| submitted().map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)));
     let damaged = views::damaged(&cluster, damaged);
-    Ok(Json(UnitList { revision: cluster.revision, units, damaged, offline: None }).into_response())
+    Ok(json(&UnitList { revision: cluster.revision, units, damaged, offline: None }))
+}
+
+/// An answer that may be large. [`Json`] writes into a buffer for which each of the many short pieces costs more than
+/// for a `Vec`.
+fn json(answer: &impl Serialize) -> Response {
+    let text = serde_json::to_vec(answer);
+    let text = text.map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()));
+    text.map(|text| ([(CONTENT_TYPE, "application/json")], text)).into_response()
 }
 
 /// A sequence of which each element is made when it is written. All views of a large cluster at once would take several
