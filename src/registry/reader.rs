@@ -344,18 +344,20 @@ impl<S: Store> Reader<S> {
         }
     }
 
-    /// All keys under all `prefixes` at one revision: `at`, or the newest. Each page is passed to `take` as soon as it
-    /// arrives, since a family may be large and the result small.
+    /// All keys under all `prefixes` at one revision: `at`, or the newest, which the first range determines. Each page
+    /// is passed to `take` as soon as it arrives, since a family may be large and the result small.
     async fn ranges_once(
         &self,
         prefixes: &BTreeSet<String>,
         at: Option<Revision>,
         take: impl Fn(Vec<Kv>),
     ) -> Result<Revision, Error> {
-        let mut prefixes = prefixes.iter();
-        let Some(first) = prefixes.next() else { return Err(Error::Refused("nothing to read".into())) };
-        let revision = self.range(first, at, &take).await?;
-        let rest: Vec<&String> = prefixes.collect();
+        let mut rest: Vec<&String> = prefixes.iter().collect();
+        let revision = match at {
+            Some(at) => at,
+            None if rest.is_empty() => return Err(Error::Refused("nothing to read".into())),
+            None => self.range(rest.remove(0), None, &take).await?,
+        };
         for part in rest.chunks(POINTS) {
             try_join_all(part.iter().map(|prefix| self.range(prefix, Some(revision), &take))).await?;
         }
