@@ -101,13 +101,16 @@ fn understand(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> 
         argv::understood(args).map_err(|lines| Refusal::Invalid(lines.into_iter().map(Line::Message).collect()))?;
     let typed: Vec<String> = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let parsed = command.try_get_matches_from_mut(words).and_then(|matches| Cli::from_arg_matches(&matches));
-    parsed.map_err(|error| {
+    let understood = parsed.map_err(|error| {
         if error.use_stderr() {
             Refusal::Invalid(refused::lines(&command, &error, &typed))
         } else {
             Refusal::Help(error.render().to_string())
         }
-    })
+    });
+    // To free the definitions piece by piece would take a fifth as long as to make them, and the process ends soon.
+    std::mem::forget(command);
+    understood
 }
 
 fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {

@@ -42,8 +42,9 @@ impl MachineRef {
     /// the id.
     #[must_use]
     pub fn legend(&self, full: bool) -> String {
-        let id = if full { self.id.to_string() } else { format!("{}...", self.id.short()) };
-        if self.ip.is_empty() { id } else { format!("{id}/{}", self.ip) }
+        let (id, cut) = if full { (self.id.as_str(), "") } else { (self.id.short(), "...") };
+        let slash = if self.ip.is_empty() { "" } else { "/" };
+        [id, cut, slash, &self.ip].concat()
     }
 }
 

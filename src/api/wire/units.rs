@@ -11,6 +11,7 @@ use crate::model::unit::{Desired, Outcome, Target, UnitReport};
 
 use super::machines::{MachineRef, Offline};
 use super::rollouts::FileOutcomeView;
+use super::state::exactly;
 
 /// v2: what one host reports of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -104,7 +105,7 @@ pub struct UnitView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Box<RetryView>>,
     /// The reports of the hosts, sorted by machine id. A host that has stopped and removed the unit has none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "exactly")]
     pub states: Vec<StateView>,
     /// The progress of the operation that a watch asks for, or else of the one that leads to the desired state, such as
     /// `start` for a unit that is to be launched. Missing in answers of older versions of `fleetd`.

@@ -253,7 +253,8 @@ async fn fetch(session: &Session, args: &List) -> Result<(Vec<UnitFile>, Vec<Str
         let unmatched = selected.nothing();
         (selected.units.into_iter().map(|(unit, _)| unit).collect(), damaged, unmatched)
     };
-    let mut rows: Vec<UnitFile> = units.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
+    let mut rows: Vec<UnitFile> = units.into_iter().map(Ok).collect();
+    rows.extend(damaged.into_iter().map(Err));
     rows.sort_by(|a, b| fields::name(a).cmp(fields::name(b)));
     Ok((rows, unmatched))
 }

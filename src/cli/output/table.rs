@@ -9,20 +9,20 @@ const PADDING: usize = 1;
 
 /// Render the rows, each ending in a newline. All rows have the same number of cells; the last cell isn't padded.
 pub(in crate::cli) fn render(rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<Cow<'_, str>>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
-            let widest = rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0);
+            let widest = rows.iter().filter_map(|row| row.get(column)).map(|(_, width)| *width).max().unwrap_or(0);
             (widest + PADDING).div_ceil(TAB_WIDTH) * TAB_WIDTH
         })
         .collect();
     let mut text = String::new();
     for row in &rows {
-        for (column, cell) in row.iter().enumerate() {
+        for (column, (cell, width)) in row.iter().enumerate() {
             text.push_str(cell);
             if column + 1 < row.len() {
-                let missing = widths.get(column).map_or(0, |w| w.saturating_sub(width(cell)));
+                let missing = widths.get(column).map_or(0, |w| w.saturating_sub(*width));
                 text.extend(std::iter::repeat_n('\t', missing.div_ceil(TAB_WIDTH)));
             }
         }
@@ -31,14 +31,14 @@ pub(in crate::cli) fn render(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Go counts characters, not columns of the terminal.
-fn width(cell: &str) -> usize {
-    cell.chars().count()
-}
-
-/// Replaces control characters, which could end the row or column.
-fn clean(cell: &str) -> Cow<'_, str> {
-    if cell.contains(char::is_control) { cell.replace(char::is_control, " ").into() } else { cell.into() }
+/// Replaces control characters, which could end the row or column. The width is as Go counts it: in characters, not in
+/// columns of the terminal.
+fn clean(cell: &str) -> (Cow<'_, str>, usize) {
+    // Nearly all cells.
+    if cell.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return (cell.into(), cell.len());
+    }
+    (cell.replace(char::is_control, " ").into(), cell.chars().count())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) const MACHINES: &str = "machine,ip,metadata";
 /// Of `list-units`.
 pub(super) fn unit_fields() -> Vec<Field<UnitState>> {
     vec![
-        Field { name: "unit", text: |row, _| row.0.to_string(), value: |row| json!(row.0) },
+        Field { name: "unit", text: |row, _| row.0.as_str().to_owned(), value: |row| json!(row.0) },
         Field { name: "machine", text: |row, full| row.1.machine.legend(full), value: |row| json!(row.1.machine.id) },
         Field {
             name: "active",
