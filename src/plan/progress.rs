@@ -2,8 +2,6 @@
 //! sends the result, and `fleetctl` reads it. Pure, and without time: if a state counts only after it has lasted, the
 //! caller waits.
 
-use std::collections::BTreeMap;
-
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::progress::{Operation, Progress};
@@ -126,10 +124,16 @@ struct Question<'a> {
     name: &'a UnitName,
     unit: &'a Unit,
     operation: Operation,
-    reports: BTreeMap<&'a MachineId, &'a UnitReport>,
+    /// By host, in order.
+    reports: Vec<(&'a MachineId, &'a UnitReport)>,
 }
 
 impl Question<'_> {
+    fn report(&self, host: &MachineId) -> Option<&UnitReport> {
+        let place = self.reports.binary_search_by_key(&host, |(other, _)| other);
+        place.ok().map(|at| self.reports[at].1)
+    }
+
     /// The name of a host for people.
     fn host(&self, id: &MachineId) -> String {
         let address = || self.cluster.machines.get(id).map(|machine| machine.ip.as_str());
@@ -145,7 +149,7 @@ impl Question<'_> {
     }
 
     fn leaving(&self) -> String {
-        let host = |(id, report): (&&MachineId, &&UnitReport)| format!("{}{}", self.host(id), state_of(report));
+        let host = |(id, report): &(&MachineId, &UnitReport)| format!("{}{}", self.host(id), state_of(report));
         let hosts: Vec<String> = self.reports.iter().map(host).collect();
         if hosts.is_empty() { "leaving its host".into() } else { format!("leaving {}", hosts.join(", ")) }
     }
@@ -157,7 +161,7 @@ impl Question<'_> {
             Some(Placement::Done { .. }) if stops || self.cluster.done(self.name).is_some() => Progress::Done,
             None | Some(Placement::Done { .. }) => Progress::Waiting("waiting for a host".into()),
             Some(Placement::Waiting { why, .. }) => Progress::Unplaced(why.clone()),
-            Some(Placement::On { host, .. }) => match self.reports.get(host) {
+            Some(Placement::On { host, .. }) => match self.report(host) {
                 Some(report) => self.on(host, report),
                 None if stops => Progress::Idle(self.awaited(host)),
                 None => Progress::Waiting(self.awaited(host)),
@@ -178,7 +182,7 @@ impl Question<'_> {
         let mut parts: Vec<Progress> = self.reports.iter().map(|(host, report)| self.on(host, report)).collect();
         parts.extend(self.cluster.schedule.iter().filter_map(|(host, assignments)| {
             let assignment = &assignments.get(self.name)?.value;
-            let current = assignment.generation >= self.unit.generation && self.reports.contains_key(host);
+            let current = assignment.generation >= self.unit.generation && self.report(host).is_some();
             (assignment.target != Target::Removed && !current)
                 .then(|| Progress::Waiting(format!("waiting for {}", self.host(host))))
         }));

@@ -95,6 +95,8 @@ pub(in crate::cli) async fn units(session: &Session, args: &ListUnits) -> Result
         session.out.messages(troubled);
     }
     session.out.messages(&damaged);
+    // The command ends: to free each text of a long list by itself would only take time.
+    std::mem::forget(rows);
     Ok(say(session, list, &unmatched).await)
 }
 
@@ -305,11 +307,14 @@ pub(in crate::cli) fn print<T>(session: &Session, columns: &Columns, fields: &[F
         session.out.json(&rows.iter().map(object).collect::<Vec<_>>());
         return;
     }
-    session.out.data(&if session.out.is_seen() {
-        table_of_chosen(session, columns, fields, rows)
-    } else {
-        table::render(&cells(columns, fields, rows))
-    });
+    if session.out.is_seen() {
+        session.out.data(&table_of_chosen(session, columns, fields, rows));
+        return;
+    }
+    let cells = cells(columns, fields, rows);
+    session.out.data(&table::render(&cells));
+    // As the rows of `list-units`.
+    std::mem::forget(cells);
 }
 
 /// Columns that were chosen, on a terminal: aligned to its width.
