@@ -77,7 +77,7 @@ mod tests {
             ("dir/", "dir.service"),
         ];
         for (arg, name) in cases {
-            assert_eq!(unit(arg).map(String::from), Ok(name.into()), "{arg}");
+            assert_eq!(unit(arg).map(|name| name.to_string()), Ok(name.into()), "{arg}");
         }
         for bad in ["", "a b", "x.scope", "@1", "web@*"] {
             assert!(unit(bad).is_err(), "{bad}");
