@@ -3,7 +3,6 @@
 //! table of the texts in use; must never influence what is decided, and keeps no text that nobody has.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// The table isn't searched for texts that nobody has any more before it has this many.
@@ -19,7 +18,7 @@ pub(super) fn shared(text: &str) -> Arc<str> {
 /// The texts in use, and some that nobody has any more.
 #[derive(Debug, Default)]
 struct Texts {
-    all: HashSet<Arc<str>, Key>,
+    all: HashSet<Arc<str>>,
     /// How many were in use after the last sweep.
     kept: usize,
 }
@@ -42,50 +41,6 @@ impl Texts {
     }
 }
 
-/// The key of a hash for short texts, which is several times as fast as the standard library's: that one was a twentieth
-/// of what reading a list of units costs. Without the key, which each process has anew, nobody can make texts collide.
-#[derive(Debug)]
-struct Key(u64);
-
-impl Default for Key {
-    fn default() -> Self {
-        Self(RandomState::new().hash_one(0) | 1)
-    }
-}
-
-impl BuildHasher for Key {
-    type Hasher = Hash;
-
-    fn build_hasher(&self) -> Hash {
-        Hash { state: self.0, key: self.0 }
-    }
-}
-
-struct Hash {
-    state: u64,
-    key: u64,
-}
-
-impl Hash {
-    /// Both halves of the product matter: each of its bits depends on bits of all of the word.
-    fn mix(&mut self, word: u64) {
-        let (low, high) = (self.state ^ word).carrying_mul(self.key, 0);
-        self.state = low ^ high;
-    }
-}
-
-impl Hasher for Hash {
-    fn write(&mut self, text: &[u8]) {
-        let (words, rest) = text.as_chunks();
-        words.iter().for_each(|word| self.mix(u64::from_le_bytes(*word)));
-        self.mix(rest.iter().fold(1, |word, byte| word << 8 | u64::from(*byte)));
-    }
-
-    fn finish(&self) -> u64 {
-        self.state
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,19 +50,6 @@ mod tests {
         let (one, other) = (shared("web@1.service"), shared("web@1.service"));
         assert!(Arc::ptr_eq(&one, &other));
         assert_eq!(&*one, "web@1.service");
-    }
-
-    #[test]
-    fn texts_that_are_alike_have_different_hashes() {
-        let texts = (0..10_000).map(|n| format!("web@{n}.service")).chain((0..64).map(|n| "0".repeat(n)));
-        let (key, texts): (Key, Vec<String>) = (Key::default(), texts.collect());
-        let hashes: HashSet<u64> = texts.iter().map(|text| key.hash_one(text.as_str())).collect();
-        assert_eq!(hashes.len(), texts.len());
-        assert_ne!(
-            key.hash_one("web.service"),
-            Key::default().hash_one("web.service"),
-            "each table has a key of its own"
-        );
     }
 
     #[test]

@@ -62,13 +62,6 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<'_, A> {
     }
 }
 
-/// Read the reports of a unit. Most units have one, and a vector that grows begins with room for four.
-pub(super) fn exactly<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<StateView>, D::Error> {
-    let mut states = Vec::deserialize(deserializer)?;
-    states.shrink_to_fit();
-    Ok(states)
-}
-
 /// The name of a field, as it stands in the text.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -1,6 +1,6 @@
 //! The JSON of `/fleet/v2/units` and `/fleet/v2/watch`. Types only.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::author::Author;
 use crate::model::name::{UnitHash, UnitName};
@@ -11,7 +11,6 @@ use crate::model::unit::{Desired, Outcome, Target, UnitReport};
 
 use super::machines::{MachineRef, Offline};
 use super::rollouts::FileOutcomeView;
-use super::state::exactly;
 
 /// v2: what one host reports of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -446,6 +445,13 @@ pub enum WatchLine {
     Synced(Revision),
     /// The stream ends for this reason; open another.
     Error(String),
+}
+
+/// Read the reports of a unit. Most units have one, and a vector that grows begins with room for four.
+fn exactly<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<StateView>, D::Error> {
+    let mut states = Vec::deserialize(deserializer)?;
+    states.shrink_to_fit();
+    Ok(states)
 }
 
 #[cfg(test)]

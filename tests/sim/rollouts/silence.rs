@@ -1,5 +1,5 @@
-//! Since when hosts that are registered haven't carried out what they are told. Owns what the judge of rollouts takes for
-//! a silent host; knows the records only.
+//! Since when hosts that are registered haven't carried out what they are told. Owns what the judge of rollouts takes
+//! for a silent host; knows the records only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
