@@ -54,9 +54,13 @@ impl Machine {
 
     /// Run `contrib/deps` there.
     fn deps(&self, args: &[&str]) -> Output {
+        self.run("contrib/deps", args)
+    }
+
+    fn run(&self, script: &str, args: &[&str]) -> Output {
         let inside = "mount --bind \"$RECORD/sbin\" /usr/sbin && mount --bind \"$RECORD/units\" /etc/systemd/system && \
              PATH=$RECORD/bin:/usr/bin:/bin exec \"$@\"";
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/deps");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", inside, "sh"]).arg(script).args(args);
         command.env("RECORD", self.0.path()).output().unwrap()
@@ -100,6 +104,20 @@ fn what_is_installed_is_not_upgraded_unless_that_is_asked_for() {
     assert!(!machine.asked().contains("policy"), "{}", machine.asked());
     assert!(machine.deps(&["lab", "--upgrade"]).status.success());
     assert!(machine.asked().contains("policy 101"), "{}", machine.asked());
+}
+
+#[test]
+fn the_check_passes_on_whether_packages_may_be_upgraded() {
+    for (args, may) in [(&[][..], false), (&["--upgrade"], true)] {
+        let machine = Machine::new();
+        machine.write("simulated", "Inst systemd [252.1] (252.2 Debian)\n");
+        // It ends there: nothing is built.
+        machine.program("cargo", "#!/bin/sh\nexit 1\n");
+        machine.program("rustup", "#!/bin/sh\nexit 1\n");
+        let output = machine.run("contrib/check", args);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output).1);
+        assert_eq!(machine.asked().contains("policy 101"), may, "{args:?}: {}", machine.asked());
+    }
 }
 
 #[test]
