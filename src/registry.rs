@@ -30,12 +30,12 @@ pub mod summaries;
 pub mod units;
 pub mod watch;
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::model::json;
 use crate::model::revision::Revision;
 use crate::store::{Error, Guard, Kv, LeaseId, Op, Range, Store, Txn};
 
@@ -56,10 +56,7 @@ pub struct Corrupt {
 /// # Errors
 /// [`Corrupt`] if the value isn't that record's JSON.
 pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<T, Corrupt> {
-    let corrupt = |why: &dyn fmt::Display| Corrupt { key: kv.key.clone(), why: why.to_string() };
-    // As a whole it is checked for UTF-8 once; as bytes, each text in it would be checked by itself.
-    let text = str::from_utf8(&kv.value).map_err(|error| corrupt(&error))?;
-    serde_json::from_str(text).map_err(|error| corrupt(&error))
+    json::decode(&kv.value).map_err(|error| Corrupt { key: kv.key.clone(), why: error.to_string() })
 }
 
 /// Read the key `key` at the revision `at` (`None` for the newest). Returns it with the revision that was read.

@@ -16,7 +16,6 @@ mod services;
 mod settings;
 mod stream;
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -35,6 +34,7 @@ use crate::api::wire::{
     UnitDetail, UnitHistory, UnitList, WatchLine,
 };
 use crate::model::glob::Glob;
+use crate::model::json;
 use crate::model::name::{MachineId, UnitName};
 
 pub use batch::Part;
@@ -263,12 +263,9 @@ impl Client {
         patience: Duration,
     ) -> Result<T, ClientError> {
         let answer = self.call_for_bytes(method, path, body, patience).await?;
-        let strange = |error: &dyn fmt::Display| {
+        json::decode(&answer).map_err(|error| {
             ClientError::Protocol(format!("can't understand fleetd's answer to {method} {path}: {error}"))
-        };
-        // As a whole it is checked for UTF-8 once; as bytes, each text in it would be checked by itself.
-        let answer = str::from_utf8(&answer).map_err(|error| strange(&error))?;
-        serde_json::from_str(answer).map_err(|error| strange(&error))
+        })
     }
 
     async fn call_for_bytes(

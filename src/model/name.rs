@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::intern;
-use super::quoted::quoted;
+use super::json::quoted;
 
 /// Unit types that systemd loads from a file (`systemd.unit(5)`).
 pub const TYPES: [&str; 10] =

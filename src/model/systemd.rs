@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 use std::fmt;
 
+use super::json::quoted;
 use super::name::UnitName;
-use super::quoted::quoted;
 
 /// An enum of systemd's words with their spelling, and `Other` for the rest.
 macro_rules! words {

@@ -1,6 +1,6 @@
 //! The JSON of `/fleet/v2/units` and `/fleet/v2/watch`. Types only.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::model::author::Author;
 use crate::model::name::{UnitHash, UnitName};
@@ -104,7 +104,7 @@ pub struct UnitView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Box<RetryView>>,
     /// The reports of the hosts, sorted by machine id. A host that has stopped and removed the unit has none.
-    #[serde(default, deserialize_with = "exactly")]
+    #[serde(default)]
     pub states: Vec<StateView>,
     /// The progress of the operation that a watch asks for, or else of the one that leads to the desired state, such as
     /// `start` for a unit that is to be launched. Missing in answers of older versions of `fleetd`.
@@ -445,13 +445,6 @@ pub enum WatchLine {
     Synced(Revision),
     /// The stream ends for this reason; open another.
     Error(String),
-}
-
-/// Read the reports of a unit. Most units have one, and a vector that grows begins with room for four.
-fn exactly<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<StateView>, D::Error> {
-    let mut states = Vec::deserialize(deserializer)?;
-    states.shrink_to_fit();
-    Ok(states)
 }
 
 #[cfg(test)]

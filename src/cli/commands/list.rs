@@ -95,8 +95,6 @@ pub(in crate::cli) async fn units(session: &Session, args: &ListUnits) -> Result
         session.out.messages(troubled);
     }
     session.out.messages(&damaged);
-    // The command ends: to free each text of a long list by itself would only take time.
-    std::mem::forget(rows);
     Ok(say(session, list, &unmatched).await)
 }
 
@@ -255,8 +253,7 @@ async fn fetch(session: &Session, args: &List) -> Result<(Vec<UnitFile>, Vec<Str
         let unmatched = selected.nothing();
         (selected.units.into_iter().map(|(unit, _)| unit).collect(), damaged, unmatched)
     };
-    let mut rows: Vec<UnitFile> = units.into_iter().map(Ok).collect();
-    rows.extend(damaged.into_iter().map(Err));
+    let mut rows: Vec<UnitFile> = units.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
     rows.sort_by(|a, b| fields::name(a).cmp(fields::name(b)));
     Ok((rows, unmatched))
 }
@@ -307,14 +304,11 @@ pub(in crate::cli) fn print<T>(session: &Session, columns: &Columns, fields: &[F
         session.out.json(&rows.iter().map(object).collect::<Vec<_>>());
         return;
     }
-    if session.out.is_seen() {
-        session.out.data(&table_of_chosen(session, columns, fields, rows));
-        return;
-    }
-    let cells = cells(columns, fields, rows);
-    session.out.data(&table::render(&cells));
-    // As the rows of `list-units`.
-    std::mem::forget(cells);
+    session.out.data(&if session.out.is_seen() {
+        table_of_chosen(session, columns, fields, rows)
+    } else {
+        table::render(&cells(columns, fields, rows))
+    });
 }
 
 /// Columns that were chosen, on a terminal: aligned to its width.

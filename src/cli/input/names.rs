@@ -1,5 +1,5 @@
-//! A unit argument → its name: `web`, `units/web.service`, `'web@*'`. Owns fleet's rules for completing names; reads no
-//! files.
+//! A unit argument → its name: `web`, `units/web.service`, `'web@*'`. Owns fleet's rules for completing names; reads
+//! no files.
 
 use std::path::Path;
 

@@ -1,9 +1,18 @@
-//! How a type that is a text in JSON is read and written: without a copy of the text. serde's `try_from` and `into`
-//! make one each time, and a list has ten such texts for each unit. Owns no spelling.
+//! How JSON is read fast: as a whole, and types that are a text in it without a copy of the text. serde's `try_from`
+//! and `into` make one each time, and a list has ten such texts for each unit. Owns no spelling.
 
 use std::fmt;
 
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
+
+/// Read a value from bytes. As a whole they are checked for UTF-8 once; `serde_json::from_slice` would check each text
+/// in them by itself.
+///
+/// # Errors
+/// If the bytes aren't UTF-8, or not the JSON of such a value.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_str(str::from_utf8(bytes).map_err(Error::custom)?)
+}
 
 /// Read a text as `parse` understands it.
 pub(super) fn read<'de, D, T, E>(deserializer: D, parse: fn(&str) -> Result<T, E>) -> Result<T, D::Error>
@@ -39,7 +48,7 @@ macro_rules! quoted {
 
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $crate::model::quoted::read(deserializer, $parse)
+                $crate::model::json::read(deserializer, $parse)
             }
         }
     )+};
