@@ -59,11 +59,12 @@ pub struct Gate {
 }
 
 /// A member of a rollout: a unit, or a global unit on one of its hosts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MemberName {
     /// The unit.
     pub unit: UnitName,
     /// The host, if the unit is global.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<MachineId>,
 }
 
@@ -131,6 +132,10 @@ pub struct Rollout {
     /// The rollout whose place it has taken before that had ended. Versions that don't know the field lose it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overtook: Option<Box<Overtaken>>,
+    /// How those members are that have the new file, so that another leader knows who has proved it. `None` if nothing
+    /// is known, as from versions that don't know the field: a leader waits for all of them anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<Box<Through>>,
     /// Whether it has been let go beyond its canaries.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub promoted: bool,
@@ -164,6 +169,7 @@ impl Rollout {
             hooks: Vec::new(),
             stopping: None,
             overtook: None,
+            through: None,
             promoted: false,
             preview: false,
             heeded: Revision::default(),
@@ -243,6 +249,16 @@ pub struct Overtaken {
     pub reached: usize,
     /// How many members there were.
     pub members: usize,
+}
+
+/// The members that have the new file of a rollout, when its record was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Through {
+    /// How many there are, spares included. If there are others by now, nothing is known of them.
+    pub members: usize,
+    /// Those of them that had not yet been healthy for `HealthySec=` without a break.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unproven: Vec<MemberName>,
 }
 
 /// A file, by what it is stored under.

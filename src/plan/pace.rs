@@ -13,9 +13,11 @@ mod asks;
 mod budget;
 mod due;
 mod hooks;
+mod member;
 mod seen;
 mod spares;
 mod summary;
+mod through;
 mod timers;
 
 #[cfg(test)]
@@ -24,109 +26,20 @@ mod tests;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use crate::model::name::{MachineId, UnitName};
+use crate::model::name::UnitName;
 use crate::model::rollout::policy::{OnFailure, Policy, Promote};
 use crate::model::rollout::{Ask, MemberName, Phase, Rollout, Verdict};
 use crate::model::span;
 
 use asks::{enter, heed};
 use budget::Budget;
+pub use member::{Member, MemberState};
 use seen::{Timed, after};
 use summary::{Count, Order, Summary, Turns};
 pub use timers::Timers;
 
 /// How often one look can change the phase: from paused by way of all others to its end.
 const STEPS: usize = 8;
-
-/// What is known of one member now, together with the units that ride with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its name.
-    pub name: MemberName,
-    /// The unit that its state is that of: itself, or one that rides with it.
-    pub about: UnitName,
-    /// What its host is called, if it is a global unit.
-    pub hostname: Option<String>,
-    /// Whether it only stands in while others are replaced.
-    pub spare: bool,
-    /// Whether it has, or is to have, another file than the new one: it is behind its gate, or was added as a spare by
-    /// an earlier rollout, or has gone back to the file before. One with riders is as long as any of its units is.
-    pub gated: bool,
-    /// Whether it is `gated`, and other units of it have their new files, which they have to give back if the rollout
-    /// fails.
-    pub partly: bool,
-    /// Whether it is `gated`, and its state is that of a unit of it that would keep its file: the new one of the member
-    /// changes nothing about that.
-    pub keeps: bool,
-    /// Whether a unit of it has no host, although others have: until that has been so for a while, it isn't healthy,
-    /// and after that it is as the others are.
-    pub lacks: bool,
-    /// Whether its host would lose it with the new file. It is a global unit then, and the last to get that file.
-    pub leaves: bool,
-    /// The host that it is assigned to.
-    pub host: Option<MachineId>,
-    /// How it is with the file that it is to have.
-    pub state: MemberState,
-    /// Whether it serves although its host has yet to carry out what it was told: systemd reads the same from the file
-    /// that it runs, and doesn't stop it for the other one.
-    pub goes_on: bool,
-}
-
-impl Member {
-    fn is_gone(&self) -> bool {
-        self.state.is_gone()
-    }
-
-    fn serves(&self) -> bool {
-        self.state == MemberState::Healthy || self.goes_on
-    }
-
-    /// As sentences about its state name it: `web@1.service`, `agent.service on n2`.
-    #[must_use]
-    pub fn shown(&self) -> String {
-        match &self.hostname {
-            Some(host) => format!("{} on {host}", self.about),
-            None => self.about.to_string(),
-        }
-    }
-
-    /// Whether all of it has the files before.
-    fn is_back(&self) -> bool {
-        self.gated && !self.partly
-    }
-}
-
-/// How a member is with the file that it is to have: the new one, or the one before while it is behind its gate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MemberState {
-    /// Its host has started it, and it is ready.
-    Healthy,
-    /// Its host has started it, and it isn't ready yet, for this reason if one is known.
-    Pending(Option<String>),
-    /// Its host hasn't started it yet, or can't, for this reason.
-    Assigned(Option<String>),
-    /// It has failed, as a sentence with its name.
-    Failed(String),
-    /// The host that it is assigned to is gone.
-    Away,
-    /// It is assigned to no host.
-    Unplaced,
-    /// It is a spare that no host fits: nobody waits for it.
-    FitsNowhere,
-}
-
-impl MemberState {
-    /// Whether it has no host, or that is gone.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        matches!(self, Self::Away | Self::Unplaced | Self::FitsNowhere)
-    }
-
-    /// Whether its host, which is there, has yet to carry out what it was told.
-    pub(super) fn is_silent(&self) -> bool {
-        *self == Self::Assigned(None)
-    }
-}
 
 /// What is decided about, apart from the members, which the [`Timers`] are told of: those that have the new file, or
 /// are to get it, and spares.
@@ -167,8 +80,9 @@ pub struct Step {
 }
 
 /// Decide how a rollout goes on at `now`, in ms since the epoch. `timers` has the members, and what this leader saw of
-/// them before; with new ones, every wait begins again. To be called for every change of a member's state, and when it
-/// says. It costs what has changed and what is decided, however many members there are.
+/// them before; with new ones, every wait begins again, apart from those that the record says are over. To be called
+/// for every change of a member's state, and when it says. It costs what has changed and what is decided, however many
+/// members there are.
 pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
     let mut hook = timers.observe_hook(look, now);
     timers.observe(look, now);
@@ -202,7 +116,8 @@ pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
         }
     }
     pace.end_spares();
-    let Pace { next, let_through, revert, add, end, run, wake, looked_at, .. } = pace;
+    let Pace { mut next, let_through, revert, add, end, run, wake, looked_at, .. } = pace;
+    next.through = through::noted(look.rollout, &next, timers.summary(), &let_through);
     timers.looked_at(looked_at);
     timers.rolling_since(next.phase, now);
     Step { rollout: next, let_through, revert, add, end, run, wake }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! What a step decides is in the scheduler's cluster at once, and is committed with the plan that follows it.
-//! Everything follows from the store, except for what was timed: a new leader begins to count anew.
+//! Everything follows from the store, except for durations: a new leader begins to count anew.
 
 mod draft;
 mod hooks;

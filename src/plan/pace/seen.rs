@@ -133,6 +133,11 @@ impl Seen {
         }
     }
 
+    /// It has been healthy for long enough, as an earlier leader saw.
+    pub(super) fn has_passed_before(&mut self) {
+        self.has_passed = true;
+    }
+
     /// It is in this state now.
     pub(super) fn take(&mut self, state: &MemberState, (healthy, _): (Duration, Duration), clocks: &Clocks) {
         let now = clocks.show(Clock::Day);

@@ -103,6 +103,8 @@ pub(super) struct Summary {
     /// Those that aren't waited for because their hosts are silent.
     silent: BTreeSet<Place>,
     spares: BTreeSet<Place>,
+    /// Those with the new file that haven't been healthy for long enough.
+    unproven: BTreeSet<Place>,
     /// Since when those are healthy that have the new file and are waited for, and how many since then.
     since: BTreeMap<Option<u64>, usize>,
     /// Own without the new file that can be let through, and of them those whose hosts lose them: these come last.
@@ -139,6 +141,11 @@ impl Summary {
     /// The spares, in the order of their numbers.
     pub(super) fn spares(&self) -> impl Iterator<Item = &MemberName> {
         self.spares.iter().map(|(.., name)| name)
+    }
+
+    /// Those with the new file that haven't been healthy for long enough.
+    pub(super) fn unproven(&self) -> impl ExactSizeIterator<Item = &MemberName> {
+        self.unproven.iter().map(|(.., name)| name)
     }
 
     /// Since when all members are healthy that have the new file and are waited for. `None` if one isn't, or there are
@@ -191,13 +198,14 @@ impl Summary {
         }
     }
 
-    fn places(&mut self, member: &Member, timed: &Timed) -> [(&mut BTreeSet<Place>, bool); 4] {
+    fn places(&mut self, member: &Member, timed: &Timed) -> [(&mut BTreeSet<Place>, bool); 5] {
         let has_failed = timed.has_failed(member);
         [
             (&mut self.failed, has_failed && !member.gated),
             (&mut self.failed_back, has_failed && !member.spare && member.is_back()),
             (&mut self.silent, timed.is_silent),
             (&mut self.spares, member.spare),
+            (&mut self.unproven, !member.gated && !timed.has_passed),
         ]
     }
 

@@ -13,9 +13,9 @@ mod sparing;
 
 use super::*;
 use crate::model::file::UnitFile;
-use crate::model::name::{UnitHash, UnitName};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::rollout::{File, HookRun, Request};
+use crate::model::rollout::{File, HookRun, Request, Through};
 
 use MemberState::{Assigned, Away, Failed, FitsNowhere, Healthy, Pending, Unplaced};
 

@@ -1,12 +1,13 @@
 //! What one leader saw of a rollout's members: since when each is healthy, and how much of its time it has used. Values
-//! in memory only: a new leader begins with none, which only ever delays. Owns that what follows for a member is worked
-//! out again only if something happened to it or its time has come; must never decide who is next.
+//! in memory only: a new leader takes over who has been healthy for long enough from the record, and counts the rest
+//! anew, which only ever delays. Owns that what follows for a member is worked out again only if something happened to
+//! it or its time has come; must never decide who is next.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::revision::Revision;
-use crate::model::rollout::{MemberName, Phase};
+use crate::model::rollout::{MemberName, Phase, Through};
 
 use super::due::{Clock, Clocks, Due, Dues, Heeded, Moments, first};
 use super::seen::{Seen, Timed, after};
@@ -128,8 +129,12 @@ impl Timers {
     pub(super) fn observe(&mut self, look: &Look<'_>, now: u64) {
         self.pass(look.rollout.phase, now);
         let policy = (look.policy.healthy, look.policy.deadline);
+        let is_first = self.policy.is_none() && self.members.is_empty();
         for (name, member) in std::mem::take(&mut self.reported) {
             self.change(&name, member, policy);
+        }
+        if is_first && let Some(through) = &look.rollout.through {
+            self.take_over(through);
         }
         if self.policy != Some(policy) {
             self.policy = Some(policy);
@@ -137,6 +142,20 @@ impl Timers {
         }
         while let Some(name) = self.dues.next_over(&self.clocks) {
             self.examine(&name, policy);
+        }
+    }
+
+    /// What an earlier leader saw of the members that have the new file, if they are still the same. All are examined
+    /// afterwards.
+    fn take_over(&mut self, through: &Through) {
+        let ungated = || self.members.values().filter(|known| !known.member.gated);
+        if ungated().count() != through.members {
+            return;
+        }
+        for known in self.members.values_mut().filter(|known| !known.member.gated) {
+            if !through.unproven.contains(&known.member.name) {
+                known.seen.has_passed_before();
+            }
         }
     }
 

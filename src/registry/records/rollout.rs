@@ -56,6 +56,15 @@ impl Family for Records {
                 r#""overtook":{"target":"77c0e12a","reached":1,"members":5},"heeded":0}"#,
             ),
         ),
+        // Some members have the new file, and one of them has yet to prove it; all other forms are as before this was
+        // kept.
+        Form::today(
+            "rollout/front@.service",
+            concat!(
+                r#"{"target":"5b1e0b2f","from":{"hash":"3750b3e9"},"phase":"rolling","since":5,"began":5,"#,
+                r#""through":{"members":3,"unproven":[{"unit":"front@2.service"}]},"heeded":0}"#,
+            ),
+        ),
         // Without hooks, as before there were any.
         Form::today(
             "rollout/agent.service",
