@@ -67,7 +67,7 @@ enum Event {
     Hooks,
     /// The record of the hook that runs is lost.
     LoseHook,
-    /// Another leader: nothing is known of the time.
+    /// Another leader: only the record says who has been healthy for long enough.
     Leader,
 }
 
@@ -389,8 +389,15 @@ impl World {
             Event::LoseHook => self.hook = None,
             Event::Leader => {
                 self.timers = Timers::default();
-                let forget = |played: &mut Played| (played.healthy_since, played.has_passed) = (None, false);
-                self.members.values_mut().chain(self.spares.values_mut()).for_each(forget);
+                let all = || self.members.values().chain(self.spares.values());
+                let ungated = all().filter(|played| !played.member.gated).count();
+                let through = self.rollout.through.clone().filter(|through| through.members == ungated);
+                for played in self.members.values_mut().chain(self.spares.values_mut()) {
+                    let is_through = through.as_ref().filter(|_| !played.member.gated);
+                    let is_known = is_through.is_some_and(|known| !known.unproven.contains(&played.member.name));
+                    assert!(played.has_passed || !is_known, "it hasn't been healthy for long enough: {played:?}");
+                    (played.healthy_since, played.has_passed) = (None, is_known);
+                }
             }
         }
         self.look();
