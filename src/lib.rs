@@ -15,7 +15,8 @@
 //! Modules depend only on modules further in; `tests/layers` enforces this:
 //!
 //! * values: [`model`]: no async, I/O, clock or log, and no dependency on other modules;
-//! * pure core: [`plan`]: values in, plans and reasons out; depends on `model` only;
+//! * pure core: [`plan`]: values in, plans and reasons out; depends on `model` only. These two are the crate
+//!   `flotilla_core` in `src/core`, so the compiler enforces that they use no other module;
 //! * seams: [`store`], [`systemd`], [`clock`]: a small contract each, with adapters beneath;
 //! * [`probe`]: connections and requests; depends on `model` only;
 //! * [`metrics`]: what all others count; [`cli_docs`]: completions and manual pages of the programs; both depend on
@@ -32,8 +33,6 @@ pub mod daemon;
 pub mod engine;
 pub mod journal;
 pub mod metrics;
-pub mod model;
-pub mod plan;
 pub mod probe;
 pub mod reboot;
 pub mod reconcile;
@@ -44,3 +43,5 @@ pub mod ssh;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+
+pub use flotilla_core::{model, plan};

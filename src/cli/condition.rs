@@ -207,7 +207,7 @@ pub(super) mod tests {
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
     use crate::model::unit::UnitReport;
-    use crate::model::unit::tests::report;
+    use crate::model::unit::testing::report;
 
     /// The host `name`, and why a unit doesn't fit there.
     pub(in crate::cli) fn host(name: &str, misfits: &[&str]) -> HostReasons {

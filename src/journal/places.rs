@@ -140,7 +140,7 @@ mod tests {
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
     use crate::model::unit::Desired;
-    use crate::model::unit::tests::report;
+    use crate::model::unit::testing::report;
 
     fn machine(number: u8) -> MachineRef {
         let id = format!("{number:032x}").parse().unwrap();

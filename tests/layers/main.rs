@@ -112,7 +112,7 @@ const OWNERS: &[Owned] = &[
     ("ini", &["src/config"]),
     ("strsim", &["src/cli/input/select", "src/cli/input/words"]),
     ("similar", &["src/cli/commands/unified"]),
-    ("jiff", &["src/journal", "src/model/windows"]),
+    ("jiff", &["src/journal", "src/core/model/windows"]),
     ("clap", &["src/cli", "src/sidecar/args", "src/bin", "src/config/arguments", "src/cli_docs"]),
     ("clap_complete", &["src/cli_docs", "src/config/arguments"]),
     ("clap_mangen", &["src/cli_docs"]),
@@ -136,8 +136,8 @@ const EXITS: &[&str] = &[
     "src/sidecar/notify.rs",
     "src/api/server/error.rs",
     "src/api/server/fleetlock.rs",
-    "src/plan/host/health.rs",
-    "src/plan/host/outcome.rs",
+    "src/core/plan/host/health.rs",
+    "src/core/plan/host/outcome.rs",
 ];
 
 const CLEANER: &str = "crate::model::text::without_os_error";
@@ -190,11 +190,13 @@ const CORE: Purity = Purity {
 const DECIDING: &[&str] = &["model", "plan", "engine", "agent", "reboot"];
 
 /// What the core uses although it isn't pure, with the reason.
-const IMPURE: &[Exception] =
-    &[("src/model/intern.rs: the pure core must not use `std::sync::Mutex`", "equal texts share memory, nothing else")];
+const IMPURE: &[Exception] = &[(
+    "src/core/model/intern.rs: the pure core must not use `std::sync::Mutex`",
+    "equal texts share memory, nothing else",
+)];
 /// What decides although it isn't ordered, with the reason.
 const UNORDERED: &[Exception] = &[(
-    "src/model/intern.rs: decisions need an ordered map",
+    "src/core/model/intern.rs: decisions need an ordered map",
     "the table is never gone through, except to forget texts",
 )];
 
@@ -228,12 +230,21 @@ fn files(folder: &str, extension: &str) -> BTreeMap<String, String> {
     paths.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
+/// The manifests of both crates.
+fn manifests() -> BTreeMap<String, String> {
+    let mut texts = files("src", "toml");
+    texts.insert("Cargo.toml".into(), fs::read_to_string(root().join("Cargo.toml")).unwrap());
+    texts
+}
+
 /// The names of all dependencies, as they are spelled in code.
 fn dependencies() -> Vec<String> {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let section = manifest.split("\n[dependencies]\n").nth(1).and_then(|rest| rest.split("\n[").next());
-    let names = section.unwrap().lines().filter_map(|line| line.split_once(" = "));
-    names.map(|(name, _)| name.replace('-', "_")).collect()
+    let names = |manifest: &String| -> Vec<String> {
+        let section = manifest.split("\n[dependencies]\n").nth(1).and_then(|rest| rest.split("\n[").next());
+        let names = section.unwrap().lines().filter_map(|line| line.split_once(" = "));
+        names.map(|(name, _)| name.replace('-', "_")).collect()
+    };
+    manifests().values().flat_map(names).collect()
 }
 
 fn tree() -> Tree {
@@ -285,8 +296,7 @@ fn pages() -> BTreeMap<String, String> {
 fn lines_are_narrow() {
     let mut texts = code();
     texts.extend(pages());
-    texts.insert("Cargo.toml".into(), fs::read_to_string(root().join("Cargo.toml")).unwrap());
-    texts.extend(pages());
+    texts.extend(manifests());
     let broken = rules::columns(&texts, COLUMNS);
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }

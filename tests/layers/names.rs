@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The segments of a path: `crate::…` for our code, or else the name of a foreign crate first.
+/// The segments of a path: `crate::…` for our code, in both libraries, or else the name of a foreign crate first.
 pub(crate) type Path = Vec<String>;
 
 /// The most substitutions for one path. Real chains of re-exports have two or three.
@@ -21,6 +21,15 @@ pub(crate) struct Scope {
     pub(crate) globs: Vec<Path>,
     /// Types, functions, constants and modules declared here.
     pub(crate) items: BTreeSet<String>,
+}
+
+impl Scope {
+    /// The other half of a module: both libraries begin as `crate`.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.bound.extend(other.bound);
+        self.globs.extend(other.globs);
+        self.items.extend(other.items);
+    }
 }
 
 /// All modules of a tree, and the foreign crates that it may name.
@@ -64,7 +73,7 @@ impl Names {
         let (head, rest) = path.split_first()?;
         match head.as_str() {
             "crate" => return Some(path.to_vec()),
-            "flotilla" => return Some(join(&["crate".into()], rest)),
+            "flotilla" | "flotilla_core" => return Some(join(&["crate".into()], rest)),
             "self" => return self.lookup_from(place.module, rest),
             "super" => return self.lookup_from(&place.module[..place.module.len().saturating_sub(1)], rest),
             _ => {}

@@ -14,14 +14,15 @@ const ROOMS: [Room; 5] = [
     Room { name: "cli", modules: &["cli"], may_use: &["wire"] },
 ];
 
-/// Adds `extra` to a tree of five files, or replaces one of them.
+/// Adds `extra` to a tree of two libraries, or replaces one of its files.
 fn tree(extra: &[(&str, &str)]) -> Tree {
     let base = [
-        ("src/lib.rs", "//! Lib.\npub mod api;\npub mod cli;\npub mod model;\n"),
+        ("src/lib.rs", "//! Lib.\npub mod api;\npub mod cli;\npub use flotilla_core::model;\n"),
+        ("src/core/lib.rs", "//! Core.\npub mod model;\n"),
         ("src/api.rs", "//! Api.\npub mod server;\npub mod wire;\n"),
         ("src/api/server.rs", "//! Server.\npub fn serve() {}\npub use std::env as surroundings;\n"),
         ("src/api/wire.rs", "//! Wire.\npub struct View;\n"),
-        ("src/model.rs", "//! Model.\npub struct Name;\n"),
+        ("src/core/model.rs", "//! Model.\npub struct Name;\n"),
         ("src/cli.rs", "//! Cli.\n"),
     ];
     let files: BTreeMap<_, _> = base.iter().chain(extra).map(|(path, text)| ((*path).into(), (*text).into())).collect();
@@ -55,6 +56,7 @@ fn an_arrow_that_points_outwards() {
         ("#[cfg(test)] const A: u8 = 1;\nfn f(#[cfg(test)] a: u8) { crate::api::server::serve() }", 2),
         ("#[serde(with = \"x\", bound(crate::api::server::X))] struct S;", 1),
         ("fn f() { flotilla::api::server::serve() }", 1),
+        ("fn f() { flotilla_core::api::server::serve() }", 1),
     ];
     for (text, line) in spellings {
         let broken: Vec<_> = rules::arrows(&cli(text), &ROOMS);
@@ -65,12 +67,22 @@ fn an_arrow_that_points_outwards() {
         rules::arrows(&cli("use crate::api::wire::View;\n#[cfg(test)]\nuse crate::api::server;"), &ROOMS),
         [""; 0]
     );
+    // To and from a room of the other library.
+    for text in ["use crate::model::Name;", "use flotilla_core::model::Name;", "use crate::*;\nuse model::Name;"] {
+        let line = text.lines().count();
+        let broken = rules::arrows(&cli(text), &ROOMS);
+        assert_seen(&broken, &format!("src/cli.rs:{line}:"), "`cli` must not use `model`", text);
+    }
+    let outwards = tree(&[("src/core/model.rs", "use flotilla::cli;")]);
+    assert_seen(&rules::arrows(&outwards, &ROOMS), "src/core/model.rs:1:", "`model` must not use `cli`", "");
 }
 
 #[test]
 fn a_module_in_no_room() {
-    let tree = tree(&[("src/lib.rs", "//! Lib.\nmod api; mod cli; mod model; mod new;"), ("src/new.rs", "//! New.")]);
-    assert_seen(&rules::arrows(&tree, &ROOMS), "src/new.rs:", "in no room", "");
+    let here = tree(&[("src/lib.rs", "//! Lib.\nmod api; mod cli; mod new;"), ("src/new.rs", "//! New.")]);
+    assert_seen(&rules::arrows(&here, &ROOMS), "src/new.rs:", "in no room", "");
+    let there = [("src/core/lib.rs", "//! Core.\nmod model; mod new;"), ("src/core/new.rs", "//! New.")];
+    assert_seen(&rules::arrows(&tree(&there), &ROOMS), "src/core/new.rs:", "in no room", "");
 }
 
 #[test]
@@ -125,12 +137,12 @@ fn a_core_that_is_not_pure() {
         ("use std::{time::Instant};", "Instant"),
     ];
     for (text, why) in spellings {
-        let planted = tree(&[("src/model.rs", text)]);
-        assert_seen(&rules::purity(&planted, &ROOMS, &CORE), "src/model.rs:1:", why, text);
+        let planted = tree(&[("src/core/model.rs", text)]);
+        assert_seen(&rules::purity(&planted, &ROOMS, &CORE), "src/core/model.rs:1:", why, text);
         assert_eq!(rules::purity(&cli(text), &ROOMS, &CORE), [""; 0]);
     }
     let pure = "use serde::Serialize; use std::time::Duration;\n#[cfg(test)] mod tests { use tokio::time; }";
-    assert_eq!(rules::purity(&tree(&[("src/model.rs", pure)]), &ROOMS, &CORE), [""; 0]);
+    assert_eq!(rules::purity(&tree(&[("src/core/model.rs", pure)]), &ROOMS, &CORE), [""; 0]);
 }
 
 #[test]
@@ -141,8 +153,8 @@ fn a_decision_from_a_hash_map() {
         "use std::collections::*;",
         "fn f() { std::collections::hash_map::HashMap::new(); }",
     ] {
-        let planted = tree(&[("src/model.rs", text)]);
-        assert_seen(&rules::determinism(&planted, &ROOMS, &["model"]), "src/model.rs:1:", "ordered", text);
+        let planted = tree(&[("src/core/model.rs", text)]);
+        assert_seen(&rules::determinism(&planted, &ROOMS, &["model"]), "src/core/model.rs:1:", "ordered", text);
         assert_eq!(rules::determinism(&cli(text), &ROOMS, &["model"]), [""; 0]);
     }
 }
@@ -208,6 +220,8 @@ fn a_file_that_is_too_long_or_out_of_place() {
     assert_seen(&rules::files(&cli("fn f() {}"), 9, 9), "src/cli.rs:", "what it owns", "");
     let stray = tree(&[("src/cli/stray.rs", "//! Stray.")]);
     assert_seen(&rules::files(&stray, 9, 9), "src/cli/stray.rs:", "no `mod`", "");
+    let stray = tree(&[("src/core/stray.rs", "//! Stray.")]);
+    assert_seen(&rules::files(&stray, 9, 9), "src/core/stray.rs:", "no `mod`", "");
     let binary = tree(&[("src/bin/x.rs", "//! X.\n\n\n\nfn main() {}\n")]);
     assert_seen(&rules::files(&binary, 9, 4), "src/bin/x.rs:", "at most 4", "");
     let tests = [("src/cli.rs", "//! Cli.\n#[cfg(test)]\nmod tests;"), ("src/cli/tests.rs", "fn f() {}")];

@@ -1,8 +1,9 @@
 //! Owns reading: parses the production code of a source tree.
 //!
-//! The module tree is walked from `src/lib.rs` and `src/bin/*.rs` along `mod` declarations. Items with `#[cfg(test)]`
-//! are left out, wherever they are; everything else is read: paths in code, in attributes and in the tokens of macros,
-//! each with its line. It must never check a rule: that is done in `rules`.
+//! The module tree is walked from `src/lib.rs`, `src/core/lib.rs` and `src/bin/*.rs` along `mod` declarations. The two
+//! libraries are one tree: the first re-exports the rooms of the second, so all of them are `crate::…`. Items with
+//! `#[cfg(test)]` are left out, wherever they are; everything else is read: paths in code, in attributes and in the
+//! tokens of macros, each with its line. It must never check a rule: that is done in `rules`.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -13,9 +14,12 @@ use syn::visit::{self, Visit};
 
 use crate::names::{Names, Path, Place, Scope, join};
 
+/// The files that the modules of a library begin with.
+const LIBRARIES: [&str; 2] = ["src/lib.rs", "src/core/lib.rs"];
+
 /// One file of production code.
 pub(crate) struct Source {
-    /// From the top of the tree: `src/model/name.rs`.
+    /// From the top of the tree: `src/core/model/name.rs`.
     pub(crate) path: String,
     /// `["crate", "model", "name"]`.
     pub(crate) module: Path,
@@ -80,7 +84,7 @@ impl Tree {
         walk.names.foreign.extend(foreign.iter().cloned());
         for path in files.keys() {
             let binary = path.strip_prefix("src/bin/").and_then(|name| name.strip_suffix(".rs"));
-            if path == "src/lib.rs" {
+            if LIBRARIES.contains(&path.as_str()) {
                 walk.file(path, vec!["crate".into()]);
             } else if let Some(name) = binary {
                 walk.file(path, vec![format!("bin {name}")]);
@@ -116,10 +120,8 @@ impl Walk<'_> {
         let syntax = syn::parse_file(text).unwrap_or_else(|e| panic!("{path}:{}: {e}", e.span().start().line));
         let items = syntax.items.clone();
         self.parsed.push(Parsed { path: path.into(), module: module.clone(), text: text.clone(), syntax });
-        let folder = match path {
-            "src/lib.rs" => "src".to_owned(),
-            _ => path.trim_end_matches(".rs").to_owned(),
-        };
+        let is_library = LIBRARIES.contains(&path);
+        let folder = path.trim_end_matches(if is_library { "/lib.rs" } else { ".rs" }).to_owned();
         self.module(module, &items, &folder);
     }
 
@@ -146,7 +148,7 @@ impl Walk<'_> {
             scope.items.insert(name.clone());
             inner.push((join(&module, &[name]), folder, declared));
         }
-        self.names.modules.insert(module, scope);
+        self.names.modules.entry(module).or_default().extend(scope);
         for (path, folder, declared) in inner {
             match &declared.content {
                 Some((_, items)) => self.module(path, items, &folder),

@@ -9,7 +9,7 @@ use super::unit::Desired;
 
 /// What was asked of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
     /// Have it on a host, not started.
@@ -90,7 +90,7 @@ impl FromStr for Operation {
 
 /// How far an operation on a unit is. The texts are for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase", tag = "state", content = "why")]
 pub enum Progress {
     /// Done.

@@ -120,7 +120,7 @@ pub struct KnownHost {
 
 /// That a host is gone, and what became of its units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Gone {
     /// When the leader saw that the host's lease had ended, in ms since the epoch.
@@ -141,7 +141,7 @@ pub struct Gone {
 
 /// That the units of a host that is gone aren't moved yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 pub struct Held {
     /// Until when, in ms since the epoch.
     pub until: u64,

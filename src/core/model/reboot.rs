@@ -16,7 +16,11 @@ pub const MAX_QUEUE: usize = 500;
 
 /// A group of hosts that share slots, as FleetLock names it: `default`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("pattern" = r"^[A-Za-z0-9.-]+$", "maxLength" = 64)))]
+#[cfg_attr(
+    feature = "testing",
+    derive(schemars::JsonSchema),
+    schemars(extend("pattern" = r"^[A-Za-z0-9.-]+$", "maxLength" = 64))
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct Group(String);
 

@@ -32,19 +32,27 @@ pub const MAX_WEIGHT: u16 = 256;
 pub const TTL: std::ops::RangeInclusive<u32> = 2..=3600;
 
 /// A regular expression for both kinds of names.
-#[cfg(test)]
-pub(crate) const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$";
+#[cfg(feature = "testing")]
+pub const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$";
 
 /// A service: `web`. Lower-case letters, digits, `-`, `_` and `.`, with a letter or digit at both ends: what fits into
 /// a DNS name, a variable and a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("pattern" = NAME_PATTERN, "maxLength" = MAX_SERVICE)))]
+#[cfg_attr(
+    feature = "testing",
+    derive(schemars::JsonSchema),
+    schemars(extend("pattern" = NAME_PATTERN, "maxLength" = MAX_SERVICE))
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct ServiceName(Arc<str>);
 
 /// One of a service's instances: `web-1.n1`. The same letters as [`ServiceName`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("pattern" = NAME_PATTERN, "maxLength" = MAX_INSTANCE)))]
+#[cfg_attr(
+    feature = "testing",
+    derive(schemars::JsonSchema),
+    schemars(extend("pattern" = NAME_PATTERN, "maxLength" = MAX_INSTANCE))
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct InstanceName(Arc<str>);
 
@@ -144,7 +152,7 @@ impl InstanceName {
 /// One instance of a service (`service/<name>/<instance>`; written by the API for its announcer, bound to a lease of
 /// its own).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 pub struct Instance {
     /// Where it is reached: an IP address or a DNS name.
     pub address: String,

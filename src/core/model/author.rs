@@ -9,7 +9,7 @@ use super::name::MachineId;
 /// Who asked for a change. A client on a unix socket has a user, one on TCP an address. A field that isn't known is
 /// left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 pub struct Author {
     /// The host whose daemon was asked: users and processes are that host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

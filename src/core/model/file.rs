@@ -17,7 +17,7 @@ pub const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// One `name=value` line, continuations joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 pub struct UnitOption {
     /// What stands before the first `=`.
     pub name: String,

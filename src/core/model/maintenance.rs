@@ -26,7 +26,7 @@ pub struct Maintenance {
 /// That no new unit is to be placed on a host. What runs there stays, global units are placed nevertheless, and so are
 /// units that must be on the same host as one that stays there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 pub struct Cordon {
     /// Since when, in ms since the epoch.
     #[serde(default)]
@@ -41,7 +41,7 @@ pub struct Cordon {
 
 /// That units are to leave a host, and no new one is to be placed on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 pub struct Drain {
     /// The revision of the store at which it was asked for: another one is another drain.
     pub generation: Revision,
@@ -76,7 +76,7 @@ pub struct Drain {
 
 /// That what a drain took from a host is brought back, as far as it still fits there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 pub struct Restore {
     /// The revision of the store at which it was asked for.
     pub generation: Revision,

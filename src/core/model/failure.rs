@@ -14,7 +14,7 @@ const MAX_COMMAND: usize = 256;
 
 /// Why a unit failed, or why systemd is about to start it again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 pub struct Failure {
     /// systemd's `Result`: `exit-code`, `signal`, `core-dump`, `timeout`, `oom-kill`, `start-limit-hit`, …
     pub result: String,

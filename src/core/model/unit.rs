@@ -2,6 +2,8 @@
 
 mod moves;
 mod placement;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,7 +23,7 @@ pub use placement::{Done, Moved, Placement, Taken, Tried};
 
 /// What the user wants of a unit. Each includes the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Desired {
     /// Known to the cluster, on no host.
@@ -194,7 +196,7 @@ impl Unit {
 
 /// What a host must do with a unit that is assigned to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
     /// Stop and remove the unit, then acknowledge. Final: an assignment that is `gone` never gets another target.
@@ -270,7 +272,7 @@ impl Assignment {
 
 /// What a host reports about one of its units (`state/<host>/<unit>`; written by the agent, bound to its lease).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 pub struct UnitReport {
     /// The unit's generation that this host has carried out: its jobs were queued.
     pub generation: Revision,
@@ -279,20 +281,20 @@ pub struct UnitReport {
     /// The hash of the file on the host.
     pub hash: UnitHash,
     /// systemd's `LoadState`.
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "testing", schemars(with = "String"))]
     pub load: LoadState,
     /// systemd's `ActiveState`.
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "testing", schemars(with = "String"))]
     pub active: ActiveState,
     /// systemd's `SubState`.
     pub sub: String,
     /// The type of the job that systemd has queued or is running for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "testing", schemars(with = "Option<String>"))]
     pub job: Option<JobKind>,
     /// The result of the last job, as systemd spells it: `done`, `failed`, `dependency`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "testing", schemars(with = "Option<String>"))]
     pub result: Option<JobResult>,
     /// Why the host can't carry out its assignment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -375,13 +377,13 @@ impl UnitReport {
 }
 
 /// For numbers that are left out of JSON if they are 0.
-pub(crate) fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+pub fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
 }
 
 /// The result of submitting, changing or destroying a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// The unit is new.
@@ -405,35 +407,9 @@ pub enum Outcome {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::super::rollout::File;
     use super::*;
-
-    /// `generation load active sub`, and any of `job=`, `result=`, `error=`, `restarts=`, `exit=STATUS`, `status=`,
-    /// `ready=yes|no`, `health=`, `missing` and `gone`.
-    pub(crate) fn report(text: &str) -> UnitReport {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
-        let target = if words.contains(&"gone") { Target::Removed } else { Target::Launched };
-        UnitReport {
-            load: words[1].into(),
-            active: words[2].into(),
-            sub: words[3].into(),
-            job: after("job=").map(JobKind::from),
-            result: after("result=").map(JobResult::from),
-            error: after("error="),
-            missing: words.contains(&"missing"),
-            restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
-            status: after("status="),
-            ready: after("ready=").map(|ready| ready == "yes"),
-            health: after("health="),
-            failure: after("exit=").map(|status| {
-                let exit = Some(format!("exited {status}"));
-                Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
-            }),
-            ..UnitReport::of(&Assignment::new(UnitHash::new("0"), target, Revision(words[0].parse().unwrap())))
-        }
-    }
 
     /// A version without sets ignores the count.
     #[test]

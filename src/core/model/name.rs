@@ -20,13 +20,17 @@ const TEMPLATE_TYPES: [&str; 5] = ["path", "service", "socket", "target", "timer
 pub const MAX_LEN: usize = 255;
 
 /// A regular expression that matches all valid names, and no name without a known type.
-#[cfg(test)]
-pub(crate) const NAME_PATTERN: &str =
+#[cfg(feature = "testing")]
+pub const NAME_PATTERN: &str =
     r"^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]*\.(service|socket|device|target|mount|automount|swap|timer|path|slice)$";
 
 /// A valid unit name: `web@1.service`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("pattern" = NAME_PATTERN, "maxLength" = MAX_LEN)))]
+#[cfg_attr(
+    feature = "testing",
+    derive(schemars::JsonSchema),
+    schemars(extend("pattern" = NAME_PATTERN, "maxLength" = MAX_LEN))
+)]
 pub struct UnitName(Arc<str>);
 
 quoted! { UnitName by str::parse, MachineId by str::parse, UnitHash by UnitHash::of_record }
@@ -217,7 +221,7 @@ impl std::borrow::Borrow<str> for UnitName {
 
 /// A machine's identity: `/etc/machine-id`, 32 lower-case hexadecimal digits (`machine-id(5)`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("pattern" = "^[0-9a-f]{32}$")))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[0-9a-f]{32}$")))]
 pub struct MachineId(Arc<str>);
 
 impl MachineId {
@@ -258,7 +262,7 @@ impl fmt::Display for MachineId {
 
 /// Identifies the meaning of a unit file: SHA-1 of its canonical text, 40 hexadecimal digits, as CoreOS fleet's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 pub struct UnitHash(Arc<str>);
 
 /// The name of the algorithm. A hash in a record or a key may begin with the name of its algorithm and a colon. Without

@@ -318,7 +318,7 @@ mod tests {
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
     use crate::model::unit::Assignment;
-    use crate::model::unit::tests::report;
+    use crate::model::unit::testing::report;
 
     fn id(number: usize) -> MachineId {
         format!("{number:032x}").parse().unwrap()

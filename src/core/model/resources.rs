@@ -59,7 +59,7 @@ impl Kind {
 
 /// An amount of each; 0 of what isn't said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "testing", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Resources {
     /// Memory, in bytes.
