@@ -8,6 +8,7 @@ mod health;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -877,6 +878,33 @@ fn since_outlives_the_daemon() {
         world.store.revoke(lease).await.unwrap();
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(world.machine().await.since > registered);
+    });
+}
+
+/// A time that is still to come can't be right: it was noted while the clock was ahead. The next daemon corrects it.
+#[test]
+fn a_daemon_corrects_the_times_that_one_with_a_clock_ahead_has_told() {
+    static AHEAD: AtomicI64 = AtomicI64::new(0);
+    run(async {
+        let mut world = World::stopped();
+        world.clock = world.clock.set_by(&AHEAD);
+        AHEAD.store(60_000, Ordering::Relaxed);
+        world.start("n1");
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        let (told, registered) = (world.until_active("a.service").await.since, world.machine().await.since);
+        assert!(told.min(registered) >= 60_000, "{told}, {registered}");
+        // Without another daemon, nothing changes.
+        AHEAD.store(0, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(world.until_active("a.service").await.since, told);
+        world.kill().await;
+        let again = world.clock.now_ms();
+        world.start("n1");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let (told, registered) = (world.until_active("a.service").await.since, world.machine().await.since);
+        assert!((again..again + 5000).contains(&told.min(registered)), "{again}: {told}, {registered}");
+        assert!((again..again + 5000).contains(&told.max(registered)), "{again}: {told}, {registered}");
+        assert_eq!(world.order(What::Starting).len(), 1, "{:?}", world.host.log());
     });
 }
 

@@ -25,7 +25,7 @@ class Etcd:
     def endpoints(self):
         return ",".join(map(self.url, self.members() or [1]))
 
-    def up(self, count):
+    def up(self, count, quota=None):
         image.deps()
         self.lab.network()
         if (have := len(self.members())) not in (0, count):
@@ -36,6 +36,8 @@ class Etcd:
             os.makedirs(self.dir, exist_ok=True)
             sh("mount", "-t", "tmpfs", "tmpfs", self.dir)
         write(f"{self.dir}/members", str(count))
+        if quota:
+            write(f"{self.dir}/quota", str(quota))
         say(f"starting etcd, {count} member{'s' * (count > 1)}")
         self.start(self.members())
 
@@ -66,6 +68,7 @@ class Etcd:
             "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h", "--logger", "zap",
             # It counts only for a member without data.
             "--initial-cluster-state", "existing" if os.path.exists(f"{self.dir}/{i}.replaced") else "new",
+            *(["--quota-backend-bytes", quota] if (quota := read(f"{self.dir}/quota")) else []),
         ], {"PATH": os.environ["PATH"], "ETCD_UNSUPPORTED_ARCH": "arm64" if os.uname().machine == "aarch64" else ""})
 
     def stop(self, which, signal="-TERM"):

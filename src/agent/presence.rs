@@ -128,7 +128,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         // The claim to the id is checked first: a refused host must not keep a lease alive.
         let (guard, since) = self.guard(noted.as_ref().map(|noted| noted.id)).await?;
         let lease = self.lease(noted).await?;
-        self.options.machine.since = since.unwrap_or_else(|| self.options.clock.now_ms());
+        // What is still to come was written while the clock was ahead.
+        let now = self.options.clock.now_ms();
+        self.options.machine.since = since.map_or(now, |since| since.min(now));
         self.write(&lease, guard).await?;
         Ok(lease)
     }

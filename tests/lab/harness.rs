@@ -55,10 +55,15 @@ impl Lab {
 
     /// Boot hosts and an etcd, and install Flotilla, without starting it.
     pub(crate) fn up(&self, hosts: usize, members: usize, install: &[&str]) {
+        self.up_with(hosts, &[&members.to_string()], install);
+    }
+
+    /// As [`Lab::up`], with an etcd of `lab etcd up ETCD…`.
+    pub(crate) fn up_with(&self, hosts: usize, etcd: &[&str], install: &[&str]) {
         let owner = std::process::id().to_string();
         self.lab(&["up", "--fresh", "--owner", &owner, &hosts.to_string()]).ok();
         if !install.contains(&"--standalone") {
-            self.lab(&["etcd", "up", &members.to_string()]).ok();
+            self.lab(&[&["etcd", "up"], etcd].concat()).ok();
         }
         self.lab(&[&["install"], install, &[&*Self::binaries()]].concat()).ok();
     }

@@ -13,6 +13,7 @@ mod citizen;
 mod conformance;
 mod demo;
 mod disconnect;
+mod doctor;
 mod failures;
 mod globals;
 mod harness;

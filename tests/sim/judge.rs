@@ -592,7 +592,8 @@ impl Facts {
                 if let (Some(before), Some(machine)) = (self.cluster.machines.get(id), machine)
                     && !self.restoring
                     && before.hostname == machine.hostname
-                    && before.since != machine.since
+                    // An earlier one: its clock was ahead, and was set since.
+                    && before.since < machine.since
                 {
                     let name = self.name(Some(id));
                     journal.violate(format!("{name} was registered all the time and says that it is new"));

@@ -19,7 +19,9 @@ pub(super) fn of(finding: &Finding) -> String {
             "look on it with `systemctl status fleetd`; if it won't be back, `fleetctl forget {name}` removes it"
         ),
         Problem::Reboot => format!("`fleetctl reboot {name} --cancel` gives up the reboot, so that others can"),
-        Problem::Clock => "look on it with `timedatectl` whether its clock is synchronized".into(),
+        Problem::Clock => "look on it with `timedatectl` whether its clock is synchronized; once it is, `systemctl \
+                           restart fleetd` corrects the times that it has told"
+            .into(),
         Problem::Versions => of_versions(name),
         Problem::StoreFull
         | Problem::StoreCorrupt

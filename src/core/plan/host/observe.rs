@@ -181,7 +181,8 @@ impl Unit {
             let saved =
                 self.saved_state.take().filter(|saved| (&saved.active, &saved.sub) == (&state.active, &state.sub));
             news = saved.is_none() && self.executed.is_some();
-            self.since = saved.map_or(now.wall_ms, |saved| saved.since);
+            // What is still to come was saved while the clock was ahead.
+            self.since = saved.map_or(now.wall_ms, |saved| saved.since.min(now.wall_ms));
         }
         self.removed &= state.active.is_up() || state.job.is_some();
         self.state = state;
