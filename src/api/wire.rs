@@ -41,7 +41,7 @@ pub use rollouts::{
 };
 pub use settings::{ChangeSettings, SettingList, SettingView};
 pub use status::{ClusterView, LeaderView, OpenRollout};
-pub use store::{AlarmKind, StoreAlarm, StoreMemberView, StoreView};
+pub use store::{AlarmKind, DaemonView, DaemonWait, StoreAlarm, StoreMemberView, StoreView, WaitKind};
 pub use units::{
     Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons,
     PresentRevision, ReplacingBatch, RetryView, SetList, SetView, StateView, UnitDetail, UnitHistory, UnitList,

@@ -137,3 +137,23 @@ fn status_and_journal_of_what_runs_here_need_no_fleetd() {
     let ran = asked("status hell*");
     assert_eq!((ran.code, ran.out, ran.err), (Some(1), String::new(), format!("{unreachable}\n")));
 }
+
+/// The cluster knows nothing of such a host: only its own `fleetd` can say so.
+#[test]
+fn the_doctor_says_on_a_host_that_is_refused_that_its_machine_id_clashes() {
+    let fleetd = Real::on(N1, UNITS);
+    let on_n1 = |out: &str| out.lines().filter(|line| line.split('\t').nth(2) == Some("n1")).count();
+    assert_eq!(on_n1(&fleetd.run("doctor").out), 0);
+    fleetd.is_refused();
+    let ran = fleetd.run("doctor");
+    let line = "problem\tmachine-id\tn1\t-\t7\tits fleetd isn't registered with its cluster: another live host has \
+                the machine id a2d7e4a6: n9 (10.88.0.19), and this is n1 (10.88.0.11)\ton the one of the two hosts \
+                that is to have another id, type `rm /etc/machine-id && systemd-machine-id-setup`, and restart it";
+    assert_eq!(
+        (ran.code, ran.out.lines().find(|found| found.contains("machine-id\t"))),
+        (Some(1), Some(line)),
+        "{ran:?}"
+    );
+    let json: Value = serde_json::from_str(&fleetd.run("doctor --output json").out).unwrap();
+    assert_eq!((&json["healthy"], &json["store"]["daemon"]["waits"]["for"]), (&json!(false), &json!("machine-id")));
+}

@@ -49,6 +49,15 @@ impl Real {
         self.health.send_replace(Health::Waiting { what, since: 0, remedy: Remedy::Store });
     }
 
+    /// Another live host has its machine id.
+    pub(crate) fn is_refused(&self) {
+        let what =
+            "isn't registered with its cluster: another live host has the machine id a2d7e4a6: n9 (10.88.0.19), \
+                    and this is n1 (10.88.0.11); give one of them its own"
+                .into();
+        self.health.send_replace(Health::Waiting { what, since: 7, remedy: Remedy::Person });
+    }
+
     /// A file in the folder in which `fleetctl` runs.
     pub(crate) fn file(&self, name: &str) -> String {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap()

@@ -136,6 +136,7 @@ const EXITS: &[&str] = &[
     "src/sidecar/notify.rs",
     "src/api/server/error.rs",
     "src/api/server/fleetlock.rs",
+    "src/api/server/v2/store.rs",
     "src/core/plan/host/health.rs",
     "src/core/plan/host/outcome.rs",
 ];

@@ -109,7 +109,8 @@ pub(super) fn operations(types: &mut Types) -> Vec<(&'static str, &'static str, 
                 refused: &[400],
                 ..list(
                     "store",
-                    "The members of etcd, as this host reaches them: their databases and alarms, or what is wrong.",
+                    "The members of etcd, as this host reaches them: their databases and alarms, or what is wrong; and \
+                     what this fleetd says of itself.",
                     vec![],
                     types.answer::<wire::StoreView>(),
                 )

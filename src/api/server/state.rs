@@ -270,6 +270,11 @@ impl<S: Store> Api<S> {
         }
     }
 
+    /// Whether this daemon is registered, and what it waits for if it isn't.
+    pub(super) fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
     fn not_ready(&self) -> Option<(String, Remedy)> {
         match &*self.health.borrow() {
             Health::Ready => None,

@@ -1,4 +1,4 @@
-//! The JSON of `/fleet/v2/store`: how the members of the store are. Types only.
+//! The JSON of `/fleet/v2/store`: how the members of the store are, and the `fleetd` that answers. Types only.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,56 @@ use serde::{Deserialize, Serialize};
 pub struct StoreView {
     /// The members of etcd, in the order of `etcd_servers`; none if the host is standalone.
     pub members: Vec<StoreMemberView>,
+    /// The `fleetd` that answers; missing if it has an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<DaemonView>,
+}
+
+/// v2: what a `fleetd` says of itself, also if it isn't registered with its cluster, which can't know it then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct DaemonView {
+    /// The name of its host.
+    pub hostname: String,
+    /// Why it isn't registered; missing if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<DaemonWait>,
+    /// How many files it has open; 0 if unknown.
+    #[serde(default)]
+    pub open_files: u64,
+    /// How many it may have open (`LimitNOFILE=`); missing if there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files_limit: Option<u64>,
+}
+
+/// v2: why a `fleetd` isn't registered with its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct DaemonWait {
+    /// What it waits for.
+    pub r#for: WaitKind,
+    /// Why. Completes the sentence `fleetd on HOST …`.
+    pub why: String,
+    /// Since when, in ms since the epoch.
+    pub since: u64,
+}
+
+/// v2: what a `fleetd` waits for. Later versions may have more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitKind {
+    /// A moment: it is starting.
+    Start,
+    /// The store.
+    Store,
+    /// systemd on its host.
+    Systemd,
+    /// A machine id of its own: another live host has the same.
+    MachineId,
+    /// Something else.
+    #[serde(other)]
+    Other,
 }
 
 /// v2: a member of etcd at one of the addresses at which the host reaches it.

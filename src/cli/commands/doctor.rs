@@ -1,7 +1,9 @@
 //! `fleetctl doctor`: everything about the cluster that needs a person, and what to do about it. Owns what is asked and
-//! how it is printed; what needs a person is `overview`'s and `store`'s, what to do is `advice`'s.
+//! how it is printed; what needs a person is `overview`'s, `store`'s and `daemon`'s, what to do is
+//! `advice`'s.
 
 mod advice;
+mod daemon;
 mod store;
 
 use serde::Serialize;
@@ -37,13 +39,14 @@ struct Diagnosis {
     healthy: bool,
     /// The worst first.
     findings: Vec<Advised>,
-    /// The members of the store; `null` if the `fleetd` that was asked has an older version.
+    /// The members of the store, and the `fleetd` that was asked; `null` if that has an older version.
     store: Option<StoreView>,
 }
 
 impl Diagnosis {
     fn of(mut findings: Vec<Finding>, store: Option<StoreView>) -> Self {
         findings.extend(store.iter().flat_map(store::findings));
+        findings.extend(store.iter().filter_map(|store| store.daemon.as_ref()).flat_map(daemon::findings));
         sort(&mut findings);
         let advised = |finding: Finding| Advised { advice: advice::of(&finding), finding };
         Self { healthy: findings.is_empty(), findings: findings.into_iter().map(advised).collect(), store }

@@ -547,11 +547,7 @@ mod tests {
 
     #[test]
     fn a_problem_has_one_name_for_programs() {
-        use Problem::*;
-        for problem in [
-            Leaderless, MassLoss, Damaged, Stuck, Failed, Dead, Restarting, Unready, Reverted, Gone, Clock, Waiting,
-            Paused, Unpromoted, Slow,
-        ] {
+        for problem in Problem::ALL {
             assert_eq!(serde_json::to_value(problem).unwrap(), problem.word());
         }
     }

@@ -22,6 +22,14 @@ pub(super) fn of(finding: &Finding) -> String {
         Problem::Clock => "look on it with `timedatectl` whether its clock is synchronized; once it is, `systemctl \
                            restart fleetd` corrects the times that it has told"
             .into(),
+        Problem::MachineId => "on the one of the two hosts that is to have another id, type `rm /etc/machine-id && \
+                               systemd-machine-id-setup`, and restart it"
+            .into(),
+        Problem::OpenFiles => {
+            "`ls -l /proc/$(pidof fleetd)/fd` on it shows which these are; a larger `LimitNOFILE=` in \
+                               `systemctl edit fleetd` makes room"
+                .into()
+        }
         Problem::Versions => of_versions(name),
         Problem::StoreFull
         | Problem::StoreCorrupt

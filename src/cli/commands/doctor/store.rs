@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn told(members: &[StoreMemberView]) -> Vec<(Problem, String, String)> {
-        let found = findings(&StoreView { members: members.to_vec() });
+        let found = findings(&StoreView { members: members.to_vec(), daemon: None });
         found.into_iter().map(|finding| (finding.problem, finding.name, finding.text)).collect()
     }
 
@@ -128,7 +128,7 @@ mod tests {
     fn a_healthy_store_needs_nobody() {
         let members = [member(1), member(2), member(3)];
         assert_eq!(told(&members), []);
-        let line = head(&StoreView { members: members.into() }).unwrap();
+        let line = head(&StoreView { members: members.into(), daemon: None }).unwrap();
         assert_eq!(line[1], Cell::plain("etcd 3.5.16: 3 members; leader 10.0.0.1:2379; 25 MiB"));
         assert_eq!((told(&[]), head(&StoreView::default())), (vec![], None));
     }
@@ -174,7 +174,7 @@ mod tests {
         );
         let versions = "its members have different versions: 1 member with 3.5.16, 1 member with 3.6.0";
         assert_eq!(text(Problem::Versions), versions);
-        let line = head(&StoreView { members: members.clone().into() }).unwrap();
+        let line = head(&StoreView { members: members.clone().into(), daemon: None }).unwrap();
         let line = format!("{line:?}");
         assert!(line.contains("2 of 3 members answer; leader 10.0.0.1:2379; 1700 MiB"), "{line}");
         // With a larger quota it isn't large.

@@ -32,6 +32,8 @@ pub(in crate::cli::commands) enum Problem {
     Unready,
     /// A rollout has failed: its set or unit went back to the file before, and nobody has asked for another one since.
     Reverted,
+    /// A host isn't registered, because another live host has its machine id.
+    MachineId,
     /// A host is gone.
     Gone,
     /// A member of etcd doesn't answer.
@@ -42,6 +44,8 @@ pub(in crate::cli::commands) enum Problem {
     Reboot,
     /// The clock of a host is ahead.
     Clock,
+    /// The `fleetd` that answers has nearly as many files open as it may have.
+    OpenFiles,
     /// A unit fits no host.
     Waiting,
     /// A rollout is paused, by a person or because a member has failed.
@@ -59,7 +63,7 @@ pub(in crate::cli::commands) enum Problem {
 /// All of them, the worst first.
 #[cfg(test)]
 impl Problem {
-    pub(in crate::cli::commands) const ALL: [Self; 22] = [
+    pub(in crate::cli::commands) const ALL: [Self; 24] = [
         Self::Leaderless,
         Self::StoreFull,
         Self::StoreCorrupt,
@@ -71,11 +75,13 @@ impl Problem {
         Self::Restarting,
         Self::Unready,
         Self::Reverted,
+        Self::MachineId,
         Self::Gone,
         Self::StoreSilent,
         Self::StoreAlarm,
         Self::Reboot,
         Self::Clock,
+        Self::OpenFiles,
         Self::Waiting,
         Self::Paused,
         Self::Unpromoted,
@@ -101,9 +107,14 @@ pub(super) enum About {
 impl Problem {
     pub(super) fn about(self) -> About {
         match self {
-            Self::Leaderless | Self::MassLoss | Self::Gone | Self::Reboot | Self::Clock | Self::Versions => {
-                About::Hosts
-            }
+            Self::Leaderless
+            | Self::MassLoss
+            | Self::MachineId
+            | Self::Gone
+            | Self::Reboot
+            | Self::Clock
+            | Self::OpenFiles
+            | Self::Versions => About::Hosts,
             Self::StoreFull | Self::StoreCorrupt | Self::StoreSilent | Self::StoreAlarm | Self::StoreLarge => {
                 About::Store
             }
@@ -116,13 +127,13 @@ impl Problem {
 
     pub(in crate::cli::commands) fn mark(self) -> (&'static str, Tone) {
         match self {
-            Self::Leaderless | Self::MassLoss | Self::Gone => ("!", Tone::Bad),
+            Self::Leaderless | Self::MassLoss | Self::MachineId | Self::Gone => ("!", Tone::Bad),
             Self::StoreFull | Self::StoreCorrupt | Self::StoreSilent => ("!", Tone::Bad),
             Self::StoreAlarm | Self::StoreLarge | Self::Versions => ("!", Tone::Busy),
             Self::Damaged | Self::Failed | Self::Stuck => (Kind::Failed.mark(), Tone::Bad),
             Self::Reverted => ("!", Tone::Bad),
             Self::Dead => (Kind::Dead.mark(), Tone::Bad),
-            Self::Reboot | Self::Clock => ("!", Tone::Busy),
+            Self::Reboot | Self::Clock | Self::OpenFiles => ("!", Tone::Busy),
             Self::Restarting => (Kind::Restarting.mark(), Tone::Busy),
             Self::Unready => (Kind::Unready.mark(), Tone::Busy),
             Self::Waiting | Self::Paused | Self::Unpromoted | Self::Slow => (Kind::Waiting.mark(), Tone::Busy),
@@ -147,9 +158,11 @@ impl Problem {
             Self::Restarting => "restarting",
             Self::Unready => "unready",
             Self::Reverted => "reverted",
+            Self::MachineId => "machine-id",
             Self::Gone => "gone",
             Self::Reboot => "reboot",
             Self::Clock => "clock",
+            Self::OpenFiles => "open-files",
             Self::Waiting => "waiting",
             Self::Paused => "paused",
             Self::Unpromoted => "unpromoted",
@@ -163,7 +176,13 @@ impl Problem {
             Self::Failed => "list-units --failed",
             Self::Dead => "list-units --state=dead",
             Self::MassLoss | Self::Gone | Self::Reboot | Self::Clock | Self::Versions => "list-machines",
-            Self::StoreFull | Self::StoreCorrupt | Self::StoreSilent | Self::StoreAlarm | Self::StoreLarge => "doctor",
+            Self::StoreFull
+            | Self::StoreCorrupt
+            | Self::StoreSilent
+            | Self::StoreAlarm
+            | Self::StoreLarge
+            | Self::MachineId
+            | Self::OpenFiles => "doctor",
             Self::Waiting => "list-units --state=waiting",
             Self::Unready => "list-units --state=unready",
             Self::Stuck | Self::Reverted | Self::Paused | Self::Unpromoted | Self::Slow => "rollout",
