@@ -1,6 +1,5 @@
 //! `fleetctl doctor`: everything about the cluster that needs a person, and what to do about it. Owns what is asked and
-//! how it is printed; what needs a person is `overview`'s, `store`'s and `daemon`'s, what to do is
-//! `advice`'s.
+//! how it is printed; what needs a person is `overview`'s, `store`'s and `daemon`'s, what to do is `advice`'s.
 
 mod advice;
 mod daemon;

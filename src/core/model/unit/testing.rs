@@ -1,5 +1,5 @@
-//! Reports for tests, of this crate and of those that use it. Owns how a line of text is read as one; must never be part
-//! of a program.
+//! Reports for tests, of this crate and of those that use it. Owns how a line of text is read as one; must never be
+//! part of a program.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
