@@ -10,6 +10,8 @@ use hyper::client::conn::http1::SendRequest;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
+use crate::model::json;
+
 use super::{ClientError, Endpoint, Unreachable};
 
 /// fleetd sends an empty line every 10 s. If three of them are missing the connection is dead, whatever the kernel
@@ -46,7 +48,7 @@ impl<L: DeserializeOwned> Watch<L> {
                 if line.is_empty() {
                     continue;
                 }
-                return serde_json::from_slice(&line).map_err(|error| {
+                return json::decode(&line).map_err(|error| {
                     ClientError::Protocol(format!("can't understand a line of fleetd's watch: {error}"))
                 });
             }
